@@ -1,0 +1,395 @@
+"""Scripts: an engine configuration and a list of actions, as immutable data.
+
+A script is the only thing that travels between the rooms of this project: strategies make it, engines run it,
+the minimiser shortens it, the repro writer prints it. It imports nothing of ours, knows no engine and holds no
+token: a prompt is *described* (`Prompt`), so that prefixes are shared on purpose and a script stays a few lines.
+
+Three forms, all lossless except the last:
+
+* Python values, the frozen ``msgspec`` structs of this module;
+* JSON, through `to_json` and `from_json`; a file carries ``format``, and a file of another format is refused;
+* one line of text, through `text`, for logs and reports.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated, Any, Literal, Union, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+FORMAT_VERSION = 1
+"""Raised whenever an old file would be read with another meaning."""
+
+VOCAB_SIZE = 64
+"""Tokens of the oracle model: small, so that families collide now and then and stop tokens are really hit."""
+
+EOS_TOKEN_ID = 2
+
+STAGES = (
+    "first_chunk",
+    "nth_chunk",
+    "last_chunk",
+    "first_decode",
+    "mid_decode",
+    "last_decode",
+    "waiting",
+    "retracted",
+    "finished",
+)
+
+SCHEDULE_POLICIES = ("fcfs", "lpm", "dfs-weight", "lof", "random", "routing-key", "hrrn")
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,15}$")]
+Stage = Literal[
+    "first_chunk", "nth_chunk", "last_chunk", "first_decode", "mid_decode", "last_decode",
+    "waiting", "retracted", "finished",
+]  # fmt: skip
+TokenId = Annotated[int, Meta(ge=0, lt=VOCAB_SIZE)]
+
+# 4096 is the context length of the oracle model: a longer prompt is refused by SGLang whatever the pool.
+PromptLen = Annotated[int, Meta(ge=1, le=4096)]
+NewTokens = Annotated[int, Meta(ge=0, le=4096)]
+
+
+class ScriptError(ValueError):
+    """A script that cannot be read or makes no sense. The message is one line and names the field."""
+
+
+class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What of the engine a script depends on. The names are those of SGLang's ``ServerArgs`` where it has one.
+
+    Pools are small on purpose: memory pressure finds more than variety of operations does.
+    """
+
+    page_size: Annotated[int, Meta(ge=1, le=64)] = 1
+    max_total_tokens: Annotated[int, Meta(ge=8, le=65536)] = 128
+    """KV pool, in tokens; a multiple of ``page_size``."""
+    max_running_requests: Annotated[int, Meta(ge=1, le=256)] = 6
+    """Request rows."""
+    chunked_prefill_size: Annotated[int, Meta(ge=-1, le=8192)] = 16
+    """Tokens a prefill batch may take; -1 turns chunking off."""
+    max_prefill_tokens: Annotated[int, Meta(ge=1, le=65536)] = 16384
+    disable_overlap_schedule: bool = False
+    enable_mixed_chunk: bool = False
+    disable_radix_cache: bool = False
+    schedule_policy: Literal["fcfs", "lpm", "dfs-weight", "lof", "random", "routing-key", "hrrn"] = "fcfs"
+    schedule_conservativeness: Annotated[float, Meta(ge=0.01, le=10.0)] = 1.0
+    """Low values admit more than fits, so that running requests must be retracted."""
+    enable_priority_scheduling: bool = False
+    disable_priority_preemption: bool = False
+    schedule_low_priority_values_first: bool = False
+    priority_scheduling_preemption_threshold: Annotated[int, Meta(ge=0, le=1000)] = 10
+    max_queued_requests: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    stream_interval: Annotated[int, Meta(ge=1, le=64)] = 1
+
+
+class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, array_like=False):
+    """A described prompt: ``length - unique_tail`` tokens shared by its family, then a tail of its own.
+
+    Two prompts of one family share their first ``min`` of the shared parts; two of different families share
+    nothing but chance. The tail is a function of the request's name.
+    """
+
+    family: Annotated[int, Meta(ge=0, le=255)] = 0
+    length: PromptLen = 8
+    unique_tail: Annotated[int, Meta(ge=0, le=4096)] = 0
+
+
+class _Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="action"):
+    """Base of all actions; the tag is the ``action`` field of the JSON form."""
+
+
+class StartReq(_Action, frozen=True, tag="start_req"):
+    """Send a generate request. ``max_new_tokens`` is clipped by SGLang to what the context and the pool hold."""
+
+    name: Name
+    prompt: Prompt = Prompt()
+    max_new_tokens: NewTokens = 8
+    ignore_eos: bool = False
+    stop_token_ids: Annotated[tuple[TokenId, ...], Meta(max_length=8)] = ()
+    priority: Annotated[int, Meta(ge=-1000, le=1000)] | None = None
+    return_logprob: bool = False
+    logprob_start_len: Annotated[int, Meta(ge=-1, le=4096)] = -1
+    top_logprobs_num: Annotated[int, Meta(ge=0, le=8)] = 0
+    stream: bool = True
+
+
+class Step(_Action, frozen=True, tag="step"):
+    """Let the event loop turn ``n`` times."""
+
+    n: Annotated[int, Meta(ge=1, le=1000)] = 1
+
+
+class StepUntil(_Action, frozen=True, tag="step_until"):
+    """Step until request ``name`` reaches ``stage``, at most ``max_steps`` turns; not reaching it is no error.
+
+    ``nth`` says which chunk ``nth_chunk`` means. A stage that has passed counts as reached, except ``waiting``.
+    """
+
+    name: Name
+    stage: Stage
+    nth: Annotated[int, Meta(ge=1, le=1000)] = 1
+    max_steps: Annotated[int, Meta(ge=1, le=1000)] = 40
+
+
+class Pause(_Action, frozen=True, tag="pause"):
+    """``/pause_generation``. ``abort`` aborts everything first, as the tokenizer manager does in that mode."""
+
+    mode: Literal["retract", "in_place", "abort"] = "retract"
+
+
+class Continue(_Action, frozen=True, tag="continue"):
+    """``/continue_generation``."""
+
+
+class Abort(_Action, frozen=True, tag="abort"):
+    """``/abort_request`` for one name. Without ``await_arrival`` the message arrives one turn later."""
+
+    name: Name
+    await_arrival: bool = True
+
+
+class AbortAll(_Action, frozen=True, tag="abort_all"):
+    """``/abort_request`` with ``abort_all``."""
+
+    await_arrival: bool = True
+
+
+class FlushCache(_Action, frozen=True, tag="flush_cache"):
+    """``/flush_cache``; SGLang refuses it while anything runs, which is legal."""
+
+
+class EvictRadix(_Action, frozen=True, tag="evict_radix"):
+    """The prefix cache's own ``evict``, of ``num_tokens`` tokens or (None) of all that can go."""
+
+    num_tokens: Annotated[int, Meta(ge=1, le=65536)] | None = None
+
+
+class ExhaustKv(_Action, frozen=True, tag="exhaust_kv"):
+    """Take free KV pages through the allocator's ``alloc`` until ``leave_pages`` are left."""
+
+    leave_pages: Annotated[int, Meta(ge=0, le=65536)] = 0
+
+
+class ExhaustLockRefs(_Action, frozen=True, tag="exhaust_lock_refs"):
+    """Lock evictable tree nodes through ``inc_lock_ref`` until ``leave_refs`` of them are left."""
+
+    leave_refs: Annotated[int, Meta(ge=0, le=65536)] = 0
+
+
+class ExhaustRows(_Action, frozen=True, tag="exhaust_rows"):
+    """Send never-ending one-token requests (ballast) so that ``leave_rows`` request rows are left."""
+
+    leave_rows: Annotated[int, Meta(ge=0, le=65536)] = 0
+
+
+class Release(_Action, frozen=True, tag="release"):
+    """Give back what the exhausters hold; ballast requests are aborted."""
+
+
+Action = Union[
+    StartReq, Step, StepUntil, Pause, Continue, Abort, AbortAll, FlushCache, EvictRadix,
+    ExhaustKv, ExhaustLockRefs, ExhaustRows, Release,
+]  # fmt: skip
+
+EXHAUSTERS = (ExhaustKv, ExhaustLockRefs, ExhaustRows)
+
+# A longer script says nothing that a shorter one cannot, and its trace no longer fits in a report.
+MAX_ACTIONS = 500
+
+
+class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An engine configuration and the actions to play on it."""
+
+    config: EngineConfig
+    actions: Annotated[tuple[Action, ...], Meta(max_length=MAX_ACTIONS)]
+    format: int = FORMAT_VERSION
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the requests it starts, in order."""
+        return tuple(a.name for a in self.actions if isinstance(a, StartReq))
+
+    @property
+    def uses_exhausters(self) -> bool:
+        return any(isinstance(a, EXHAUSTERS) for a in self.actions)
+
+
+_decoder = msgspec.json.Decoder(Script)
+
+
+def to_json(script: Script, *, indent: int = 0) -> bytes:
+    """Encode; ``indent`` spaces a level make it readable, 0 makes it compact."""
+    data = msgspec.json.encode(script)
+    return msgspec.json.format(data, indent=indent) + b"\n" if indent else data
+
+
+def from_json(data: bytes | str, *, source: str = "script") -> Script:
+    """Decode and validate. Raises `ScriptError`, one line: source, field, what is wrong, what is allowed."""
+    try:
+        raw = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ScriptError(f"{source}: not JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise ScriptError(f"{source}: expected an object with `config` and `actions`, got {type(raw).__name__}")
+    found = raw.get("format", FORMAT_VERSION)
+    if found != FORMAT_VERSION:
+        raise ScriptError(
+            f"{source}: format: this version of sr_fuzz reads format {FORMAT_VERSION}, the file has {found!r}"
+        )
+    try:
+        script = _decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise ScriptError(f"{source}: {_explain(error, raw)}") from None
+    return validate(script, source=source)
+
+
+def validate(script: Script, *, source: str = "script") -> Script:
+    """Check what types cannot say, and types too when the script was built in Python. Returns the script."""
+    try:
+        script = _decoder.decode(msgspec.json.encode(script))
+    except msgspec.ValidationError as error:
+        raise ScriptError(f"{source}: {_explain(error, msgspec.to_builtins(script))}") from None
+    config = script.config
+    if config.max_total_tokens % config.page_size:
+        raise ScriptError(
+            f"{source}: config.max_total_tokens: {config.max_total_tokens} is not a multiple of "
+            f"page_size {config.page_size}"
+        )
+    if config.chunked_prefill_size == 0 or 0 < config.chunked_prefill_size % config.page_size:
+        raise ScriptError(
+            f"{source}: config.chunked_prefill_size: allowed are -1 (off) and the multiples of "
+            f"page_size {config.page_size}, got {config.chunked_prefill_size}"
+        )
+    seen: set[str] = set()
+    for index, action in enumerate(script.actions):
+        if not isinstance(action, StartReq):
+            continue
+        where = f"{source}: actions[{index}]"
+        if action.name in seen:
+            raise ScriptError(f"{where}.name: {action.name!r} is started twice; a name stands for one request")
+        seen.add(action.name)
+        if action.prompt.unique_tail > action.prompt.length:
+            raise ScriptError(
+                f"{where}.prompt.unique_tail: allowed are 0 to length {action.prompt.length}, "
+                f"got {action.prompt.unique_tail}"
+            )
+    return script
+
+
+def script_hash(script: Script) -> str:
+    """A stable content hash: 16 hex digits of the SHA-256 of the canonical JSON form (keys sorted)."""
+    canonical = msgspec.json.encode(msgspec.to_builtins(script), order="sorted")
+    return hashlib.sha256(canonical).hexdigest()[:16]
+
+
+# -- text ------------------------------------------------------------------------------------------------------
+
+
+def config_text(config: EngineConfig) -> str:
+    """The fields that differ from the default, as ``name=value``, or ``default``."""
+    changed = msgspec.to_builtins(config)
+    return " ".join(f"{name}={value}" for name, value in changed.items()) or "default"
+
+
+def action_text(action: Action) -> str:
+    """One action in one short line, e.g. ``r0 = start_req(0:40+3, new=8)``."""
+    if isinstance(action, StartReq):
+        return _start_text(action)
+    fields = {f: getattr(action, f) for f in action.__struct_fields__}
+    defaults = type(action).__struct_defaults__
+    first_default = len(action.__struct_fields__) - len(defaults)
+    shown = []
+    for index, (field, value) in enumerate(fields.items()):
+        if index < first_default:
+            shown.append(str(value))
+        elif index == first_default and field in ("n", "mode", "leave_pages", "leave_refs", "leave_rows"):
+            shown.append(str(value))
+        elif value != defaults[index - first_default]:
+            shown.append(f"{field}={value}")
+    tag = action.__struct_config__.tag
+    return f"{tag}({', '.join(shown)})" if shown else str(tag)
+
+
+def _start_text(action: StartReq) -> str:
+    prompt = action.prompt
+    shape = f"{prompt.family}:{prompt.length}" + (f"+{prompt.unique_tail}" if prompt.unique_tail else "")
+    parts = [shape, f"new={action.max_new_tokens}"]
+    for field in ("ignore_eos", "stop_token_ids", "priority", "return_logprob", "logprob_start_len",
+                  "top_logprobs_num", "stream"):  # fmt: skip
+        value = getattr(action, field)
+        if value != _START_DEFAULTS[field]:
+            parts.append(field if value is True else f"{field}={value}")
+    return f"{action.name} = start_req({', '.join(parts)})"
+
+
+_START_DEFAULTS = dict(
+    zip(StartReq.__struct_fields__[-len(StartReq.__struct_defaults__) :], StartReq.__struct_defaults__, strict=True)
+)
+
+
+def text(script: Script) -> str:
+    """The whole script in one line: ``[config] action; action; …``."""
+    return f"[{config_text(script.config)}] " + "; ".join(action_text(a) for a in script.actions)
+
+
+# -- error texts -----------------------------------------------------------------------------------------------
+
+_PATH = re.compile(r" - at `\$(.*)`$")
+_ACTION_TYPES = {cls.__struct_config__.tag: cls for cls in get_args(Action)}
+
+
+def _explain(error: msgspec.ValidationError, raw: Any) -> str:
+    """Turn msgspec's message into ``field: what, allowed …, got …``."""
+    message = str(error)
+    match = _PATH.search(message)
+    if match is None:
+        return message
+    path = match.group(1).lstrip(".")
+    what = message[: match.start()]
+    value = _value_at(raw, path)
+    got = "" if value is _MISSING else f", got {_short(value)}"
+    return f"{path or 'script'}: {what}{_allowed(raw, path)}{got}"
+
+
+_MISSING = object()
+
+
+def _tokens(path: str) -> list[str | int]:
+    return [int(t[1:-1]) if t.startswith("[") else t for t in re.findall(r"[A-Za-z_]+|\[\d+\]", path)]
+
+
+def _value_at(raw: Any, path: str) -> Any:
+    for token in _tokens(path):
+        try:
+            raw = raw[token]
+        except (KeyError, IndexError, TypeError):
+            return _MISSING
+    return raw
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def _allowed(raw: Any, path: str) -> str:
+    """`` (allowed 1 to 64)`` for a number whose field has a range, else nothing."""
+    tokens = [t for t in _tokens(path) if isinstance(t, str)]
+    owner: Any = EngineConfig if tokens[:1] == ["config"] else Prompt if "prompt" in tokens else None
+    if owner is None and path.startswith("actions["):
+        entry = _value_at(raw, path[: path.index("]") + 1])
+        owner = _ACTION_TYPES.get(entry.get("action")) if isinstance(entry, dict) else None
+    if owner is None or not tokens:
+        return ""
+    hint = get_type_hints(owner, include_extras=True).get(tokens[-1])
+    for candidate in (hint, *get_args(hint)):
+        for meta in getattr(candidate, "__metadata__", ()):
+            low = meta.ge if meta.ge is not None else meta.gt
+            high = meta.le if meta.le is not None else (meta.lt - 1 if meta.lt is not None else None)
+            if low is not None and high is not None:
+                return f" (allowed {low} to {high})"
+    return ""
