@@ -84,6 +84,8 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """Invariants that did not apply, with the reason."""
     log: tuple[str, ...] = ()
     """Last lines that SGLang logged (warnings and worse)."""
+    notes: tuple[str, ...] = ()
+    """Remarks on what the script did that not every client can do, e.g. sending requests while paused."""
 
     @property
     def ok(self) -> bool:
@@ -99,6 +101,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.trace:
             lines.append(f"last steps (of {self.steps}):")
             lines += [record.line for record in self.trace[-last:]]
+        lines += [f"note: {note}" for note in self.notes]
         if v.stack:
             lines += ["stack:", v.stack.rstrip()]
         if self.log:

@@ -14,11 +14,12 @@ Three forms, all lossless except the last:
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from typing import Annotated, Any, Literal, Union, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Union
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 FORMAT_VERSION = 1
 """Raised whenever an old file would be read with another meaning."""
@@ -42,7 +43,14 @@ STAGES = (
 
 SCHEDULE_POLICIES = ("fcfs", "lpm", "dfs-weight", "lof", "random", "routing-key", "hrrn")
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,15}$")]
+# \Z, not $: that one also matches before a line break at the end.
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z][A-Za-z0-9_]{0,15}\Z",
+        description="a name: a letter, then at most 15 letters, digits or underscores",
+    ),
+]
 Stage = Literal[
     "first_chunk", "nth_chunk", "last_chunk", "first_decode", "mid_decode", "last_decode",
     "waiting", "retracted", "finished",
@@ -218,9 +226,6 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return any(isinstance(a, EXHAUSTERS) for a in self.actions)
 
 
-_decoder = msgspec.json.Decoder(Script)
-
-
 def to_json(script: Script, *, indent: int = 0) -> bytes:
     """Encode; ``indent`` spaces a level make it readable, 0 makes it compact."""
     data = msgspec.json.encode(script)
@@ -228,56 +233,84 @@ def to_json(script: Script, *, indent: int = 0) -> bytes:
 
 
 def from_json(data: bytes | str, *, source: str = "script") -> Script:
-    """Decode and validate. Raises `ScriptError`, one line: source, field, what is wrong, what is allowed."""
+    """Decode and validate. Raises `ScriptError`, one line: source, field, what is expected, what is there."""
     try:
-        raw = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # Not msgspec's decoder: the standard one names line and column, and lets NaN through to where it is refused
+        # by the name of its field.
+        raw = json.loads(data, object_pairs_hook=_refuse_repeated_fields)
+    except ScriptError as error:
+        raise ScriptError(f"{source}: {error}") from None
+    except RecursionError:
+        raise ScriptError(f"{source}: nested too deeply to be a script") from None
+    except ValueError as error:
         raise ScriptError(f"{source}: not JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise ScriptError(f"{source}: expected an object with `config` and `actions`, got {type(raw).__name__}")
-    found = raw.get("format", FORMAT_VERSION)
-    if found != FORMAT_VERSION:
-        raise ScriptError(
-            f"{source}: format: this version of sr_fuzz reads format {FORMAT_VERSION}, the file has {found!r}"
-        )
-    try:
-        script = _decoder.decode(data)
-    except msgspec.ValidationError as error:
-        raise ScriptError(f"{source}: {_explain(error, raw)}") from None
-    return validate(script, source=source)
+    return _checked(raw, source)
 
 
 def validate(script: Script, *, source: str = "script") -> Script:
-    """Check what types cannot say, and types too when the script was built in Python. Returns the script."""
+    """Check a script that was built in Python as `from_json` would. Returns the script, or raises `ScriptError`."""
     try:
-        script = _decoder.decode(msgspec.json.encode(script))
+        raw = msgspec.to_builtins(script)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ScriptError(f"{source}: holds a value that JSON cannot express: {error}") from None
+    return _checked(raw, source)
+
+
+def _refuse_repeated_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ScriptError(f"field `{_escaped(repeated)}` is given twice in one object")
+    return fields
+
+
+def _checked(raw: Any, source: str) -> Script:
+    """Turn plain values into a script: first the types, then what they cannot say."""
+    if not isinstance(raw, dict):
+        raise ScriptError(f"{source}: expected an object with the fields config, actions, got {_short(raw)}")
+    found = raw.get("format", FORMAT_VERSION)
+    if type(found) is not int or found != FORMAT_VERSION:
+        raise ScriptError(
+            f"{source}: format: this version of sr_fuzz reads format {FORMAT_VERSION}, the file has {_short(found)}"
+        )
+    try:
+        script = msgspec.convert(raw, Script)
     except msgspec.ValidationError as error:
-        raise ScriptError(f"{source}: {_explain(error, msgspec.to_builtins(script))}") from None
-    config = script.config
-    if config.max_total_tokens % config.page_size:
+        raise ScriptError(f"{source}: {_explain(error, raw)}") from None
+    _check_config(script.config, source)
+    _check_requests(script, source)
+    return script
+
+
+def _check_config(config: EngineConfig, source: str) -> None:
+    page = config.page_size
+    if config.max_total_tokens % page:
         raise ScriptError(
-            f"{source}: config.max_total_tokens: {config.max_total_tokens} is not a multiple of "
-            f"page_size {config.page_size}"
+            f"{source}: config.max_total_tokens: expected a multiple of page_size {page}, got {config.max_total_tokens}"
         )
-    if config.chunked_prefill_size == 0 or 0 < config.chunked_prefill_size % config.page_size:
+    chunk = config.chunked_prefill_size
+    if chunk == 0 or chunk > 0 and chunk % page:
         raise ScriptError(
-            f"{source}: config.chunked_prefill_size: allowed are -1 (off) and the multiples of "
-            f"page_size {config.page_size}, got {config.chunked_prefill_size}"
+            f"{source}: config.chunked_prefill_size: expected -1 (off) or a multiple of page_size {page}, got {chunk}"
         )
-    seen: set[str] = set()
+
+
+def _check_requests(script: Script, source: str) -> None:
+    seen: dict[str, int] = {}
     for index, action in enumerate(script.actions):
         if not isinstance(action, StartReq):
             continue
         where = f"{source}: actions[{index}]"
         if action.name in seen:
-            raise ScriptError(f"{where}.name: {action.name!r} is started twice; a name stands for one request")
-        seen.add(action.name)
-        if action.prompt.unique_tail > action.prompt.length:
             raise ScriptError(
-                f"{where}.prompt.unique_tail: allowed are 0 to length {action.prompt.length}, "
-                f"got {action.prompt.unique_tail}"
+                f"{where}.name: {action.name} is already started by actions[{seen[action.name]}]; "
+                "a name stands for one request"
             )
-    return script
+        seen[action.name] = index
+        length, tail = action.prompt.length, action.prompt.unique_tail
+        if tail > length:
+            raise ScriptError(f"{where}.prompt.unique_tail: expected 0 to the prompt's length {length}, got {tail}")
 
 
 def script_hash(script: Script) -> str:
@@ -339,57 +372,87 @@ def text(script: Script) -> str:
 # -- error texts -----------------------------------------------------------------------------------------------
 
 _PATH = re.compile(r" - at `\$(.*)`$")
-_ACTION_TYPES = {cls.__struct_config__.tag: cls for cls in get_args(Action)}
 
 
 def _explain(error: msgspec.ValidationError, raw: Any) -> str:
-    """Turn msgspec's message into ``field: what, allowed …, got …``."""
-    message = str(error)
-    match = _PATH.search(message)
-    if match is None:
-        return message
-    path = match.group(1).lstrip(".")
-    what = message[: match.start()]
-    value = _value_at(raw, path)
-    got = "" if value is _MISSING else f", got {_short(value)}"
-    return f"{path or 'script'}: {what}{_allowed(raw, path)}{got}"
+    """``field: expected …, got …``. From msgspec's message only the path is taken; the rest is in the types."""
+    match = _PATH.search(str(error))
+    path = match.group(1).lstrip(".") if match else ""
+    where = f"{path}: " if path else ""
+    kind, value = _at(raw, path)
+    if isinstance(value, dict) and isinstance(kind, inspect.StructType):
+        return where + _field_problem(kind, value)
+    if isinstance(value, dict) and isinstance(kind, inspect.UnionType):
+        return f"{where}field `action` is missing; expected {_expected(kind)}"
+    return f"{where}expected {_expected(kind)}, got {_short(value)}"
 
 
-_MISSING = object()
+def _at(raw: Any, path: str) -> tuple[inspect.Type, Any]:
+    """The type that a script has at ``path``, and the value that is there."""
+    kind: inspect.Type = inspect.type_info(Script)
+    value = raw
+    for index, name in re.findall(r"\[(\d+)\]|([A-Za-z_]+)", path):
+        if index:
+            kind, value = kind.item_type, value[int(index)]
+        elif isinstance(kind, inspect.UnionType):
+            kind, value = inspect.LiteralType(_tags(kind)), value[name]
+        else:
+            kind, value = next(f.type for f in kind.fields if f.name == name), value[name]
+        kind = _narrowed(kind, value)
+    return kind, value
 
 
-def _tokens(path: str) -> list[str | int]:
-    return [int(t[1:-1]) if t.startswith("[") else t for t in re.findall(r"[A-Za-z_]+|\[\d+\]", path)]
+def _narrowed(kind: inspect.Type, value: Any) -> inspect.Type:
+    """Of the action types the one that the tag in ``value`` names; any other type as it is."""
+    if isinstance(kind, inspect.UnionType) and isinstance(value, dict):
+        return next((t for t in kind.types if t.tag == value.get(t.tag_field)), kind)
+    return kind
 
 
-def _value_at(raw: Any, path: str) -> Any:
-    for token in _tokens(path):
-        try:
-            raw = raw[token]
-        except (KeyError, IndexError, TypeError):
-            return _MISSING
-    return raw
+def _tags(kind: inspect.UnionType) -> tuple[str, ...]:
+    return tuple(t.tag for t in kind.types)
+
+
+def _field_problem(kind: inspect.StructType, value: dict[str, Any]) -> str:
+    known = [kind.tag_field] * bool(kind.tag_field) + [f.name for f in kind.fields]
+    unknown = [name for name in value if name not in known]
+    missing = [f.name for f in kind.fields if f.required and f.name not in value]
+    problem = f"unknown field `{_escaped(unknown[0])}`" if unknown else f"field `{missing[0]}` is missing"
+    return f"{problem}; the fields are {', '.join(known)}"
+
+
+def _expected(kind: inspect.Type) -> str:
+    """A type in words, with its range or its allowed values."""
+    match kind:
+        case inspect.Metadata(type=inner, extra_json_schema=extra):
+            return (extra or {}).get("description") or _expected(inner)
+        case inspect.IntType(ge=low, le=high, lt=end):
+            return f"a whole number from {low} to {high if end is None else end - 1}"
+        case inspect.FloatType(ge=low, le=high):
+            return f"a number from {low:g} to {high:g}"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.LiteralType(values=values):
+            return f"one of {', '.join(values)}"
+        case inspect.VarTupleType(item_type=item, max_length=most):
+            return f"a list of at most {most} items, each {_expected(item)}"
+        case inspect.StructType(fields=fields):
+            return f"an object with the fields {', '.join(f.name for f in fields)}"
+        case inspect.UnionType(types=types) if any(isinstance(t, inspect.NoneType) for t in types):
+            return f"{_expected(types[0])}, or null"
+        case _:
+            return f"an object whose `action` is one of {', '.join(_tags(kind))}"
 
 
 def _short(value: Any) -> str:
-    shown = repr(value)
+    """A value as in the file, on one line and never long; for a list or an object only what it is."""
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)} items"
+    if isinstance(value, dict):
+        return "an object"
+    shown = json.dumps(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
-def _allowed(raw: Any, path: str) -> str:
-    """`` (allowed 1 to 64)`` for a number whose field has a range, else nothing."""
-    tokens = [t for t in _tokens(path) if isinstance(t, str)]
-    owner: Any = EngineConfig if tokens[:1] == ["config"] else Prompt if "prompt" in tokens else None
-    if owner is None and path.startswith("actions["):
-        entry = _value_at(raw, path[: path.index("]") + 1])
-        owner = _ACTION_TYPES.get(entry.get("action")) if isinstance(entry, dict) else None
-    if owner is None or not tokens:
-        return ""
-    hint = get_type_hints(owner, include_extras=True).get(tokens[-1])
-    for candidate in (hint, *get_args(hint)):
-        for meta in getattr(candidate, "__metadata__", ()):
-            low = meta.ge if meta.ge is not None else meta.gt
-            high = meta.le if meta.le is not None else (meta.lt - 1 if meta.lt is not None else None)
-            if low is not None and high is not None:
-                return f" (allowed {low} to {high})"
-    return ""
+def _escaped(name: str) -> str:
+    return _short(name)[1:-1]

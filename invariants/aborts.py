@@ -1,0 +1,79 @@
+"""An aborted request ends soon, and says so."""
+
+from __future__ import annotations
+
+from invariants.base import Invariant, Problem
+from sr_fuzz.view.view import SchedulerView, name_of
+
+# The forward in flight, the one that carries the mark, and under overlap one more that was launched meanwhile.
+TOKENS_AFTER_ABORT = 3
+
+
+class Aborts(Invariant):
+    """Aborts are honoured.
+
+    Formula: a request that was unanswered when an abort for it was taken gets at most three more tokens, and when it
+    ends in a later turn than the next its finish reason is an abort. (That it ends at all is `Liveness`.)
+
+    Source: ``Scheduler.abort_request``: a waiting request is dropped at once, a chunked one at the next scheduling
+    step, a running one is marked (``to_finish``) and finishes with its next decode. Matching is by rid *prefix*.
+    Covers: the unified mode.
+
+    Known false alarms: by design a running request must decode once more, so it waits while prefills go first, and
+    an abort under ``pause(in_place)`` is answered only after continue; hence tokens are counted, not turns. A result
+    in flight may finish the request naturally in the turn of the abort or the next.
+    """
+
+    name = "aborts"
+    family = "lifecycle"
+
+    def __init__(self) -> None:
+        self._aborted: dict[str, tuple[int, int]] = {}
+
+    def check(self, view: SchedulerView) -> Problem | None:
+        reqs = {req.rid: req for req in view.requests}
+        for rid, (step, length) in list(self._aborted.items()):
+            req = reqs.get(rid)
+            extra = len(req.output_ids_through_stop) - length if req is not None else 0
+            if extra > TOKENS_AFTER_ABORT:
+                return Problem(
+                    "too_many_tokens", f"{name_of(rid)} was aborted at step {step} and got {extra} tokens since"
+                )
+            if view.answered(rid):
+                del self._aborted[rid]
+                problem = self._ending(view, rid, step)
+                if problem is not None:
+                    return problem
+        self._note_aborts(view, reqs)
+        return None
+
+    def _note_aborts(self, view: SchedulerView, reqs: dict) -> None:
+        for message in view.received:
+            if type(message).__name__ != "AbortReq":
+                continue
+            for rid in view.unanswered():
+                # It must have been there when the abort was taken: the order within the turn decides.
+                if not (message.abort_all or rid.startswith(message.rid)) or not self._came_before(view, rid, message):
+                    continue
+                req = reqs.get(rid)
+                self._aborted.setdefault(rid, (view.now.step, len(req.output_ids) if req is not None else 0))
+
+    @staticmethod
+    def _came_before(view: SchedulerView, rid: str, abort) -> bool:
+        for message in view.received:
+            if message is abort:
+                return True
+            if getattr(message, "rid", None) == rid and hasattr(message, "sampling_params"):
+                return True
+        return view.arrived.get(rid, view.now.step) < view.now.step
+
+    @staticmethod
+    def _ending(view: SchedulerView, rid: str, step: int) -> Problem | None:
+        end = view.recorder.streams[rid].finishes[0]
+        kind = (end.finish or {}).get("type")
+        if end.aborted or kind == "abort" or end.step <= step + 1:
+            return None
+        return Problem(
+            "ended_otherwise",
+            f"{name_of(rid)} was aborted at step {step}, but ended at step {end.step} with reason {kind!r}",
+        )

@@ -1,0 +1,50 @@
+"""What an invariant is.
+
+One object per run, so that an invariant may remember earlier turns. It looks at the view and never acts on it. Each
+says in its docstring: the formula, its source in SGLang, the cache kinds it covers, and the known false alarms that
+its formula avoids.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sr_fuzz.view.view import SchedulerView
+
+
+class Problem(NamedTuple):
+    """A broken invariant: a stable rule name, and a message with what was seen and what was expected."""
+
+    rule: str
+    message: str
+
+
+class Invariant:
+    """Base class. `check` runs after each turn, `check_end` after the epilogue has drained the engine."""
+
+    name: str = ""
+    family: str = ""
+    """Group for property tests: ``memory``, ``lifecycle``, ``output``, ``sglang``."""
+
+    def not_covered(self, view: SchedulerView) -> str | None:
+        """Why this invariant cannot be checked on this engine; None when it can."""
+        return None
+
+    def check(self, view: SchedulerView) -> Problem | None:
+        """After each turn of the loop, paused turns included."""
+        return None
+
+    def check_end(self, view: SchedulerView) -> Problem | None:
+        """Once, when the epilogue is over: continued, released, drained, but not yet flushed."""
+        return None
+
+
+def names(values: list[str], limit: int = 8) -> str:
+    """``r0, r1`` or, for many, the first few and how many more."""
+    shown = ", ".join(values[:limit])
+    return shown if len(values) <= limit else f"{shown} and {len(values) - limit} more"
+
+
+def numbers(values: list[int], limit: int = 12) -> str:
+    """``3, 4, 9`` or, for many, the first few and how many more."""
+    return names([str(v) for v in sorted(values)], limit)

@@ -1,0 +1,60 @@
+"""The engine goes on while it can, and every request comes to an end."""
+
+from __future__ import annotations
+
+from invariants.base import Invariant, Problem, names
+from sr_fuzz.view.view import SchedulerView, name_of
+
+# Turns without a forward while there is work. A healthy engine idles one or two turns between batches (a result in
+# flight, a skipped decode); 60 is far from both that and the shortest epilogue.
+STUCK_TURNS = 60
+
+
+class Liveness(Invariant):
+    """Work in the engine means forwards, and after the epilogue nobody waits.
+
+    Formula: with somebody unanswered, not paused and nothing held, at most 60 turns in a row pass without a forward;
+    after the drain everybody is answered.
+
+    Source: ``get_next_batch_to_run``: each turn tries a prefill, else a decode. The drain's bound is derived from the
+    work left, see `sr_fuzz.interpreter`.
+    Covers: everything without a time-out of its own.
+
+    Known false alarms: an exhauster may hold exactly what is needed, a paused engine may do nothing: both reset the
+    count.
+    """
+
+    name = "liveness"
+    family = "lifecycle"
+
+    def __init__(self) -> None:
+        self._idle_turns = 0
+        self._forwards = 0
+
+    def check(self, view: SchedulerView) -> Problem | None:
+        moved = view.forward_steps != self._forwards
+        self._forwards = view.forward_steps
+        waiting = view.unanswered()
+        if moved or view.paused or view.holding or not waiting:
+            self._idle_turns = 0
+            return None
+        self._idle_turns += 1
+        if self._idle_turns < STUCK_TURNS:
+            return None
+        return Problem(
+            "stuck",
+            f"no forward in {self._idle_turns} turns although {self._where(view, waiting)}; "
+            f"{len(view.now.free_pages)} of {view.num_pages} pages and {len(view.now.free_rows)} rows are free",
+        )
+
+    def check_end(self, view: SchedulerView) -> Problem | None:
+        waiting = view.unanswered()
+        if waiting:
+            return Problem("unfinished", f"the drain's bound is reached, but {self._where(view, waiting)}")
+        return None
+
+    @staticmethod
+    def _where(view: SchedulerView, rids: list[str]) -> str:
+        placed = view.now.placed
+        shown = [f"{name_of(rid)} ({'+'.join(placed.get(rid, ['nowhere']))})" for rid in rids]
+        return f"{names(shown)} wait{'s' if len(rids) == 1 else ''} for an answer"

@@ -1,0 +1,53 @@
+"""A paused engine does nothing."""
+
+from __future__ import annotations
+
+from invariants.base import Invariant, Problem
+from sr_fuzz.view.view import SchedulerView, name_of
+
+
+class PausedFrozen(Invariant):
+    """While the engine is paused no forward runs and no request's output grows.
+
+    Formula: in a turn that begins and ends paused and takes no pause message, no batch runs and ``len(output_ids)``
+    of every request stays what it was.
+
+    Source: the event loops skip scheduling while ``_engine_paused`` (``event_loop_normal``, ``event_loop_overlap``);
+    ``pause_generation``.
+    Covers: everything.
+
+    Known false alarms: the turn that handles a pause message may deliver one result that was in flight (a ``retract``
+    under overlap, also when it follows an ``in_place`` pause), so turns that take one are left out. Aborts are
+    answered while paused when the request was only waiting; they add no token.
+    """
+
+    name = "paused_frozen"
+    family = "lifecycle"
+
+    def __init__(self) -> None:
+        self._was_paused = False
+        self._lengths: dict[int, int] = {}
+
+    def check(self, view: SchedulerView) -> Problem | None:
+        quiet = not any(type(m).__name__ == "PauseGenerationReqInput" for m in view.received)
+        problem = None
+        if self._was_paused and view.paused and quiet:
+            problem = self._moved(view)
+        self._was_paused = view.paused
+        if view.paused:
+            self._lengths = {id(req): len(req.output_ids) for req in view.requests}
+        return problem
+
+    def _moved(self, view: SchedulerView) -> Problem | None:
+        if view.batches:
+            mode, rids = view.batches[0]
+            return Problem("forward_while_paused", f"a {mode} batch of {len(rids)} requests ran while paused")
+        for req in view.requests:
+            before = self._lengths.get(id(req), len(req.output_ids))
+            if len(req.output_ids) != before:
+                return Problem(
+                    "output_moved",
+                    f"{name_of(req.rid)} had {before} output tokens, has {len(req.output_ids)} now; the engine has "
+                    "been paused all the time",
+                )
+        return None

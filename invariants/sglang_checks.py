@@ -1,0 +1,77 @@
+"""SGLang's own checkers, as further invariants."""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+from invariants.base import Invariant, Problem
+from sr_fuzz.view.view import SchedulerView
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:400] if text else type(error).__name__
+
+
+class BusyMemoryCheck(Invariant):
+    """SGLang's pool accounting and page check.
+
+    Formula: available + evictable + protected + held by sessions + uncached == pool size, and no page of a live row
+    is free.
+
+    Source: ``SchedulerInvariantChecker.self_check_during_busy`` in ``managers/scheduler_components/
+    invariant_checker.py``; in SGLang it runs at the end of each turn that was not paused, when
+    ``SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY`` is set, with ``SGLANG_CHECK_KV_PAGE_INVARIANTS`` for the pages.
+    Covers: whatever that check covers.
+
+    Known false alarms: it knows no exhauster, so it is left out while one holds pages.
+    """
+
+    name = "sglang_busy_check"
+    family = "sglang"
+
+    def not_covered(self, view: SchedulerView) -> str | None:
+        if not hasattr(getattr(view.scheduler, "invariant_checker", None), "self_check_during_busy"):
+            return "this SGLang has no busy memory check"
+        return None
+
+    def check(self, view: SchedulerView) -> Problem | None:
+        if view.paused or view.holding:
+            return None
+        os.environ["SGLANG_CHECK_KV_PAGE_INVARIANTS"] = "true"
+        try:
+            view.scheduler.invariant_checker.self_check_during_busy()
+        except (AssertionError, ValueError) as error:
+            return Problem("failed", f"SGLang's busy memory check: {_first_line(error)}")
+        finally:
+            del os.environ["SGLANG_CHECK_KV_PAGE_INVARIANTS"]
+        return None
+
+
+class TreeSanityCheck(Invariant):
+    """The tree's own structure check.
+
+    Formula: SGLang's: parents and children agree, each node is in the lists its state asks for, sizes add up.
+
+    Source: ``sanity_check`` of the tree cache (``UnifiedTreeCore.sanity_check``, ``RadixCache.sanity_check``).
+    Covers: trees that have one and need no idle engine for it.
+    """
+
+    name = "sglang_tree_check"
+    family = "sglang"
+
+    def not_covered(self, view: SchedulerView) -> str | None:
+        if not view.has_tree:
+            return "there is no prefix tree"
+        check = getattr(view.scheduler.tree_cache, "sanity_check", None)
+        if check is None or len(inspect.signature(check).parameters) > 0:
+            return "this tree has no sanity check that runs between turns"
+        return None
+
+    def check(self, view: SchedulerView) -> Problem | None:
+        try:
+            view.scheduler.tree_cache.sanity_check()
+        except (AssertionError, ValueError) as error:
+            return Problem("failed", f"SGLang's tree sanity check: {_first_line(error)}")
+        return None

@@ -1,0 +1,1 @@
+"""Campaigns: looking for findings within a time budget."""

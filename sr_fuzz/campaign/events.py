@@ -1,0 +1,151 @@
+"""What a campaign tells while it runs: one stream of immutable events, and the summary at its end.
+
+A listener is any callable that takes an event. The campaign knows no terminal and no file format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Union
+
+import msgspec
+
+from sr_fuzz.outcome import Finding, Violation
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The campaign begins. ``time_s`` is the budget in seconds."""
+
+    sglang_version: str
+    seed: int
+    time_s: float
+    max_scripts: int | None
+    out: Path
+    known: int
+    """Signatures on the known list."""
+
+
+class ScriptDone(msgspec.Struct, frozen=True):
+    """A script has run. ``elapsed_s`` counts from the start of the campaign, ``wall_s`` is the run's own."""
+
+    config: str
+    steps: int
+    forwards: int
+    wall_s: float
+    elapsed_s: float
+    signature: str | None = None
+
+
+class FindingNew(msgspec.Struct, frozen=True):
+    """A violation whose signature is neither on the known list nor seen before in this campaign."""
+
+    signature: str
+    violation: Violation
+    config: str
+    actions: int
+
+
+class FindingKnown(msgspec.Struct, frozen=True):
+    """A violation seen again. ``reason`` is that of the known list, None for one found in this campaign."""
+
+    signature: str
+    reason: str | None = None
+
+
+class Minimising(msgspec.Struct, frozen=True):
+    """The script of a new finding is about to be shrunk, with at most ``max_runs`` runs."""
+
+    signature: str
+    actions: int
+    max_runs: int
+
+
+class Minimised(msgspec.Struct, frozen=True):
+    """It has been shrunk."""
+
+    signature: str
+    actions: int
+    runs: int
+
+
+class Confirmed(msgspec.Struct, frozen=True):
+    """The minimal script was run again ``tried`` times and showed the finding ``reproduced`` times."""
+
+    signature: str
+    reproduced: int
+    tried: int
+
+
+class Emitted(msgspec.Struct, frozen=True):
+    """The repro is written."""
+
+    finding: Finding
+    path: Path
+
+
+class ConfigTally(msgspec.Struct):
+    """What ran on one configuration. ``wall_s`` is the time of its runs, in seconds."""
+
+    scripts: int = 0
+    steps: int = 0
+    forwards: int = 0
+    violations: int = 0
+    wall_s: float = 0.0
+
+
+class FindingTally(msgspec.Struct):
+    """One signature: how often it was seen, and what is known of it."""
+
+    status: Literal["new", "known"]
+    violation: Violation
+    count: int = 1
+    path: Path | None = None
+    """Its repro, or its file on the known list."""
+    reason: str = ""
+    """From the known list."""
+    finding: Finding | None = None
+    """For a new one."""
+
+
+class Summary(msgspec.Struct):
+    """What a campaign did. Times in seconds."""
+
+    elapsed_s: float = 0.0
+    search_s: float = 0.0
+    """``elapsed_s`` without minimising, confirming and writing: what the rate refers to."""
+    scripts: int = 0
+    steps: int = 0
+    forwards: int = 0
+    configs: dict[str, ConfigTally] = {}
+    findings: dict[str, FindingTally] = {}
+    """By signature, in the order of their first appearance."""
+    checks: dict[str, int] = {}
+    """How often each invariant was checked."""
+    interrupted: bool = False
+
+    @property
+    def scripts_per_s(self) -> float:
+        return self.scripts / self.search_s if self.search_s > 0 else 0.0
+
+    @property
+    def new(self) -> list[FindingTally]:
+        return [tally for tally in self.findings.values() if tally.status == "new"]
+
+    @property
+    def known(self) -> list[FindingTally]:
+        return [tally for tally in self.findings.values() if tally.status == "known"]
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The campaign is over."""
+
+    summary: Summary
+    out: Path
+
+
+Event = Union[
+    Started, ScriptDone, FindingNew, FindingKnown, Minimising, Minimised, Confirmed, Emitted, Finished
+]  # fmt: skip
+
+Listener = Callable[[Event], None]

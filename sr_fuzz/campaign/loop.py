@@ -1,0 +1,241 @@
+"""The campaign loop: random scripts until the time is up; each new finding is minimised, confirmed, written out.
+
+A finding never ends a campaign. One whose signature is known, or was found before in the same campaign, is counted;
+so one bug does not hide the next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from hypothesis import HealthCheck, Phase, given, seed as hypothesis_seed, settings
+from hypothesis.strategies import SearchStrategy
+
+from sr_fuzz.campaign.events import (
+    ConfigTally,
+    Confirmed,
+    Emitted,
+    FindingKnown,
+    FindingNew,
+    FindingTally,
+    Finished,
+    Listener,
+    Minimised,
+    Minimising,
+    ScriptDone,
+    Started,
+    Summary,
+)
+from sr_fuzz.confirm import confirm
+from sr_fuzz.emit import emit
+from sr_fuzz.minimise import MAX_RUNS, minimise
+from sr_fuzz.outcome import Finding, Outcome, Violation, signature
+from sr_fuzz.replay import Engine
+from sr_fuzz.script import EngineConfig, Script, config_text, script_hash
+
+# Hypothesis begins each round with a few small examples, which is good now and then, and keeps what it has generated
+# until the round ends, which costs memory. A hundred keeps both small.
+ROUND = 100
+
+# A strategy whose scripts have all been played brings nothing new however often it is asked. A round of a useful
+# strategy is nearly all new, so three empty ones in a row mean that it is exhausted.
+EMPTY_ROUNDS = 3
+
+# Keeps the rounds of neighbouring seeds apart: seed 7, round 1 must not be seed 8, round 0.
+_SEED_STRIDE = 1_000_003
+
+
+class _Leave(BaseException):
+    """Leaves Hypothesis at once. Not an `Exception`, which it would take for a failure, and replay."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+
+def run_campaign(
+    engine: Engine,
+    *,
+    scripts: SearchStrategy[Script],
+    time_s: float,
+    seed: int,
+    out: Path,
+    known: Mapping[str, tuple[Path, str]],
+    on_event: Listener,
+    max_scripts: int | None = None,
+    max_runs: int = MAX_RUNS,
+    faults: Sequence[str] = (),
+    name_of: Callable[[EngineConfig], str] = config_text,
+    clock: Callable[[], float] = time.monotonic,
+) -> Summary:
+    """Play scripts drawn from ``scripts`` on ``engine`` for ``time_s`` seconds, or until ``max_scripts`` are done.
+
+    The same ``seed`` draws the same scripts. Repros go into ``out``; signatures in ``known`` (as
+    `known_signatures` reads them) are only counted. A finding that is being minimised when the time is up is
+    finished, so the end may come later by ``max_runs`` and the confirming runs. Ctrl-C ends the campaign with its
+    summary; a finding in work is then written as it is. ``name_of`` names a configuration in events and summary.
+
+    Raises `EngineError` when the engine cannot go on, after the `Finished` event.
+    """
+    campaign = _Campaign(engine, out, known, on_event, max_runs, tuple(faults), name_of, clock)
+    on_event(Started(engine.sglang_version, seed, time_s, max_scripts, out, len(known)))
+    try:
+        campaign.search(scripts, seed, time_s, max_scripts)
+    except KeyboardInterrupt:
+        campaign.summary.interrupted = True
+    finally:
+        campaign.take_time()
+        on_event(Finished(campaign.summary, out))
+    return campaign.summary
+
+
+class _Campaign:
+    """State of one campaign: what was played, what was found."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        out: Path,
+        known: Mapping[str, tuple[Path, str]],
+        on_event: Listener,
+        max_runs: int,
+        faults: tuple[str, ...],
+        name_of: Callable[[EngineConfig], str],
+        clock: Callable[[], float],
+    ) -> None:
+        self.summary = Summary()
+        self._engine = engine
+        self._out = out
+        self._known = known
+        self._on_event = on_event
+        self._max_runs = max_runs
+        self._faults = faults
+        self._name_of = name_of
+        self._clock = clock
+        self._start = clock()
+        self._set_aside_s = 0.0
+        self._played: set[str] = set()
+
+    def take_time(self) -> None:
+        self.summary.elapsed_s = self._clock() - self._start
+        self.summary.search_s = self.summary.elapsed_s - self._set_aside_s
+
+    def search(
+        self, scripts: SearchStrategy[Script], seed: int, time_s: float, max_scripts: int | None
+    ) -> None:
+        """Round after round, until the time is up, enough scripts are done, or there are no others."""
+
+        def play(script: Script) -> None:
+            if self._clock() - self._start >= time_s or self.summary.scripts == max_scripts:
+                raise _Leave
+            try:
+                self._play(script)
+            except Exception as error:
+                raise _Leave(error) from error
+
+        empty = 0
+        for number in range(2**31):
+            before = self.summary.scripts
+            try:
+                _generate(scripts, play, seed * _SEED_STRIDE + number)
+            except _Leave as leave:
+                if leave.error is not None:
+                    raise leave.error from None
+                return
+            empty = empty + 1 if self.summary.scripts == before else 0
+            if empty == EMPTY_ROUNDS:
+                return
+
+    def _play(self, script: Script) -> None:
+        key = script_hash(script)
+        if key in self._played:
+            return
+        self._played.add(key)
+        outcome = self._engine.run(script)
+        found = signature(outcome.violation, script.config) if outcome.violation is not None else None
+        self._count(script, outcome, found)
+        if outcome.violation is None or found is None:
+            return
+        if found in self.summary.findings:
+            tally = self.summary.findings[found]
+            tally.count += 1
+            self._on_event(FindingKnown(found, tally.reason if tally.status == "known" else None))
+        elif found in self._known:
+            path, reason = self._known[found]
+            self.summary.findings[found] = FindingTally("known", outcome.violation, path=path, reason=reason)
+            self._on_event(FindingKnown(found, reason))
+        else:
+            self._new_finding(script, outcome, outcome.violation, found)
+
+    def _count(self, script: Script, outcome: Outcome, found: str | None) -> None:
+        name = self._name_of(script.config)
+        for tally in (self.summary, self.summary.configs.setdefault(name, ConfigTally())):
+            tally.scripts += 1
+            tally.steps += outcome.steps
+            tally.forwards += outcome.forwards
+        tally = self.summary.configs[name]
+        tally.violations += found is not None
+        tally.wall_s += outcome.wall_s
+        for invariant, times in outcome.checks.items():
+            self.summary.checks[invariant] = self.summary.checks.get(invariant, 0) + times
+        elapsed = self._clock() - self._start
+        self._on_event(ScriptDone(name, outcome.steps, outcome.forwards, outcome.wall_s, elapsed, found))
+
+    # -- a new finding -----------------------------------------------------------------------------------------
+
+    def _new_finding(self, script: Script, outcome: Outcome, violation: Violation, found: str) -> None:
+        tally = self.summary.findings[found] = FindingTally("new", violation)
+        self._on_event(FindingNew(found, violation, self._name_of(script.config), len(script.actions)))
+        finding = Finding(
+            found, script, violation, outcome.sglang_version, original_actions=len(script.actions), faults=self._faults
+        )
+        began = self._clock()
+        try:
+            finding, outcome = self._minimise(finding, outcome)
+            finding = self._confirm(finding)
+        finally:
+            # Also when interrupted, or when the engine dies of it: what was found is never lost.
+            path = emit(finding, self._out, trace=outcome.trace)
+            tally.finding, tally.path = finding, path
+            self._on_event(Emitted(finding, path))
+            self._set_aside_s += self._clock() - began
+
+    def _minimise(self, finding: Finding, outcome: Outcome) -> tuple[Finding, Outcome]:
+        self._on_event(Minimising(finding.signature, len(finding.script.actions), self._max_runs))
+        small = minimise(
+            finding.script, finding.violation, self._engine.run, max_runs=self._max_runs, outcome=outcome
+        )
+        self._on_event(Minimised(finding.signature, len(small.script.actions), small.runs))
+        shrunk = msgspec.structs.replace(
+            finding, script=small.script, violation=small.violation, reruns=small.runs
+        )
+        return shrunk, small.outcome
+
+    def _confirm(self, finding: Finding) -> Finding:
+        k, n = confirm(finding.script, finding.signature, self._engine.run)
+        self._on_event(Confirmed(finding.signature, k, n))
+        return msgspec.structs.replace(finding, reproduced=k, tried=n)
+
+
+def _generate(scripts: SearchStrategy[Script], play: Callable[[Script], None], seed: int) -> None:
+    """One round of Hypothesis: up to `ROUND` scripts, none of them saved, replayed, shrunk or reported."""
+
+    # Everything is given, so that no active profile (``ci`` derandomises) has a say.
+    @hypothesis_seed(seed)
+    @settings(
+        max_examples=ROUND,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        derandomize=False,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(scripts)
+    def body(script: Script) -> None:
+        play(script)
+
+    body()

@@ -1,0 +1,86 @@
+"""The oracle model: its next token is a function of the tokens it reads back from the KV cache.
+
+On every forward it writes each input token's identity and position into the key buffer at the slots SGLang gave it,
+then reads each request's whole history back through that request's own page table and answers with `oracle.token_of`
+of what it read. So the output is a pure function of the prompt whatever the schedule was; a page that was freed too
+early, shared wrongly or overwritten changes the output. `read_back` serves the same data to the invariants.
+
+Hidden states are one-hot rows and the head is a scaled identity, so logprobs go through SGLang's own
+``LogitsProcessor`` and sampling at any temperature picks the same token.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sglang.srt.layers.logits_processor import LogitsProcessor
+from sr_fuzz.cpu.oracle import MODULUS, WEIGHTS, token_of
+
+# Large enough that softmax leaves nothing to the other 63 tokens at temperature 1 (exp(-100) is 0 in float32
+# beside 1), small enough that logprobs stay finite.
+_LOGIT_SCALE = 100.0
+
+# Columns of a key row: float32 holds both exactly, token ids and positions being far below 2**24.
+_TOKEN, _POSITION = 0, 1
+
+
+class SrFuzzOracleForCausalLM(nn.Module):
+    """A causal LM without weights. `bind` gives it the pools; before that it answers with zeros."""
+
+    def __init__(self, config, quant_config=None, prefix: str = "") -> None:
+        super().__init__()
+        self.config = config
+        self.logits_processor = LogitsProcessor(config)
+        self.lm_head = nn.Module()
+        # A buffer outside the state dict: the dummy loader would fill a parameter with noise.
+        head = torch.eye(config.vocab_size, config.hidden_size) * _LOGIT_SCALE
+        self.lm_head.register_buffer("weight", head, persistent=False)
+        self.register_buffer("_weights", torch.tensor(WEIGHTS, dtype=torch.int64), persistent=False)
+        self._pool = None
+        self._req_to_token = None
+
+    def load_weights(self, weights) -> None:
+        """Nothing to load."""
+
+    def bind(self, req_to_token_pool, token_to_kv_pool) -> None:
+        """Take the pools to write to and read from."""
+        self._req_to_token = req_to_token_pool.req_to_token
+        self._pool = token_to_kv_pool.get_key_buffer(0)
+
+    @torch.no_grad()
+    def forward(self, input_ids, positions, forward_batch, **kwargs):
+        hidden = torch.zeros((input_ids.shape[0], self.config.hidden_size), device=input_ids.device)
+        if self._pool is not None and input_ids.shape[0]:
+            self._write(input_ids, positions, forward_batch.out_cache_loc)
+            tokens = self._predict(input_ids.shape[0], forward_batch)
+            hidden[torch.arange(len(tokens)), torch.tensor(tokens)] = 1.0
+        return self.logits_processor(input_ids, hidden, self.lm_head, forward_batch)
+
+    def read_back(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and positions stored in ``slots`` (int64, shape [n]); both int64, shape [n]."""
+        rows = self._pool[slots.long(), 0, :2].to(torch.int64)
+        return rows[:, _TOKEN], rows[:, _POSITION]
+
+    def _write(self, input_ids, positions, slots) -> None:
+        rows = torch.stack((input_ids, positions), dim=1).to(self._pool.dtype)
+        self._pool[slots.long(), 0, :2] = rows
+
+    def _predict(self, num_rows: int, forward_batch) -> list[int]:
+        """The next token after each input row, in row order."""
+        # A decode row is the last position of its request; an extend row may be any of the last extend_len.
+        counts = forward_batch.extend_seq_lens_cpu
+        if counts is None or forward_batch.forward_mode.is_decode():
+            counts = [1] * len(forward_batch.req_pool_indices)
+        tokens: list[int] = []
+        lens = forward_batch.seq_lens.tolist()
+        for row, length, count in zip(forward_batch.req_pool_indices.tolist(), lens, counts, strict=True):
+            history, _ = self.read_back(self._req_to_token[row, :length])
+            digests = torch.cumsum(self._weights[:length] * (history + 1), 0) % MODULUS
+            tokens += [token_of(d) for d in digests[length - int(count) :].tolist()]
+        if len(tokens) != num_rows:
+            raise RuntimeError(f"oracle model: {num_rows} input rows, but the batch describes {len(tokens)}")
+        return tokens
+
+
+EntryClass = SrFuzzOracleForCausalLM

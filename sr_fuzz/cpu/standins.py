@@ -1,0 +1,47 @@
+"""What SGLang's import and boot need on a machine without a GPU, and nothing that changes its logic."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+MODEL_PATH = Path(__file__).parent / "model_config"
+"""A model directory: a configuration that names the oracle model, no weights, no tokenizer."""
+
+_library = None
+
+
+def environment() -> dict[str, str]:
+    """Environment settings that must stand before SGLang is imported."""
+    return {
+        # One thread: forking a process whose OpenMP pool runs would hang the child on its first parallel region.
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "SGLANG_EXTERNAL_MODEL_PACKAGE": "sr_fuzz.cpu.models",
+        # The Rust tree cannot be walked from Python, so its pages could only be counted.
+        "SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND": "python",
+        # The receive side then asks whatever stands for the socket for an object instead of for bytes.
+        "SGLANG_USE_PICKLE_IPC": "1",
+        # Only our plugin: the fuzzer must not depend on what else is installed.
+        "SGLANG_PLUGINS": "sr_fuzz",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
+
+
+def install() -> None:
+    """Set the environment and declare the operator schemas that a CPU build of torchvision lacks. Idempotent."""
+    global _library
+    os.environ.update(environment())
+    if _library is not None:
+        return
+    import torch
+
+    torch.set_num_threads(1)
+    _library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        try:
+            _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        except RuntimeError:
+            pass  # a torchvision that matches this torch has defined it already

@@ -1,0 +1,207 @@
+"""The repro writer: a finding as an ordinary pytest test that a person can read, run and commit.
+
+A repro is one file: what broke, in words; ``SIGNATURE``, by which later runs recognise it; ``SCRIPT``, as Python
+source; and a test that plays it. Beside it lies the finding as JSON, for ``sr-fuzz replay``, ``minimise`` and
+``emit``. Only fields that differ from their default are written: what is left is what matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sr_fuzz.outcome import Finding, StepRecord
+from sr_fuzz.replay import save_finding
+from sr_fuzz.script import Script, text
+
+WIDTH = 120
+"""Columns, as in the rest of the project."""
+
+TRACE_STEPS = 8
+"""Steps of the trace in a repro: what led to the violation; `replay` shows more."""
+
+
+def emit(
+    finding: Finding, folder: Path, *, known_cause: str | None = None, trace: Sequence[StepRecord] = ()
+) -> Path:
+    """Write ``finding`` into ``folder`` as ``test_<invariant>_<rule>_<hash>.py`` and, beside it, as ``.json``.
+
+    The hash is that of the signature, so a finding that is emitted again replaces its older repro. ``known_cause``
+    marks the test ``xfail(strict=True)``: it passes while the bug is open and fails once it is fixed. ``trace`` is
+    that of the run that showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{_stem(finding)}.py"
+    last = tuple(trace)[-TRACE_STEPS:]
+    path.write_text(_module(finding, last, known_cause), encoding="utf-8")
+    save_finding(finding, path.with_suffix(".json"), last)
+    return path
+
+
+def _stem(finding: Finding) -> str:
+    digest = hashlib.sha256(finding.signature.encode()).hexdigest()[:6]
+    words = f"{finding.violation.invariant}_{finding.violation.rule}"
+    return f"test_{re.sub(r'[^a-z0-9]+', '_', words.lower()).strip('_')[:60]}_{digest}"
+
+
+def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | None) -> str:
+    parts = [_docstring(finding, trace), ""]
+    if known_cause is not None:
+        parts += ["import pytest", ""]
+    parts += [_imports(finding.script), ""]
+    parts += [_assignment("SIGNATURE", _string(finding.signature, len("SIGNATURE = "))), ""]
+    parts += [_assignment("SCRIPT", to_source(finding.script)), "", ""]
+    if known_cause is not None:
+        parts.append(_xfail(known_cause))
+    parts += [
+        f"def {_stem(finding)}(sr_engine):",
+        "    outcome = sr_engine.run(SCRIPT)",
+        "    assert outcome.ok, outcome.report()",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+# -- words -----------------------------------------------------------------------------------------------------
+
+_WHEN = {"step": "after step {}", "settled": "once the engine had settled, at step {}", "end": "at the end, at step {}"}
+
+
+def _docstring(finding: Finding, trace: Sequence[StepRecord]) -> str:
+    violation = finding.violation
+    lines = [f"{violation.invariant}: {violation.rule}, {_WHEN[violation.when].format(violation.step)}.", ""]
+    lines += [*_wrap(violation.message), ""]
+    lines += [f"Found on SGLang {finding.sglang_version}; {_reliability(finding)}."]
+    if finding.original_actions:
+        shrunk = f"Minimised from {finding.original_actions} actions to {len(finding.script.actions)}"
+        lines += [f"{shrunk} in {finding.reruns} runs."]
+    if finding.faults:
+        lines += _wrap(f"Seeded faults that were on: {', '.join(finding.faults)}.")
+    lines += ["", "Script:", *_wrap(text(finding.script), "    ")]
+    if trace:
+        lines += ["", "Last steps:"]
+        lines += [f"    {line}" for record in trace for line in record.line.splitlines()]
+    if violation.location:
+        lines += ["", "In SGLang, innermost first:", *(f"    {place}" for place in violation.location)]
+    body = "\n".join(_clip(_escape(line.rstrip())) for line in lines)
+    return f'"""{body}\n"""'
+
+
+def _reliability(finding: Finding) -> str:
+    return f"shown by {finding.reliability}" if finding.tried else "not run again since"
+
+
+def _wrap(words: str, indent: str = "") -> list[str]:
+    wrapped = []
+    for line in words.splitlines():
+        wrapped += textwrap.wrap(line, WIDTH - 4, initial_indent=indent, subsequent_indent=indent) or [""]
+    return wrapped
+
+
+def _escape(line: str) -> str:
+    """For use between triple quotes."""
+    line = line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def _clip(line: str) -> str:
+    if len(line) <= WIDTH:
+        return line
+    # An escape that is cut in two would not compile.
+    return line[: WIDTH - 3].rstrip("\\") + "..."
+
+
+# -- source ----------------------------------------------------------------------------------------------------
+
+
+def to_source(script: Script) -> str:
+    """``script`` as a Python expression, one action a line, at most `WIDTH` columns, fields at defaults left out."""
+    config = _source(script.config, indent=4, before=len("config="), after=1)
+    actions = [f"        {_source(action, indent=8, before=0, after=1)}," for action in script.actions]
+    body = "\n".join(["(", *actions, "    )"]) if actions else "()"
+    return f"Script(\n    config={config},\n    actions={body},\n)"
+
+
+def _source(value: Any, *, indent: int, before: int, after: int) -> str:
+    """``value`` on one line if it fits between ``before`` and ``after`` other columns, else one part a line."""
+    flat = _flat(value)
+    if indent + before + len(flat) + after <= WIDTH or not isinstance(value, msgspec.Struct | tuple):
+        return flat
+    space = " " * (indent + 4)
+    parts = _arguments(value) if isinstance(value, msgspec.Struct) else [("", item) for item in value]
+    lines = [
+        f"{space}{key}{_source(item, indent=indent + 4, before=len(key), after=1)}," for key, item in parts
+    ]
+    name = type(value).__name__ if isinstance(value, msgspec.Struct) else ""
+    return "\n".join([f"{name}(", *lines, f"{' ' * indent})"])
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, msgspec.Struct):
+        return f"{type(value).__name__}({', '.join(key + _flat(item) for key, item in _arguments(value))})"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_flat, value)) + ("," if len(value) == 1 else "") + ")"
+    return _quoted(value) if isinstance(value, str) else repr(value)
+
+
+def _arguments(struct: msgspec.Struct) -> list[tuple[str, Any]]:
+    """``(keyword=, value)``; fields without a default are positional, and so is what needs no name: a step's n."""
+    fields = struct.__struct_fields__
+    required = len(fields) - len(struct.__struct_defaults__)
+    result: list[tuple[str, Any]] = []
+    for index, field in enumerate(fields):
+        value = getattr(struct, field)
+        if index < required:
+            result.append(("", value))
+        elif value != struct.__struct_defaults__[index - required]:
+            result.append(("" if field == "n" else f"{field}=", value))
+    return result
+
+
+def _imports(script: Script) -> str:
+    used = {"EngineConfig", "Script", *(type(action).__name__ for action in script.actions)}
+    if "Prompt(" in to_source(script):
+        used.add("Prompt")
+    names = sorted(used)
+    line = f"from sr_fuzz.script import {', '.join(names)}"
+    if len(line) <= WIDTH:
+        return line
+    return "\n".join(["from sr_fuzz.script import (", *(f"    {name}," for name in names), ")"])
+
+
+def _quoted(value: str) -> str:
+    shown = repr(value)
+    return shown if '"' in value or shown[0] == '"' else f'"{shown[1:-1]}"'
+
+
+def _string(value: str, before: int) -> list[str]:
+    """A string literal, on several lines where it does not fit after ``before`` columns."""
+    shown = _quoted(value)
+    if before + len(shown) <= WIDTH:
+        return [shown]
+    # Quotes, indentation and room for escapes; the blank stays at the end of its line.
+    chunks = textwrap.wrap(value, WIDTH - 30, drop_whitespace=False, break_on_hyphens=False)
+    return [_quoted(chunk) for chunk in chunks]
+
+
+def _assignment(name: str, value: str | list[str]) -> str:
+    if isinstance(value, str):
+        return f"{name} = {value}"
+    return f"{name} = {value[0]}" if len(value) == 1 else "\n".join([f"{name} = (", *(f"    {v}" for v in value), ")"])
+
+
+def _xfail(cause: str) -> str:
+    reason = _string(" ".join(cause.split()), len("@pytest.mark.xfail(strict=True, reason=)"))
+    if len(reason) == 1:
+        return f"@pytest.mark.xfail(strict=True, reason={reason[0]})"
+    first, *rest = reason
+    return "\n".join(
+        ["@pytest.mark.xfail(", "    strict=True,", f"    reason={first}", *(f"    {r}" for r in rest[:-1]),
+         f"    {rest[-1]},", ")"]
+    )  # fmt: skip

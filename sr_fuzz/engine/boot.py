@@ -1,0 +1,45 @@
+"""Booting SGLang's scheduler in this process, with our channels, our hook and the oracle model's pools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sr_fuzz.engine import versions
+from sr_fuzz.faults import activate, activate_from_environment
+from sr_fuzz.runtime.hook import ScriptedSchedulerHook
+from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
+from sr_fuzz.runtime.recv_proxy import LocalRecvProxy, SilentRecvProxy
+from sr_fuzz.script import EngineConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """A scheduler that is ready to run, and our ends of its seams."""
+
+    scheduler: Any
+    hook: ScriptedSchedulerHook
+    proxy: LocalRecvProxy
+    recorder: OutputRecorder
+    sglang_version: str
+
+
+def boot(config: EngineConfig, faults: tuple[str, ...] = ()) -> Booted:
+    """Boot one configuration. Once a process: SGLang publishes its configuration process-wide."""
+    version = versions.sglang_version()
+    activate_from_environment()
+    activate(faults)
+    proxy, recorder = LocalRecvProxy(), OutputRecorder()
+    channels = {
+        "recv_from_tokenizer": proxy,
+        "recv_from_rpc": SilentRecvProxy(),
+        "send_to_tokenizer": RecordingSender(recorder),
+        "send_to_detokenizer": RecordingSender(recorder),
+        "send_metrics_from_scheduler": None,
+    }
+    args = versions.server_args(config)
+    with versions.seams(channels=channels, hook_factory=ScriptedSchedulerHook):
+        scheduler = versions.make_scheduler(args)
+    model = scheduler.tp_worker.model_runner.model
+    model.bind(scheduler.req_to_token_pool, scheduler.token_to_kv_pool_allocator.get_kvcache())
+    return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, version)

@@ -1,0 +1,62 @@
+"""From an exception or a dumped stack to code locations inside SGLang."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import traceback
+from collections.abc import Iterable
+from types import TracebackType
+
+# Innermost locations kept: the first says where, the second who called; more would split one bug by its callers.
+MAX_LOCATIONS = 4
+
+_SGLANG = re.compile(r"/sglang/(?:srt/)?(.+\.py)$")
+_OURS = re.compile(r"/(?:sr_fuzz|invariants)/")
+# The model is part of the engine under test: what SGLang hands it may be what breaks it.
+_MODEL = re.compile(r"/sr_fuzz/cpu/models/")
+_DUMPED = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>.+)$')
+
+
+def _place(filename: str, function: str, line: str) -> str | None:
+    match = _SGLANG.search(filename)
+    if match is None:
+        return None
+    # The source line, not its number: it survives edits elsewhere in the file and other releases.
+    return f"{match.group(1)}:{function}: {line.strip()[:100]}"
+
+
+def locations(tb: TracebackType | None) -> tuple[str, ...]:
+    """Innermost SGLang locations of a traceback, innermost first."""
+    frames = traceback.extract_tb(tb)
+    places = (_place(f.filename, f.name, f.line or "") for f in reversed(frames))
+    return _first(places)
+
+
+def dumped_locations(text: str) -> tuple[str, ...]:
+    """The same from a stack that faulthandler wrote (innermost call first)."""
+    places = []
+    for line in text.splitlines():
+        match = _DUMPED.match(line)
+        if match:
+            source = linecache.getline(match["file"], int(match["line"]))
+            places.append(_place(match["file"], match["name"], source))
+    return _first(places)
+
+
+def _first(places: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple([place for place in places if place is not None][:MAX_LOCATIONS])
+
+
+def is_ours(tb: TracebackType | None) -> bool:
+    """Whether an exception comes from this project's own code rather than from SGLang.
+
+    The innermost frame that belongs to either decides; library frames (torch, the standard library) below it belong
+    to whoever called them.
+    """
+    for frame in reversed(traceback.extract_tb(tb)):
+        if _SGLANG.search(frame.filename) or _MODEL.search(frame.filename):
+            return False
+        if _OURS.search(frame.filename):
+            return True
+    return True

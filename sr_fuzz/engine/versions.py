@@ -1,0 +1,263 @@
+"""Everything that differs between the supported SGLang releases, in one place.
+
+The rest of the project asks here for a booted scheduler, a message or a request's KV record, and never looks at
+``sglang.__version__``. Differences are decided by what a release *has* (a parameter, an attribute), not by its number,
+wherever that can be seen; numbers only guard the supported range.
+
+=========  ==========================================================================================
+release    what changed
+=========  ==========================================================================================
+0.5.17     configuration is published process-wide before anything reads it
+0.5.19     a request's KV bookkeeping moved from the request into ``req.kv``
+0.5.21     the scheduler takes two arguments; ranks are published instead of passed
+0.5.22     a request's tree lock is an object (``req.lock``) instead of following from ``last_node``
+=========  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import inspect
+from array import array
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from packaging.version import InvalidVersion, Version
+
+from sr_fuzz.cpu.standins import MODEL_PATH
+from sr_fuzz.engine.errors import UnsupportedVersion
+from sr_fuzz.script import EngineConfig
+
+SUPPORTED = ("0.5.16", "0.5.23")
+
+
+def check_version(found: str) -> str:
+    """Return ``found`` if it is supported, else raise `UnsupportedVersion` with one clear line."""
+    low, high = SUPPORTED
+    try:
+        version = Version(found)
+        ok = Version(low) <= Version(version.base_version) <= Version(high)
+    except InvalidVersion:
+        ok = False
+    if not ok:
+        raise UnsupportedVersion(
+            f"SGLang {found} is not supported: this sr_fuzz runs SGLang {low} to {high}; "
+            f"install one of these, e.g. with `make venv`"
+        )
+    return found
+
+
+def sglang_version() -> str:
+    """The version of the SGLang that would be imported, checked."""
+    import sglang
+
+    return check_version(sglang.__version__)
+
+
+# -- booting ---------------------------------------------------------------------------------------------------
+
+
+def server_args(config: EngineConfig) -> Any:
+    """SGLang's ``ServerArgs`` for a configuration, resolved and checked."""
+    from sglang.srt.server_args import ServerArgs
+
+    fields = {name: getattr(config, name) for name in config.__struct_fields__}
+    # -1 makes SGLang size the pool from GPU memory unless the fraction is given; max_total_tokens then caps it.
+    extra = {"mem_fraction_static": 0.5} if config.chunked_prefill_size < 0 else {}
+    fixed = dict(
+        model_path=str(MODEL_PATH),
+        device="cpu",
+        load_format="dummy",
+        skip_tokenizer_init=True,
+        attention_backend="torch_native",
+        sampling_backend="pytorch",
+        grammar_backend="none",
+        dtype="float32",
+        kv_canary="none",
+        kv_canary_sweep_interval=0,
+        skip_server_warmup=True,
+        random_seed=0,
+        log_level="warning",
+        # The watchdog is a clock; a script that hangs is found by the engine's own limit.
+        watchdog_timeout=3600,
+    )
+    args = _construct(ServerArgs, {**fields, **fixed, **extra})
+    if hasattr(args, "resolve_once"):
+        args.resolve_once()
+    args.check_server_args()
+    return args
+
+
+def make_scheduler(args: Any) -> Any:
+    """Build SGLang's own ``Scheduler`` the way its ``run_scheduler_process`` does."""
+    from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.server_args import PortArgs
+
+    port_args = PortArgs.init_new(args)
+    _publish(args)
+    if "gpu_id" not in inspect.signature(Scheduler.__init__).parameters:
+        return Scheduler(args, port_args)
+    ranks = {"gpu_id": 0, "dp_rank": None}
+    wanted = list(inspect.signature(Scheduler.__init__).parameters)[3:]
+    return Scheduler(args, port_args, **{name: ranks.get(name, 0) for name in wanted})
+
+
+def _publish(args: Any) -> None:
+    try:
+        from sglang.srt import runtime_context
+    except ImportError:
+        return  # before 0.5.17 the constructor publishes
+    if not hasattr(runtime_context, "publish"):
+        return
+    extra = {}
+    if hasattr(runtime_context, "SpawnRanks"):
+        extra["ranks"] = runtime_context.SpawnRanks(world_rank=0, dp_rank=None, gpu_id=0)
+    runtime_context.publish(args, role="scheduler", **extra)
+
+
+def _construct(cls: type, fields: dict[str, Any]) -> Any:
+    """Call ``cls`` with those fields it has; refuse to drop one that was asked for by a configuration."""
+    known = set(inspect.signature(cls).parameters)
+    # Settings that only newer releases have and whose absence changes nothing.
+    optional = {"kv_canary", "kv_canary_sweep_interval", "skip_server_warmup", "grammar_backend"}
+    missing = set(fields) - known - optional
+    if missing:
+        raise UnsupportedVersion(f"this SGLang's {cls.__name__} has no {', '.join(sorted(missing))}")
+    return cls(**{name: value for name, value in fields.items() if name in known})
+
+
+@contextmanager
+def seams(*, channels: dict[str, Any], hook_factory: Any):
+    """While inside, a scheduler that is constructed gets our channels and our hook at SGLang's own seams.
+
+    ``SchedulerIpcChannels.create`` builds every socket, ``maybe_init_scripted_scheduler_hook`` sets the hook that the
+    request receiver calls at the head of each turn; both are restored on leaving.
+    """
+    from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.managers.scheduler_components.ipc_channels import SchedulerIpcChannels
+
+    create = SchedulerIpcChannels.__dict__["create"]
+    init_hook = Scheduler.maybe_init_scripted_scheduler_hook
+
+    def local_create(cls, **_ignored):
+        return cls(**channels)
+
+    def local_hook(self):
+        self.scripted_scheduler_hook = hook_factory(self)
+
+    SchedulerIpcChannels.create = classmethod(local_create)
+    Scheduler.maybe_init_scripted_scheduler_hook = local_hook
+    try:
+        yield
+    finally:
+        SchedulerIpcChannels.create = create
+        Scheduler.maybe_init_scripted_scheduler_hook = init_hook
+
+
+# -- messages --------------------------------------------------------------------------------------------------
+
+
+def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> Any:
+    """The ``TokenizedGenerateReqInput`` that the tokenizer manager would send for a ``/generate`` body."""
+    from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
+    from sglang.srt.sampling.sampling_params import SamplingParams
+
+    params = SamplingParams(**sampling)
+    params.normalize(None)
+    values = {
+        "rid": rid,
+        "input_text": "",
+        "input_ids": array("q", input_ids),
+        "sampling_params": params,
+        "return_logprob": False,
+        "logprob_start_len": -1,
+        "top_logprobs_num": 0,
+        "stream": True,
+        **fields,
+    }
+    for name, parameter in inspect.signature(TokenizedGenerateReqInput).parameters.items():
+        if parameter.default is inspect.Parameter.empty and name not in values:
+            values[name] = None
+    return TokenizedGenerateReqInput(**values)
+
+
+def pause_message(mode: str) -> Any:
+    from sglang.srt.managers.io_struct import PauseGenerationReqInput
+
+    return PauseGenerationReqInput(mode=mode)
+
+
+def continue_message(torch_empty_cache: bool) -> Any:
+    from sglang.srt.managers.io_struct import ContinueGenerationReqInput
+
+    if torch_empty_cache:
+        return ContinueGenerationReqInput(torch_empty_cache=True)
+    return ContinueGenerationReqInput()
+
+
+def abort_message(rid: str, abort_all: bool) -> Any:
+    from sglang.srt.managers.io_struct import AbortReq
+
+    return AbortReq(rid=rid, abort_all=abort_all)
+
+
+def flush_message() -> Any:
+    from sglang.srt.managers.io_struct import FlushCacheReqInput
+
+    return FlushCacheReqInput()
+
+
+# -- a request's KV bookkeeping --------------------------------------------------------------------------------
+
+
+class KvState(NamedTuple):
+    """What a request holds of the KV cache. Lengths in tokens; its own slots are row positions [protected, allocated)."""
+
+    row: int
+    protected: int
+    """Positions below this belong to the prefix tree."""
+    committed: int
+    """Positions below this have been written by a forward that was launched."""
+    allocated: int
+
+
+def kv_state(req: Any) -> KvState | None:
+    """The request's KV bookkeeping; None when it holds no row."""
+    record = req.kv
+    if hasattr(record, "req_pool_idx"):
+        if record.req_pool_idx is None:
+            return None
+        lens = (record.cache_protected_len, record.kv_committed_len, record.kv_allocated_len)
+        return KvState(int(record.req_pool_idx), *map(int, lens))
+    # Up to 0.5.18 ``req.kv`` holds the allocated length alone, and is None while nothing is allocated.
+    if req.req_pool_idx is None:
+        return None
+    allocated = record.kv_allocated_len if record is not None else 0
+    return KvState(int(req.req_pool_idx), int(req.cache_protected_len), int(req.kv_committed_len), int(allocated))
+
+
+def lock_node(req: Any) -> Any:
+    """The node (0.5.16: the node, later: its integer id) whose path this request has locked, or None.
+
+    Up to 0.5.21 a waiting request may keep a ``last_node`` from a match without holding a lock: whoever holds no KV
+    holds no lock.
+    """
+    if hasattr(req, "lock"):
+        return None if req.lock is None else req.lock.node
+    return req.last_node if kv_state(req) is not None else None
+
+
+def evict(tree_cache: Any, num_tokens: int | None) -> None:
+    """The tree's own eviction; None evicts whatever is evictable."""
+    from sglang.srt.mem_cache.base_prefix_cache import EvictParams
+
+    if not hasattr(tree_cache, "evict") or getattr(tree_cache, "disable", False):
+        return
+    count = num_tokens if num_tokens is not None else evictable_tokens(tree_cache)
+    if count > 0:
+        tree_cache.evict(EvictParams(num_tokens=count))
+
+
+def evictable_tokens(tree_cache: Any) -> int:
+    size = tree_cache.evictable_size()
+    return size[0] if isinstance(size, tuple) else size

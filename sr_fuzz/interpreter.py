@@ -1,0 +1,240 @@
+"""Plays a script: actions become calls on the context, steps become yields; then the epilogue.
+
+The only place that turns actions into calls. Actions between two steps are sent at the head of the same turn, in
+order. An action on a name that is not there (yet, or any more) is sent all the same: the engine must cope.
+
+Request ids are the script's names with a dot at the end. SGLang aborts by rid *prefix*; with the dot no name is a
+prefix of another (``r1.`` is none of ``r10.``), which a script that wants to abort one request relies on.
+
+The epilogue gives everything back that is held, continues, lets all requests run to their end within a bound derived
+from the work left, checks what must hold then, flushes, and checks once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from sr_fuzz import script as s
+from sr_fuzz.cpu.oracle import prompt_tokens
+from sr_fuzz.monitor import Monitor
+from sr_fuzz.outcome import Violation
+from sr_fuzz.monitor import ViolationFound
+from sr_fuzz.runtime.context import ScriptedContext
+from sr_fuzz.view.view import SchedulerView
+
+# The drain's bound: each waiting token of work may be done several times over when requests are retracted again and
+# again, and admission may wait; 6 is twice what the thriftiest pools of the default set were seen to need.
+_REWORK = 6
+# Turns that do nothing: results in flight, the abort's decode, the liveness check's own patience.
+_SLACK = 80
+# The flush's answer comes in the turn after the one that sends it.
+_FLUSH_TURNS = 3
+
+BALLAST_PREFIX = "ballast"
+
+
+def rid_of(name: str) -> str:
+    """The request id for a name of the script."""
+    return f"{name}."
+
+
+class Interpreter:
+    """One run of one script."""
+
+    def __init__(self, script: s.Script, context: ScriptedContext, view: SchedulerView, monitor: Monitor) -> None:
+        self._script = script
+        self._context = context
+        self._view = view
+        self._monitor = monitor
+        self._ballast: list[str] = []
+        self.notes: dict[str, None] = {}
+        """Remarks on what the script did that an HTTP client could not have done."""
+
+    def play(self) -> Generator[None, None, None]:
+        """The generator for the hook."""
+        for action in self._script.actions:
+            if isinstance(action, s.Step):
+                self._monitor.note_action(s.action_text(action))
+                for _ in range(action.n):
+                    yield
+            elif isinstance(action, s.StepUntil):
+                self._monitor.note_action(s.action_text(action))
+                yield from self._step_until(action)
+            else:
+                self._monitor.note_action(s.action_text(action))
+                _SENDERS[type(action)](self, action)
+        yield from self._epilogue()
+
+    # -- actions -----------------------------------------------------------------------------------------------
+
+    def _start_req(self, action: s.StartReq) -> None:
+        if self._view.paused:
+            self.notes["a request was sent while paused; the HTTP server would hold it back until continue"] = None
+        sampling: dict[str, Any] = {"max_new_tokens": action.max_new_tokens, "ignore_eos": action.ignore_eos}
+        if action.stop_token_ids:
+            sampling["stop_token_ids"] = list(action.stop_token_ids)
+        fields: dict[str, Any] = {"stream": action.stream}
+        if action.return_logprob:
+            fields["return_logprob"] = True
+            fields["logprob_start_len"] = action.logprob_start_len
+            fields["top_logprobs_num"] = action.top_logprobs_num
+        if action.priority is not None:
+            fields["priority"] = action.priority
+        tokens = prompt_tokens(action.prompt, action.name)
+        self._context.start_tokens(rid=rid_of(action.name), input_ids=tokens, sampling=sampling, **fields)
+
+    def _pause(self, action: s.Pause) -> None:
+        if action.mode == "abort":
+            self._context.pause_abort()
+        else:
+            self._context.pause_generation(mode=action.mode)
+
+    def _continue(self, action: s.Continue) -> None:
+        self._context.continue_generation()
+
+    def _abort(self, action: s.Abort) -> None:
+        self._context.abort_rid(rid_of(action.name), await_arrival=action.await_arrival)
+
+    def _abort_all(self, action: s.AbortAll) -> None:
+        if action.await_arrival:
+            self._context.abort_all()
+        else:
+            self._context.abort_all_later()
+
+    def _flush_cache(self, action: s.FlushCache) -> None:
+        self._context.flush_cache()
+
+    def _evict_radix(self, action: s.EvictRadix) -> None:
+        self._context.evict_tree(action.num_tokens)
+
+    def _exhaust_kv(self, action: s.ExhaustKv) -> None:
+        # A script may ask to leave more pages than the pool has: then there is nothing to take.
+        if action.leave_pages <= self._view.num_pages:
+            self._context.exhaust_kv(leave_pages=action.leave_pages)
+
+    def _exhaust_lock_refs(self, action: s.ExhaustLockRefs) -> None:
+        self._context.exhaust_lock_refs(leave_refs=action.leave_refs)
+
+    def _exhaust_rows(self, action: s.ExhaustRows) -> None:
+        free = len(self._view.scheduler.req_to_token_pool.free_slots)
+        for _ in range(max(0, free - action.leave_rows)):
+            rid = rid_of(f"{BALLAST_PREFIX}{len(self._ballast)}")
+            self._ballast.append(rid)
+            # As long as the context allows: SGLang clips it to what the pool holds.
+            sampling = {"max_new_tokens": 4096, "ignore_eos": True}
+            self._context.start_tokens(rid=rid, input_ids=[3], sampling=sampling)
+
+    def _release(self, action: s.Release) -> None:
+        self._context._release_exhausted_pools()
+        ballast, self._ballast = self._ballast, []
+        for rid in ballast:
+            if not self._view.answered(rid):
+                self._context.abort_rid(rid)
+
+    # -- stepping until a stage --------------------------------------------------------------------------------
+
+    def _step_until(self, action: s.StepUntil) -> Generator[None, None, None]:
+        reached = _STAGES[action.stage]
+        rid = rid_of(action.name)
+        for _ in range(action.max_steps):
+            if reached(self, rid, action):
+                return
+            yield
+
+    def _output_len(self, rid: str) -> int:
+        req = self._req(rid)
+        return len(req.output_ids) if req is not None else 0
+
+    def _req(self, rid: str) -> Any | None:
+        return next((req for req in self._view.requests if req.rid == rid), None)
+
+    def _decoded(self, rid: str, count: Callable[[int], int]) -> bool:
+        req = self._req(rid)
+        if req is None:
+            return self._view.answered(rid)
+        wanted = max(1, count(req.sampling_params.max_new_tokens))
+        return len(req.output_ids) >= wanted or req.finished() or self._view.answered(rid)
+
+    def _chunked(self, rid: str, nth: int) -> bool:
+        return self._context.chunks_done(rid) >= nth or self._output_len(rid) > 0 or self._view.answered(rid)
+
+    def _last_chunk(self, rid: str) -> bool:
+        """The chunk before the extend that completes the prompt; for an unchunked prompt, its only extend."""
+        req, size = self._req(rid), self._script.config.chunked_prefill_size
+        if req is None or size < 0:
+            return self._chunked(rid, 1)
+        return self._chunked(rid, max(1, (len(req.origin_input_ids) - 1) // size))
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def _epilogue(self) -> Generator[None, None, None]:
+        self._monitor.note_action("epilogue: release, continue, drain")
+        self._release(s.Release())
+        self._context.continue_generation()
+        yield
+        for _ in range(self._work_left()):
+            if not self._view.unanswered() and self._context.is_fully_idle:
+                break
+            yield
+        # One more turn, so that an idle engine has run its own idle checks.
+        yield
+        self._monitor.check_end()
+        self._monitor.note_action("epilogue: flush")
+        self._context.flush_cache()
+        for _ in range(_FLUSH_TURNS):
+            yield
+        self._check_flushed()
+
+    def _work_left(self) -> int:
+        """Turns that a healthy engine needs at most for what is unanswered, retractions included."""
+        chunk = self._script.config.chunked_prefill_size
+        turns = 0
+        by_rid = {req.rid: req for req in self._view.requests}
+        for rid in self._view.unanswered():
+            req = by_rid.get(rid)
+            if req is None:
+                turns += _SLACK
+                continue
+            prompt = len(req.origin_input_ids)
+            prefills = 1 if chunk < 0 else -(-prompt // chunk)
+            turns += prefills + max(1, req.sampling_params.max_new_tokens - len(req.output_ids))
+        return _REWORK * turns + _SLACK
+
+    def _check_flushed(self) -> None:
+        view = self._view
+        free, total = len(view.now.free_pages), view.num_pages
+        replies = [m for _, m in view.recorder.replies if type(m).__name__ == "FlushCacheReqOutput"]
+        if not replies or not replies[-1].success:
+            message = "the idle engine refused to flush its cache" if replies else "the flush was never answered"
+            raise ViolationFound(Violation("kv_pages", "flush_refused", message, self._monitor.turns, "end"))
+        if free != total:
+            message = f"after the flush {free} of {total} pages are free"
+            raise ViolationFound(Violation("kv_pages", "lost_at_flush", message, self._monitor.turns, "end"))
+
+
+_SENDERS: dict[type, Callable[[Interpreter, Any], None]] = {
+    s.StartReq: Interpreter._start_req,
+    s.Pause: Interpreter._pause,
+    s.Continue: Interpreter._continue,
+    s.Abort: Interpreter._abort,
+    s.AbortAll: Interpreter._abort_all,
+    s.FlushCache: Interpreter._flush_cache,
+    s.EvictRadix: Interpreter._evict_radix,
+    s.ExhaustKv: Interpreter._exhaust_kv,
+    s.ExhaustLockRefs: Interpreter._exhaust_lock_refs,
+    s.ExhaustRows: Interpreter._exhaust_rows,
+    s.Release: Interpreter._release,
+}
+
+_STAGES: dict[str, Callable[[Interpreter, str, s.StepUntil], bool]] = {
+    "first_chunk": lambda i, rid, a: i._chunked(rid, 1),
+    "nth_chunk": lambda i, rid, a: i._chunked(rid, a.nth),
+    "last_chunk": lambda i, rid, a: i._last_chunk(rid),
+    "first_decode": lambda i, rid, a: i._decoded(rid, lambda new: 1),
+    "mid_decode": lambda i, rid, a: i._decoded(rid, lambda new: new // 2),
+    "last_decode": lambda i, rid, a: i._decoded(rid, lambda new: new - 1),
+    "waiting": lambda i, rid, a: i._context.status(rid) == "waiting",
+    "retracted": lambda i, rid, a: (req := i._req(rid)) is not None and req.retraction_count > 0,
+    "finished": lambda i, rid, a: i._view.answered(rid),
+}

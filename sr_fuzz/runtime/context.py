@@ -1,0 +1,186 @@
+"""The context a script function gets: SGLang's ``ScriptedContext``, name by name, over our transport.
+
+Each public method either sends a real message, drives an exhauster, or reads. What scripts as data need beyond that
+API (arbitrary prompts, eviction through the tree, rows) are the methods of the second half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from sr_fuzz.engine import versions
+from sr_fuzz.runtime import queries, radix
+from sr_fuzz.runtime.exhausters import ScriptedKvPoolExhauster, ScriptedLockRefExhauster
+from sr_fuzz.runtime.hook import ScriptedSchedulerHook
+from sr_fuzz.runtime.req_handle import ScriptedReqHandle
+from sr_fuzz.runtime.transport import Transport
+
+
+class ScriptedContext:
+    """One script's way to the engine."""
+
+    def __init__(self, *, scheduler_hook: ScriptedSchedulerHook, transport: Transport) -> None:
+        self.scheduler = scheduler_hook.scheduler
+        self._scheduler_hook = scheduler_hook
+        self._transport = transport
+        self._seen_rids: set[str] = set()
+        self._kv_exhauster = ScriptedKvPoolExhauster(self.scheduler)
+        self._lock_ref_exhauster = ScriptedLockRefExhauster(self.scheduler)
+        self._started = 0
+
+    # -- SGLang's API ------------------------------------------------------------------------------------------
+
+    def start_req(
+        self,
+        *,
+        prompt_len: int,
+        max_new_tokens: int = 8,
+        rid: str | None = None,
+        ignore_eos: bool = False,
+        priority: int | None = None,
+        dp_rank: int | None = None,
+        prompt_token: int = 1,
+        return_logprob: bool = False,
+        logprob_start_len: int | None = None,
+        top_logprobs_num: int | None = None,
+        stop_token_ids: list[int] | None = None,
+        temperature: float | None = None,
+        lora_path: str | None = None,
+    ) -> ScriptedReqHandle:
+        """Send a request of ``prompt_len`` equal tokens. Without a ``rid`` one is made, unlike any other's prefix."""
+        if lora_path is not None:
+            raise ValueError(f"start_req: lora_path={lora_path!r}: the oracle model has no LoRA adapters")
+        if rid is None:
+            # Fixed width: SGLang aborts by rid *prefix*, and scripted-1 must not take scripted-10 with it.
+            rid = f"scripted-{self._started:06d}"
+            self._started += 1
+        fields: dict[str, Any] = {"return_logprob": return_logprob}
+        for name, value in (
+            ("logprob_start_len", logprob_start_len),
+            ("top_logprobs_num", top_logprobs_num),
+            ("priority", priority),
+            ("routed_dp_rank", dp_rank),
+        ):
+            if value is not None:
+                fields[name] = value
+        sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "ignore_eos": ignore_eos}
+        if stop_token_ids is not None:
+            sampling["stop_token_ids"] = stop_token_ids
+        if temperature is not None:
+            sampling["temperature"] = temperature
+        return self.start_tokens(rid=rid, input_ids=[prompt_token] * prompt_len, sampling=sampling, **fields)
+
+    def pause_generation(self, *, mode: Literal["retract", "in_place"]) -> None:
+        self._transport.pause(mode)
+
+    def continue_generation(self, *, torch_empty_cache: bool = False) -> None:
+        self._transport.continue_(torch_empty_cache)
+
+    def abort_all(self) -> None:
+        self._transport.abort("", abort_all=True)
+
+    def abort(self, handle: ScriptedReqHandle, *, await_arrival: bool = True) -> None:
+        self._transport.abort(handle.rid, await_arrival=await_arrival)
+
+    def flush_cache(self) -> None:
+        self._transport.flush_cache()
+
+    def evict_radix(self, *, prefix_tokens: list[int] | None) -> None:
+        """As in SGLang's runtime: full eviction only, and that is a flush. See `evict_tree` for the tree's own."""
+        if prefix_tokens is not None:
+            raise ValueError("evict_radix supports only full eviction: pass prefix_tokens=None")
+        self._transport.flush_cache()
+
+    def exhaust_kv(self, *, leave_pages: int) -> None:
+        self._kv_exhauster.exhaust(leave_pages=leave_pages)
+
+    def exhaust_lock_refs(self, *, leave_refs: int) -> None:
+        self._lock_ref_exhauster.exhaust(leave_refs=leave_refs)
+
+    def _release_exhausted_pools(self) -> None:
+        self._kv_exhauster.release()
+        self._lock_ref_exhauster.release()
+
+    def get_all_node_hit_counts(self) -> dict[int, int]:
+        return radix.get_all_node_hit_counts(self)
+
+    def get_all_node_lock_refs(self) -> dict[int, int]:
+        return radix.get_all_node_lock_refs(self)
+
+    @property
+    def is_idle(self) -> bool:
+        return queries.is_idle(self)
+
+    @property
+    def is_fully_idle(self) -> bool:
+        return queries.is_fully_idle(self)
+
+    @property
+    def last_batch_forward_mode(self) -> str | None:
+        return queries.last_batch_forward_mode(self)
+
+    def find_req_by_rid(self, rid: str) -> Any | None:
+        return queries.find_req_by_rid(self, rid)
+
+    def is_finished(self, rid: str) -> bool:
+        return queries.is_finished(self, rid)
+
+    def is_chunking(self, rid: str) -> bool:
+        return queries.is_chunking(self, rid)
+
+    def status(self, rid: str) -> str:
+        return queries.status(self, rid)
+
+    def remaining_prompt_tokens(self, rid: str) -> int:
+        return queries.remaining_prompt_tokens(self, rid)
+
+    def list_active_reqs(self) -> list[Any]:
+        return queries.list_active_reqs(self)
+
+    def chunks_done(self, rid: str) -> int:
+        return queries.chunks_done(self, rid)
+
+    def chunked_parks(self, rid: str) -> int:
+        return queries.chunked_parks(self, rid)
+
+    def batch_composition(self) -> dict[str, list[str]]:
+        return queries.batch_composition(self)
+
+    def engine_stats(self) -> dict[str, int]:
+        return queries.engine_stats(self)
+
+    # -- what scripts as data need beyond it -------------------------------------------------------------------
+
+    def start_tokens(
+        self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any
+    ) -> ScriptedReqHandle:
+        """Send a request with any prompt; ``sampling`` and ``fields`` are those of a ``/generate`` body."""
+        self._transport.generate(rid=rid, input_ids=input_ids, sampling=sampling, **fields)
+        return ScriptedReqHandle(rid=rid, context=self)
+
+    def abort_rid(self, rid: str, *, await_arrival: bool = True) -> None:
+        """Abort by request id, known or not."""
+        self._transport.abort(rid, await_arrival=await_arrival)
+
+    def abort_all_later(self) -> None:
+        """An `abort_all` whose arrival is not awaited."""
+        self._transport.abort("", abort_all=True, await_arrival=False)
+
+    def pause_abort(self) -> None:
+        """Pause in mode ``abort``."""
+        self._transport.pause("abort")
+
+    def evict_tree(self, num_tokens: int | None) -> None:
+        """The prefix cache's own ``evict``: ``num_tokens`` tokens, or all that no lock protects."""
+        versions.evict(self.scheduler.tree_cache, num_tokens)
+
+    @property
+    def held_slots(self) -> list[int]:
+        """KV slots that the exhauster holds."""
+        return self._kv_exhauster.held_slots
+
+    @property
+    def locked_handles(self) -> list[Any]:
+        """Tree nodes that the exhauster has locked."""
+        return self._lock_ref_exhauster.locked_handles

@@ -1,0 +1,82 @@
+"""Holding resources on purpose, through the engine's own calls: ``alloc``, ``inc_lock_ref``, real requests.
+
+Whatever is taken is remembered and given back by `release`, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sr_fuzz.runtime.radix import get_node_lock_ref, iter_node_handles
+
+
+class ScriptedKvPoolExhauster:
+    """Holds free KV pages."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._held: list[Any] = []
+
+    @property
+    def held_slots(self) -> list[int]:
+        """Token slots held, in allocation order."""
+        return [slot for tensor in self._held for slot in tensor.tolist()]
+
+    def exhaust(self, *, leave_pages: int) -> None:
+        """Take pages until ``leave_pages`` are free; nothing happens when no more than that are free already.
+
+        Raises ``ValueError`` for a negative number or one above the pool, ``RuntimeError`` when the allocator
+        refuses what it said was free.
+        """
+        allocator, page_size = self._scheduler.token_to_kv_pool_allocator, self._scheduler.page_size
+        total = allocator.size // page_size
+        if not 0 <= leave_pages <= total:
+            raise ValueError(f"exhaust_kv: leave_pages must be 0 to {total} (the pool's pages), got {leave_pages}")
+        need = allocator.available_size() - leave_pages * page_size
+        if need <= 0:
+            return
+        held = allocator.alloc(need)
+        if held is None:
+            raise RuntimeError(f"exhaust_kv: the allocator refused {need} tokens that it had counted as free")
+        # A view into the free list would change under us when the list is edited in place.
+        self._held.append(held.clone())
+
+    def release(self) -> None:
+        held, self._held = self._held, []
+        for tensor in held:
+            self._scheduler.token_to_kv_pool_allocator.free(tensor)
+
+
+class ScriptedLockRefExhauster:
+    """Holds locks on tree nodes, so that they cannot be evicted."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._locked: list[tuple[Any, Any]] = []
+
+    @property
+    def locked_handles(self) -> list[Any]:
+        """Handles of the nodes whose paths are locked, once per lock."""
+        return [handle for handle, _ in self._locked]
+
+    def exhaust(self, leave_refs: int) -> None:
+        """Lock unlocked nodes until at most ``leave_refs`` unlocked ones are left. No radix cache: nothing to do."""
+        if leave_refs < 0:
+            raise ValueError(f"exhaust_lock_refs: leave_refs must be 0 or more, got {leave_refs}")
+        tree = self._scheduler.tree_cache
+        if getattr(tree, "disable", False):
+            return
+        while len(free := self._unlocked(tree)) > leave_refs:
+            result = tree.inc_lock_ref(free[0])
+            receipt = result.to_dec_params() if hasattr(result, "to_dec_params") else None
+            self._locked.append((free[0], receipt))
+
+    def release(self) -> None:
+        locked, self._locked = self._locked, []
+        for handle, receipt in locked:
+            args = () if receipt is None else (receipt,)
+            self._scheduler.tree_cache.dec_lock_ref(handle, *args)
+
+    @staticmethod
+    def _unlocked(tree: Any) -> list[Any]:
+        return [handle for handle in iter_node_handles(tree) if get_node_lock_ref(tree, handle) == 0]

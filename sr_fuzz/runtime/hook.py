@@ -1,0 +1,92 @@
+"""The scheduler hook: called by SGLang at the head of every loop turn and before every forward.
+
+The order inside one turn is fixed:
+
+1. `step` closes the turn that just ended: the observer (view, invariants, trace) looks at the settled state;
+2. the script's generator acts: its messages arrive in the turn that now begins, its exhausters act at once;
+3. SGLang receives, schedules and runs; `on_run_batch` logs the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class ScriptEnded(BaseException):
+    """Leaves SGLang's event loop when the script is over. Not an ``Exception``: nothing in between may eat it."""
+
+
+class HookError(BaseException):
+    """Our own side of the hook failed; ``__cause__`` says how. Never a finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedBatchRecord:
+    """One forward batch, as SGLang's scripted runtime logs it."""
+
+    forward_iter: int
+    mode: str | None
+    rids: tuple[str, ...]
+    extend_rids: tuple[str, ...]
+    chunked_rid: str | None
+
+
+class Observer(Protocol):
+    """Looks at the scheduler; never acts on it."""
+
+    def begin_turn(self, step: int) -> None: ...
+
+    def end_turn(self, step: int) -> None: ...
+
+    def on_run_batch(self, batch: Any) -> None: ...
+
+
+class ScriptedSchedulerHook:
+    """Drives one generator: each ``yield`` of it is one turn of the scheduler's loop."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self._is_driver = True
+        self._batch_log: list[ScriptedBatchRecord] = []
+        self._generator: Generator | None = None
+        self._observer: Observer | None = None
+        self._proxy: Any = None
+        self.steps = 0
+
+    def begin(self, generator: Generator, *, observer: Observer | None, proxy: Any) -> None:
+        """Take a script; the next `step` plays its first part."""
+        self._generator, self._observer, self._proxy = generator, observer, proxy
+        self._batch_log.clear()
+        self.steps = 0
+
+    def step(self) -> None:
+        if self._generator is None:
+            return
+        if self._observer is not None and self.steps:
+            self._observer.end_turn(self.steps)
+        self.steps += 1
+        self._proxy.next_turn()
+        if self._observer is not None:
+            self._observer.begin_turn(self.steps)
+        try:
+            next(self._generator)
+        except StopIteration:
+            raise ScriptEnded from None
+
+    def on_run_batch(self, batch: Any) -> None:
+        chunked = self.scheduler.chunked_req
+        mode = batch.forward_mode.name.lower() if batch.forward_mode is not None else None
+        rids = tuple(req.rid for req in batch.reqs)
+        self._batch_log.append(
+            ScriptedBatchRecord(
+                forward_iter=getattr(batch, "forward_iter", len(self._batch_log) + 1),
+                mode=mode,
+                rids=rids,
+                extend_rids=rids if mode is not None and batch.forward_mode.is_extend() else (),
+                chunked_rid=chunked.rid if chunked is not None else None,
+            )
+        )
+        if self._observer is not None:
+            self._observer.on_run_batch(batch)

@@ -1,0 +1,126 @@
+"""Read-only questions about requests and batches, with the meaning they have in SGLang's scripted runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sr_fuzz.engine import versions
+
+if TYPE_CHECKING:
+    from sr_fuzz.runtime.context import ScriptedContext
+
+
+def _queued_reqs(ctx: ScriptedContext) -> Iterator[Any]:
+    scheduler = ctx.scheduler
+    if scheduler.chunked_req is not None:
+        yield scheduler.chunked_req
+    yield from scheduler.waiting_queue
+    for batch in (scheduler.running_batch, scheduler.last_batch):
+        if batch is not None:
+            yield from batch.reqs
+
+
+def list_active_reqs(ctx: ScriptedContext) -> list[Any]:
+    """Every request in the chunked slot, the waiting queue, the running or the last batch, each once."""
+    return list({id(req): req for req in _queued_reqs(ctx)}.values())
+
+
+def find_req_by_rid(ctx: ScriptedContext, rid: str) -> Any | None:
+    req = next((r for r in _queued_reqs(ctx) if r.rid == rid), None)
+    if req is not None:
+        ctx._seen_rids.add(rid)
+    return req
+
+
+def is_finished(ctx: ScriptedContext, rid: str) -> bool:
+    """Finished, or seen earlier (in a queue or in a batch that ran) and gone now. False for what never arrived."""
+    req = find_req_by_rid(ctx, rid)
+    if req is not None:
+        return req.finished()
+    if rid not in ctx._seen_rids and any(rid in record.rids for record in ctx._scheduler_hook._batch_log):
+        ctx._seen_rids.add(rid)
+    return rid in ctx._seen_rids
+
+
+def status(ctx: ScriptedContext, rid: str) -> str:
+    """``waiting``, ``running``, ``finished`` or ``unknown``."""
+    if any(req.rid == rid for req in ctx.scheduler.waiting_queue):
+        return "waiting"
+    req = find_req_by_rid(ctx, rid)
+    if req is not None:
+        return "finished" if req.finished() else "running"
+    return "finished" if rid in ctx._seen_rids else "unknown"
+
+
+def is_chunking(ctx: ScriptedContext, rid: str) -> bool:
+    chunked = ctx.scheduler.chunked_req
+    return chunked is not None and chunked.rid == rid
+
+
+def remaining_prompt_tokens(ctx: ScriptedContext, rid: str) -> int:
+    """Prompt tokens whose KV is not committed yet; 0 when the request is in no queue."""
+    req = find_req_by_rid(ctx, rid)
+    if req is None:
+        return 0
+    state = versions.kv_state(req)
+    return max(0, len(req.origin_input_ids) - (state.committed if state is not None else 0))
+
+
+def chunks_done(ctx: ScriptedContext, rid: str) -> int:
+    """Chunks of its prompt that were launched; the last, unchunked, extend counts once the prompt was chunked."""
+    log = ctx._scheduler_hook._batch_log
+    middle = sum(1 for record in log if record.chunked_rid == rid and rid in record.rids)
+    if middle == 0:
+        return 0
+    last = any(rid in record.extend_rids and record.chunked_rid != rid for record in log)
+    return middle + int(last)
+
+
+def chunked_parks(ctx: ScriptedContext, rid: str) -> int:
+    """Batches that ran without it while it sat in the chunked slot."""
+    log = ctx._scheduler_hook._batch_log
+    return sum(1 for record in log if record.chunked_rid == rid and rid not in record.rids)
+
+
+def batch_composition(ctx: ScriptedContext) -> dict[str, list[str]]:
+    """Request ids by role: ``prefill`` and ``decode`` of the last batch, ``chunked``, ``running``."""
+    scheduler = ctx.scheduler
+    chunked = [scheduler.chunked_req.rid] if scheduler.chunked_req is not None else []
+    running = [req.rid for req in scheduler.running_batch.reqs] if scheduler.running_batch is not None else []
+    roles: dict[str, list[str]] = {"prefill": [], "decode": [], "chunked": chunked, "running": running}
+    last = scheduler.last_batch
+    if last is not None and not last.is_empty() and last.forward_mode is not None:
+        role = "prefill" if last.forward_mode.is_extend() else "decode"
+        roles[role] = [req.rid for req in last.reqs if req.rid not in chunked]
+    return roles
+
+
+def is_idle(ctx: ScriptedContext) -> bool:
+    """Nothing chunked, waiting or running; the result of the last batch may still be in flight."""
+    scheduler = ctx.scheduler
+    running = scheduler.running_batch
+    return scheduler.chunked_req is None and not scheduler.waiting_queue and (running is None or running.is_empty())
+
+
+def is_fully_idle(ctx: ScriptedContext) -> bool:
+    """Idle, and the last batch is processed."""
+    last = ctx.scheduler.last_batch
+    return is_idle(ctx) and (last is None or last.is_empty())
+
+
+def last_batch_forward_mode(ctx: ScriptedContext) -> str | None:
+    """Name of the last batch's forward mode in SGLang's spelling (``EXTEND``, ``DECODE`` …)."""
+    last = ctx.scheduler.last_batch
+    return last.forward_mode.name if last is not None and last.forward_mode is not None else None
+
+
+def engine_stats(ctx: ScriptedContext) -> dict[str, int]:
+    """Free KV in tokens, free and total request rows, page size in tokens."""
+    scheduler = ctx.scheduler
+    return {
+        "kv_pool_free": scheduler.token_to_kv_pool_allocator.available_size(),
+        "req_pool_free": scheduler.req_to_token_pool.available_size(),
+        "req_pool_total": scheduler.req_to_token_pool.size,
+        "page_size": scheduler.page_size,
+    }

@@ -1,0 +1,56 @@
+"""Tree nodes by native handle: integer ids where the tree hands out ids, node objects before that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sr_fuzz.runtime.context import ScriptedContext
+
+
+def iter_node_handles(tree_cache: Any) -> Iterator[Any]:
+    """Every node but the root, as the handle that ``inc_lock_ref`` takes."""
+    root = getattr(tree_cache, "root_node", None)
+    stack = list(root.children.values()) if root is not None else []
+    while stack:
+        node = stack.pop()
+        yield node_handle(tree_cache, node)
+        stack.extend(node.children.values())
+
+
+def node_handle(tree_cache: Any, node: Any) -> Any:
+    return node.id if getattr(tree_cache, "tree_core", None) is not None else node
+
+
+def resolve_node(tree_cache: Any, handle: Any) -> Any | None:
+    """The node object behind a handle; None when it is not in the tree any more (or the tree has no nodes)."""
+    if handle is None or not isinstance(handle, int):
+        return handle
+    core = getattr(tree_cache, "tree_core", None)
+    return core._node_arena.get(handle) if core is not None else None
+
+
+def node_lock_ref(node: Any) -> int:
+    """Lock count of the full-attention component (the only one a dense model has)."""
+    data = getattr(node, "component_data", None)
+    return data[0].lock_ref if data is not None else node.lock_ref
+
+
+def get_node_lock_ref(tree_cache: Any, handle: Any) -> int:
+    node = resolve_node(tree_cache, handle)
+    return 0 if node is None else node_lock_ref(node)
+
+
+def get_all_node_hit_counts(ctx: ScriptedContext) -> dict[int, int]:
+    """Hit count by node id, root excluded."""
+    tree = ctx.scheduler.tree_cache
+    nodes = (resolve_node(tree, handle) for handle in iter_node_handles(tree))
+    return {node.id: node.hit_count for node in nodes}
+
+
+def get_all_node_lock_refs(ctx: ScriptedContext) -> dict[int, int]:
+    """Lock count by node id, root excluded."""
+    tree = ctx.scheduler.tree_cache
+    nodes = (resolve_node(tree, handle) for handle in iter_node_handles(tree))
+    return {node.id: node_lock_ref(node) for node in nodes}

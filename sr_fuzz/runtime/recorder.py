@@ -1,0 +1,99 @@
+"""What stands for the sockets to the tokenizer and the detokenizer: everything sent is kept, per request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Delta:
+    """One message about one request. ``finish`` is SGLang's finish reason as a dict, None while it goes on."""
+
+    step: int
+    tokens: list[int]
+    finish: dict[str, Any] | None
+    aborted: bool = False
+    """True when it came as an ``AbortReq`` instead of through the output stream."""
+    completion_tokens: int | None = None
+    output_logprobs: int | None = None
+    """Number of output token logprobs in this message, None when none were asked for."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """All that was sent about one request id."""
+
+    rid: str
+    deltas: list[Delta] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> list[int]:
+        return [token for delta in self.deltas for token in delta.tokens]
+
+    @property
+    def finishes(self) -> list[Delta]:
+        return [delta for delta in self.deltas if delta.finish is not None or delta.aborted]
+
+    @property
+    def answered(self) -> bool:
+        """Whether its last word was spoken."""
+        return any(delta.finish is not None or delta.aborted for delta in self.deltas)
+
+
+class OutputRecorder:
+    """Keeps streams, control replies and the order of everything; `step` is set by the hook before each turn."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.streams: dict[str, Stream] = {}
+        self.replies: list[tuple[int, Any]] = []
+        """Answers to control requests, as (step, message)."""
+        self.sent_in_turn: list[tuple[str, Delta]] = []
+
+    def begin_turn(self, step: int) -> None:
+        self.step = step
+        self.sent_in_turn = []
+
+    def stream(self, rid: str) -> Stream:
+        return self.streams.setdefault(rid, Stream(rid))
+
+    def record(self, message: Any) -> None:
+        if message is None:
+            return
+        kind = type(message).__name__
+        if kind == "AbortReq":
+            reason = message.finished_reason or {"type": "abort"}
+            self._add(message.rid, Delta(self.step, [], reason, aborted=True))
+        elif hasattr(message, "rids") and hasattr(message, "output_ids"):
+            self._record_batch(message)
+        else:
+            self.replies.append((self.step, message))
+
+    def _record_batch(self, message: Any) -> None:
+        logprobs = message.output_token_logprobs_val
+        for index, rid in enumerate(message.rids):
+            self._add(
+                rid,
+                Delta(
+                    step=self.step,
+                    tokens=list(message.output_ids[index]) if message.output_ids is not None else [],
+                    finish=message.finished_reasons[index],
+                    completion_tokens=message.completion_tokens[index] if message.completion_tokens else None,
+                    output_logprobs=len(logprobs[index]) if logprobs else None,
+                ),
+            )
+
+    def _add(self, rid: str, delta: Delta) -> None:
+        self.stream(rid).deltas.append(delta)
+        self.sent_in_turn.append((rid, delta))
+
+
+class RecordingSender:
+    """Takes the place of SGLang's ``SenderWrapper``."""
+
+    def __init__(self, recorder: OutputRecorder) -> None:
+        self._recorder = recorder
+
+    def send_output(self, output: Any, recv_obj: Any = None) -> None:
+        self._recorder.record(output)

@@ -1,0 +1,58 @@
+"""A handle on one request of a script function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sr_fuzz.engine import versions
+from sr_fuzz.runtime.radix import get_node_lock_ref
+
+if TYPE_CHECKING:
+    from sr_fuzz.runtime.context import ScriptedContext
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedReqHandle:
+    """Names and meanings are those of SGLang's scripted runtime."""
+
+    rid: str
+    context: ScriptedContext
+
+    @property
+    def req(self) -> Any | None:
+        """SGLang's ``Req`` while it is in a queue or a batch."""
+        return self.context.find_req_by_rid(self.rid)
+
+    @property
+    def finished(self) -> bool:
+        return self.context.is_finished(self.rid)
+
+    @property
+    def is_chunking(self) -> bool:
+        return self.context.is_chunking(self.rid)
+
+    @property
+    def chunks_done(self) -> int:
+        return self.context.chunks_done(self.rid)
+
+    @property
+    def status(self) -> str:
+        return self.context.status(self.rid)
+
+    @property
+    def remaining_prompt_tokens(self) -> int:
+        return self.context.remaining_prompt_tokens(self.rid)
+
+    @property
+    def kv_pages(self) -> int:
+        """Pages its KV takes, shared prefix included; 0 when it holds none."""
+        req = self.req
+        state = versions.kv_state(req) if req is not None else None
+        return 0 if state is None else -(-state.allocated // self.context.scheduler.page_size)
+
+    @property
+    def lock_refs(self) -> int:
+        """Lock count of the tree node its prefix ends at."""
+        req = self.req
+        return 0 if req is None else get_node_lock_ref(self.context.scheduler.tree_cache, req.last_node)

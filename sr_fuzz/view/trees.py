@@ -1,0 +1,72 @@
+"""Reading prefix trees: every node with its place, tokens, slots and locks.
+
+Covers the unified tree with the Python core (nodes keep per-component data; component 0 is full attention), the
+legacy ``RadixCache``, and the caches without a tree, which simply have no nodes. The Rust core keeps its nodes to
+itself; `readable` says so. Sources: ``mem_cache/unified_cache/unified_tree_core.py``, ``mem_cache/radix_cache.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True)
+class NodeView:
+    """One tree node but the root."""
+
+    id: int
+    parent: NodeView | None
+    start: int
+    """Position of its first token, counted from the root."""
+    tokens: list[int]
+    slots: list[int]
+    """KV slots of its tokens; empty when the KV has left the device."""
+    lock_ref: int
+
+
+def readable(tree_cache: Any) -> str | None:
+    """None when the tree can be walked, else why not."""
+    core = getattr(tree_cache, "tree_core", None)
+    if core is not None and not hasattr(core, "root_node"):
+        return f"{type(core).__name__} keeps its nodes to itself"
+    return None
+
+
+def read_tree(tree_cache: Any) -> list[NodeView]:
+    """All nodes but the root, parents before children."""
+    root = _root(tree_cache)
+    if root is None:
+        return []
+    nodes: list[NodeView] = []
+    stack: list[tuple[Any, NodeView | None]] = [(child, None) for child in root.children.values()]
+    while stack:
+        node, parent = stack.pop()
+        view = _read_node(node, parent)
+        nodes.append(view)
+        if node.children:
+            stack += [(child, view) for child in node.children.values()]
+    return nodes
+
+
+def _root(tree_cache: Any) -> Any | None:
+    if getattr(tree_cache, "disable", False):
+        return None
+    core = getattr(tree_cache, "tree_core", None)
+    if core is not None:
+        return getattr(core, "root_node", None)
+    return getattr(tree_cache, "root_node", None)
+
+
+def _read_node(node: Any, parent: NodeView | None) -> NodeView:
+    data = getattr(node, "component_data", None)
+    full = data[0] if data is not None else node
+    value = full.value
+    return NodeView(
+        id=node.id,
+        parent=parent,
+        start=0 if parent is None else parent.start + len(parent.tokens),
+        tokens=list(node.key.raw_token_ids() if hasattr(node.key, "raw_token_ids") else node.key.token_ids),
+        slots=value.tolist() if value is not None else [],
+        lock_ref=full.lock_ref,
+    )

@@ -1,0 +1,218 @@
+"""The view: read-only access to the scheduler's state, the same whatever the release and the cache kind.
+
+Read once per turn, lazily: an invariant that is switched off costs nothing. Every request object that was ever seen
+in a queue or in a batch is kept, finished or not, because a lost request is exactly what the queues do not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sr_fuzz.engine import versions
+from sr_fuzz.runtime.context import ScriptedContext
+from sr_fuzz.runtime.recorder import OutputRecorder, Stream
+from sr_fuzz.view.allocators import free_pages
+from sr_fuzz.view.trees import NodeView, read_tree, readable
+
+
+def name_of(rid: str) -> str:
+    """The script's name for a request id (the interpreter appends a dot, see there)."""
+    return rid.removesuffix(".")
+
+
+@dataclass(slots=True)
+class RequestView:
+    """One request that holds KV."""
+
+    req: Any
+    kv: versions.KvState
+    prefix: list[int]
+    """Slots of the positions that the tree owns."""
+    own: list[int]
+    """Slots of the positions it owns itself."""
+
+    @property
+    def name(self) -> str:
+        return name_of(self.req.rid)
+
+
+class Snapshot:
+    """The state between two turns; each part is read when it is first asked for."""
+
+    def __init__(self, view: SchedulerView, step: int) -> None:
+        self._view = view
+        self.step = step
+
+    @cached_property
+    def free_pages(self) -> list[int]:
+        return free_pages(self._view.allocator)
+
+    @cached_property
+    def nodes(self) -> list[NodeView]:
+        return read_tree(self._view.scheduler.tree_cache)
+
+    @cached_property
+    def holders(self) -> list[RequestView]:
+        """Requests that hold KV, in order of first sight."""
+        table = self._view.scheduler.req_to_token_pool.req_to_token
+        holders = []
+        for req in self._view.requests:
+            kv = versions.kv_state(req)
+            if kv is not None:
+                slots = table[kv.row, : kv.allocated].tolist()
+                holders.append(RequestView(req, kv, slots[: kv.protected], slots[kv.protected :]))
+        return holders
+
+    @cached_property
+    def held_pages(self) -> list[int]:
+        """Pages the exhauster holds."""
+        return self._view.pages_of(self._view.context.held_slots)
+
+    @cached_property
+    def free_rows(self) -> list[int]:
+        return [int(row) for row in self._view.scheduler.req_to_token_pool.free_slots]
+
+    @cached_property
+    def placed(self) -> dict[str, list[str]]:
+        """Where each queued request is: request id -> names of the places."""
+        places: dict[str, list[str]] = {}
+        for place, reqs in self._view.places():
+            for req in reqs:
+                places.setdefault(req.rid, []).append(place)
+        return places
+
+
+class SchedulerView:
+    """What invariants get. `refresh` starts a new snapshot; everything else reads."""
+
+    def __init__(self, *, scheduler: Any, context: ScriptedContext, recorder: OutputRecorder, proxy: Any) -> None:
+        self.scheduler = scheduler
+        self.context = context
+        self.recorder = recorder
+        self._proxy = proxy
+        self._requests: dict[int, Any] = {}
+        self.arrived: dict[str, int] = {}
+        """Generate requests that reached the scheduler: request id -> step of arrival."""
+        self.received: list[Any] = []
+        """Messages the scheduler took in the turn that just ended."""
+        self.forward_steps = 0
+        self._forwards_before = 0
+        self.batches: list[Any] = []
+        """Forward mode name and request ids of the batches launched in the turn that just ended."""
+        self.now = Snapshot(self, 0)
+
+    # -- constants of the run ----------------------------------------------------------------------------------
+
+    @property
+    def allocator(self) -> Any:
+        return self.scheduler.token_to_kv_pool_allocator
+
+    @property
+    def page_size(self) -> int:
+        return self.scheduler.page_size
+
+    @property
+    def num_pages(self) -> int:
+        return self.allocator.size // self.page_size
+
+    @property
+    def num_rows(self) -> int:
+        return self.scheduler.req_to_token_pool.size
+
+    @property
+    def has_tree(self) -> bool:
+        return not getattr(self.scheduler.tree_cache, "disable", False) and hasattr(
+            self.scheduler.tree_cache, "root_node"
+        )
+
+    @property
+    def unreadable_tree(self) -> str | None:
+        """Why the tree cannot be walked; None when it can."""
+        return readable(self.scheduler.tree_cache)
+
+    @property
+    def model(self) -> Any:
+        """The model that the scheduler runs."""
+        return self.scheduler.tp_worker.model_runner.model
+
+    # -- per turn ----------------------------------------------------------------------------------------------
+
+    def begin_turn(self, step: int) -> None:
+        self.recorder.begin_turn(step)
+        self._proxy.taken.clear()
+        self.batches = []
+
+    def refresh(self, step: int) -> None:
+        """Take in what the turn did; after this `now` is the state between the turns."""
+        self.received = list(self._proxy.taken)
+        for message in self.received:
+            rid = getattr(message, "rid", None)
+            if rid is not None and hasattr(message, "sampling_params"):
+                self.arrived.setdefault(rid, step)
+        self.now = Snapshot(self, step)
+        for _, reqs in self.places():
+            self.know(reqs)
+
+    def on_run_batch(self, batch: Any) -> None:
+        self.know(batch.reqs)
+        mode = batch.forward_mode.name.lower() if batch.forward_mode is not None else None
+        self.batches.append((mode, tuple(req.rid for req in batch.reqs)))
+        self.forward_steps += 1
+
+    def know(self, reqs: Iterable[Any]) -> None:
+        """Remember request objects for good."""
+        for req in reqs:
+            self._requests.setdefault(id(req), req)
+
+    @property
+    def requests(self) -> list[Any]:
+        """Every request object ever seen, in order of first sight."""
+        return list(self._requests.values())
+
+    def places(self) -> list[tuple[str, list[Any]]]:
+        """The queues and batches of the unified (not disaggregated) mode from which a request can go on."""
+        scheduler = self.scheduler
+        places = [("waiting", list(scheduler.waiting_queue))]
+        if scheduler.running_batch is not None:
+            places.append(("running", list(scheduler.running_batch.reqs)))
+        if scheduler.last_batch is not None:
+            places.append(("last_batch", list(scheduler.last_batch.reqs)))
+        if scheduler.chunked_req is not None:
+            places.append(("chunked", [scheduler.chunked_req]))
+        for batch, _ in getattr(scheduler, "result_queue", ()):
+            places.append(("result_queue", list(batch.reqs)))
+        grammar = getattr(scheduler, "grammar_manager", None)
+        if grammar is not None:
+            places.append(("grammar", list(grammar.grammar_queue)))
+        return places
+
+    # -- questions ---------------------------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        return bool(self.scheduler._engine_paused)
+
+    @property
+    def holding(self) -> bool:
+        """Whether an exhauster holds anything."""
+        return bool(self.context._kv_exhauster._held or self.context._lock_ref_exhauster._locked)
+
+    def stream_of(self, rid: str) -> Stream | None:
+        return self.recorder.streams.get(rid)
+
+    def answered(self, rid: str) -> bool:
+        stream = self.recorder.streams.get(rid)
+        return stream is not None and stream.answered
+
+    def unanswered(self) -> list[str]:
+        """Request ids that arrived and still wait for their last word."""
+        return [rid for rid in self.arrived if not self.answered(rid)]
+
+    def pages_of(self, slots: Iterable[int]) -> list[int]:
+        """Page ids of slots, each page once, in order."""
+        if self.page_size == 1:
+            return list(slots)
+        return list(dict.fromkeys(slot // self.page_size for slot in slots))
