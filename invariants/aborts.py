@@ -60,12 +60,10 @@ class Aborts(Invariant):
 
     @staticmethod
     def _came_before(view: SchedulerView, rid: str, abort) -> bool:
-        for message in view.received:
-            if message is abort:
-                return True
-            if getattr(message, "rid", None) == rid and hasattr(message, "sampling_params"):
-                return True
-        return view.arrived.get(rid, view.now.step) < view.now.step
+        if view.arrived[rid] < view.now.step:
+            return True
+        order = [m for m in view.received if m is abort or getattr(m, "rid", None) == rid]
+        return order[0] is not abort
 
     @staticmethod
     def _ending(view: SchedulerView, rid: str, step: int) -> Problem | None:

@@ -9,6 +9,13 @@ from sr_fuzz.cpu.oracle import continuation
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
+def _refused(req, prompt: list[int]) -> bool:
+    """Whether SGLang replaced the prompt when it refused the request (``Req.set_finish_with_abort``)."""
+    ending = req.finished_reason or req.to_finish
+    aborted = ending is not None and ending.to_json().get("type") == "abort"
+    return aborted and list(req.origin_input_ids) == [0] != prompt
+
+
 class OracleOutput(Invariant):
     """Each request's ``output_ids`` equal the reference, and it stops where it should.
 
@@ -19,8 +26,9 @@ class OracleOutput(Invariant):
     Source: ``Req.update_finish_state``; clipping in ``Scheduler.init_req_max_new_tokens``.
     Covers: engines that run the oracle model.
 
-    Known false alarms: ``ignore_eos`` also ignores ``stop_token_ids``. A request refused at the door has a prompt of
-    one dummy token, so the prompt is taken from what was sent, and refused ones have no output to compare.
+    Known false alarms: ``ignore_eos`` also ignores ``stop_token_ids``. A request that SGLang refuses at the door runs a
+    prefill of one dummy token and ends as aborted; its output is not compared. With ``max_new_tokens=0`` the prefill
+    does not sample and a placeholder stands for the token (``Req.is_prefill_only``).
     """
 
     name = "oracle_output"
@@ -38,7 +46,7 @@ class OracleOutput(Invariant):
         for req in view.requests:
             if id(req) in self._done:
                 continue
-            problem = self._compare(req)
+            problem = self._compare(view, req)
             if problem is None and req.finished():
                 self._done.add(id(req))
                 problem = self._stop(req)
@@ -46,15 +54,22 @@ class OracleOutput(Invariant):
                 return problem
         return None
 
-    def _compare(self, req) -> Problem | None:
+    def _compare(self, view: SchedulerView, req) -> Problem | None:
         output = req.output_ids
+        prompt = view.prompts.get(req.rid)
+        if prompt is None or not output or req.sampling_params.max_new_tokens == 0:
+            return None
+        if list(req.origin_input_ids) != prompt:
+            if _refused(req, prompt):
+                return None
+            return Problem("prompt_changed", f"{name_of(req.rid)}: the prompt it runs is not the one that was sent")
         expected = self._expected.setdefault(id(req), [])
         if len(expected) > len(output):
             return None
         if len(output) > len(expected):
             source = self._reference.get(id(req))
             if source is None:
-                source = self._reference[id(req)] = continuation(list(req.origin_input_ids))
+                source = self._reference[id(req)] = continuation(prompt)
             first = len(expected)
             while len(expected) < len(output):
                 expected.append(next(source))
@@ -63,7 +78,7 @@ class OracleOutput(Invariant):
                     return Problem(
                         "wrong_token",
                         f"{name_of(req.rid)}: output token {at} is {output[at]}, the oracle says {expected[at]} "
-                        f"(prompt of {len(req.origin_input_ids)} tokens, retracted {req.retraction_count} times)",
+                        f"(prompt of {len(prompt)} tokens, retracted {req.retraction_count} times)",
                     )
         return None
 
@@ -80,7 +95,9 @@ class OracleOutput(Invariant):
                 f"{name_of(req.rid)}: output token {passed[0]} ({output[passed[0]]}) is a stop token, but "
                 f"{len(output)} tokens came out",
             )
-        if reason == "length" and len(output) != max(1, params.max_new_tokens):
+        # With max_new_tokens=0 the prefill still yields a token; whether it counts as output differs by release.
+        allowed = {params.max_new_tokens} if params.max_new_tokens else {0, 1}
+        if reason == "length" and len(output) not in allowed:
             return Problem(
                 "wrong_length",
                 f"{name_of(req.rid)} finished by length with {len(output)} tokens, max_new_tokens is "

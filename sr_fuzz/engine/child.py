@@ -25,6 +25,8 @@ from sr_fuzz.view.view import SchedulerView
 # Enough to see what led to a violation; SGLang repeats a few warnings on every retraction.
 _LOG_LINES = 12
 
+_IDLE_CHECKER = "managers/scheduler_components/invariant_checker.py:"
+
 
 class _LogTail(logging.Handler):
     def __init__(self) -> None:
@@ -89,12 +91,15 @@ class Player:
     def _exception(self, error: BaseException) -> Violation:
         self.monitor.record_unfinished_turn()
         text = str(error).strip()
+        places = locations(error.__traceback__)
+        # SGLang's own idle check reports by raising; it is a checker like ours, and named as one.
+        own_check = any(place.startswith(_IDLE_CHECKER) for place in places)
         return Violation(
-            invariant="exception",
-            rule=type(error).__name__,
+            invariant="sglang_idle_check" if own_check else "exception",
+            rule="failed" if own_check else type(error).__name__,
             message=f"SGLang raised {type(error).__name__}: {text[:600] or '(no message)'}",
             step=self._step,
-            location=locations(error.__traceback__),
+            location=places,
             stack="".join(traceback.format_exception(error)),
         )
 

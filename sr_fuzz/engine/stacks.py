@@ -11,6 +11,9 @@ from types import TracebackType
 # Innermost locations kept: the first says where, the second who called; more would split one bug by its callers.
 MAX_LOCATIONS = 4
 
+# Decorators that wrap half of the scheduler say nothing about where it failed.
+_WRAPPERS = re.compile(r"/(?:nvtx_utils|scheduler_stage_metrics)\.py$")
+
 _SGLANG = re.compile(r"/sglang/(?:srt/)?(.+\.py)$")
 _OURS = re.compile(r"/(?:sr_fuzz|invariants)/")
 # The model is part of the engine under test: what SGLang hands it may be what breaks it.
@@ -20,7 +23,7 @@ _DUMPED = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<nam
 
 def _place(filename: str, function: str, line: str) -> str | None:
     match = _SGLANG.search(filename)
-    if match is None:
+    if match is None or _WRAPPERS.search(filename):
         return None
     # The source line, not its number: it survives edits elsewhere in the file and other releases.
     return f"{match.group(1)}:{function}: {line.strip()[:100]}"

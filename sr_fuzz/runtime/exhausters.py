@@ -5,13 +5,19 @@ Whatever is taken is remembered and given back by `release`, whatever happens in
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from sr_fuzz.runtime.radix import get_node_lock_ref, iter_node_handles
 
 
+# SGLang's idle check counts pages and knows no exhauster: strict, it would call each held page a leak. It reads the
+# setting each time; without strictness it logs instead of raising.
+_IDLE_CHECK = "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE"
+
+
 class ScriptedKvPoolExhauster:
-    """Holds free KV pages."""
+    """Holds free KV pages; SGLang's idle check is lenient meanwhile."""
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
@@ -40,11 +46,13 @@ class ScriptedKvPoolExhauster:
             raise RuntimeError(f"exhaust_kv: the allocator refused {need} tokens that it had counted as free")
         # A view into the free list would change under us when the list is edited in place.
         self._held.append(held.clone())
+        os.environ[_IDLE_CHECK] = "false"
 
     def release(self) -> None:
         held, self._held = self._held, []
         for tensor in held:
             self._scheduler.token_to_kv_pool_allocator.free(tensor)
+        os.environ.pop(_IDLE_CHECK, None)
 
 
 class ScriptedLockRefExhauster:

@@ -96,6 +96,8 @@ class SchedulerView:
         self._requests: dict[int, Any] = {}
         self.arrived: dict[str, int] = {}
         """Generate requests that reached the scheduler: request id -> step of arrival."""
+        self.prompts: dict[str, list[int]] = {}
+        """The prompt each of them was sent with."""
         self.received: list[Any] = []
         """Messages the scheduler took in the turn that just ended."""
         self.forward_steps = 0
@@ -152,6 +154,7 @@ class SchedulerView:
             rid = getattr(message, "rid", None)
             if rid is not None and hasattr(message, "sampling_params"):
                 self.arrived.setdefault(rid, step)
+                self.prompts.setdefault(rid, list(message.input_ids))
         self.now = Snapshot(self, step)
         for _, reqs in self.places():
             self.know(reqs)
