@@ -38,6 +38,10 @@ class Invariant:
         """Once, when the epilogue is over: continued, released, drained, but not yet flushed."""
         return None
 
+    def check_flushed(self, view: SchedulerView) -> Problem | None:
+        """Once more after the flush that follows, if everybody was answered before it."""
+        return None
+
 
 def names(values: list[str], limit: int = 8) -> str:
     """``r0, r1`` or, for many, the first few and how many more."""

@@ -94,3 +94,10 @@ class KvPages(Invariant):
         if keeping:
             return Problem("held_at_end", f"requests still hold KV after everything was drained: {names(keeping)}")
         return None
+
+    def check_flushed(self, view: SchedulerView) -> Problem | None:
+        """A flushed pool is free as a whole; if the flush was refused, that is for `Liveness` to say."""
+        free = len(view.now.free_pages)
+        if view.last_flush_ok and free != view.num_pages:
+            return Problem("lost_at_flush", f"after the flush {free} of {view.num_pages} pages are free")
+        return None

@@ -14,7 +14,7 @@ class Liveness(Invariant):
     """Work in the engine means forwards, and after the epilogue nobody waits.
 
     Formula: with somebody unanswered, not paused and nothing held, at most 60 turns in a row pass without a forward;
-    after the drain everybody is answered.
+    after the drain everybody is answered, and the idle engine then flushes its cache when asked to.
 
     Source: ``get_next_batch_to_run``: each turn tries a prefill, else a decode. The drain's bound is derived from the
     work left, see `sr_fuzz.interpreter`.
@@ -51,6 +51,13 @@ class Liveness(Invariant):
         waiting = view.unanswered()
         if waiting:
             return Problem("unfinished", f"the drain's bound is reached, but {self._where(view, waiting)}")
+        return None
+
+    def check_flushed(self, view: SchedulerView) -> Problem | None:
+        if view.last_flush_ok is None:
+            return Problem("flush_unanswered", "the flush was never answered")
+        if not view.last_flush_ok:
+            return Problem("flush_refused", "everybody is answered, but the engine refused to flush its cache")
         return None
 
     @staticmethod

@@ -6,7 +6,7 @@ have been applied, because actions are known by key, not by position.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,32 +19,31 @@ MAX_STEP = 1000
 
 
 class State(msgspec.Struct, frozen=True):
-    """A script whose actions have keys, so that edits made in any order still mean the same action."""
+    """A script whose actions have keys. Keys rise in the order of the actions."""
 
     config: EngineConfig
     actions: dict[int, Action]
 
     @property
     def script(self) -> Script:
-        return Script(config=self.config, actions=tuple(merged(self.actions).values()))
+        return Script(config=self.config, actions=tuple(self.actions.values()))
+
+    def merged(self) -> State:
+        """Neighbouring steps as one, under the key of the first: the engine sees no difference."""
+        actions: dict[int, Action] = {}
+        last = -1
+        for key, action in self.actions.items():
+            before = actions.get(last)
+            if isinstance(action, Step) and isinstance(before, Step) and before.n + action.n <= MAX_STEP:
+                actions[last] = Step(before.n + action.n)
+            else:
+                actions[key] = action
+                last = key
+        return State(self.config, actions)
 
 
 Edit = Callable[[State], State]
-"""One simplification. It must leave a state as it is where its target has gone."""
-
-
-def merged(actions: dict[int, Action]) -> dict[int, Action]:
-    """Neighbouring steps as one: the engine sees no difference."""
-    result: dict[int, Action] = {}
-    last: int | None = None
-    for key, action in actions.items():
-        before = result.get(last) if last is not None else None
-        if isinstance(action, Step) and isinstance(before, Step) and before.n + action.n <= MAX_STEP:
-            result[last] = Step(before.n + action.n)  # type: ignore[index]
-        else:
-            result[key] = action
-            last = key
-    return result
+"""One simplification. It leaves a state as it is where what it is about has gone."""
 
 
 # -- edits -----------------------------------------------------------------------------------------------------
@@ -55,13 +54,22 @@ def drop(keys: Iterable[int]) -> Edit:
     return lambda state: State(state.config, {k: a for k, a in state.actions.items() if k not in gone})
 
 
-def change(key: int, change: Callable[[Action], Action]) -> Edit:
+def without(state: State, name: str) -> Edit:
+    """Drop a request and every action that names it."""
+    return drop(key for key, action in state.actions.items() if getattr(action, "name", None) == name)
+
+
+def change(key: int, how: Callable[[Action], Action]) -> Edit:
     def edit(state: State) -> State:
         if key not in state.actions:
             return state
-        return State(state.config, {**state.actions, key: change(state.actions[key])})
+        return State(state.config, {**state.actions, key: how(state.actions[key])})
 
     return edit
+
+
+def replace_with(key: int, action: Action) -> Edit:
+    return change(key, lambda _: action)
 
 
 def set_fields(key: int, **values: Any) -> Edit:
@@ -69,68 +77,89 @@ def set_fields(key: int, **values: Any) -> Edit:
 
 
 def set_prompt(key: int, **values: Any) -> Edit:
-    def change(action: Action) -> Action:
+    """Set fields of a prompt; a tail that has become longer than the prompt is shortened with it."""
+
+    def how(action: Action) -> Action:
         assert isinstance(action, StartReq)
         prompt = msgspec.structs.replace(action.prompt, **values)
         tail = min(prompt.unique_tail, prompt.length)
         return msgspec.structs.replace(action, prompt=msgspec.structs.replace(prompt, unique_tail=tail))
 
-    return change(key, change)
+    return change(key, how)
 
 
 def configure(**values: Any) -> Edit:
     return lambda state: State(msgspec.structs.replace(state.config, **values), state.actions)
 
 
-# -- what a script and its trace tell -----------------------------------------------------------------------------
+def rename(names: Mapping[str, str]) -> Edit:
+    """Give requests other names, unless an action that now names nobody would then name one of them."""
+
+    def renamed(action: Action) -> Action:
+        old = getattr(action, "name", None)
+        return msgspec.structs.replace(action, name=names.get(old, old)) if old is not None else action
+
+    def edit(state: State) -> State:
+        strangers = {getattr(action, "name", None) for action in state.actions.values()} - set(names)
+        if strangers & set(names.values()):
+            return state
+        return State(state.config, {key: renamed(action) for key, action in state.actions.items()})
+
+    return edit
 
 
-def without(state: State, name: str) -> Edit:
-    """Drop a request and every action that names it."""
-    return drop([key for key, action in state.actions.items() if getattr(action, "name", None) == name])
+# -- what a script and its trace tell --------------------------------------------------------------------------
 
 
-def _turns_sent(actions: dict[int, Action], trace: Sequence[StepRecord]) -> dict[int, int]:
-    """The turn before which each action was sent, as far as the trace tells. Steps are not sent."""
-    sent = [(text, record.step) for record in trace for text in record.actions]
-    turns: dict[int, int] = {}
-    for key, action in actions.items():
-        if not isinstance(action, (Step, StepUntil)) and sent and sent[0][0] == action_text(action):
-            turns[key] = sent.pop(0)[1]
-    return turns
-
-
-def unplayed(actions: dict[int, Action], trace: Sequence[StepRecord]) -> list[int]:
-    """Actions that the run did not come to: all after the first one that was not sent."""
-    turns = _turns_sent(actions, trace)
-    keys = list(actions)
+def cut(state: State, outcome: Outcome) -> Edit:
+    """Drop what the run did not come to, down to the last turns of a step. Changes nothing where the trace is mute."""
+    turns = _first_turns(state, outcome.trace)
     if not turns:
-        return []
-    first = keys.index(max(turns)) + 1
-    while first < len(keys) and isinstance(actions[keys[first]], (Step, StepUntil)):
-        first += 1
-    return keys[first:]
+        return drop(())
+    last = max(turns)
+    after = drop(key for key in state.actions if key > last)
+    taken = _end(outcome) - turns[last]
+
+    def shorten(action: Action) -> Action:
+        return Step(min(action.n, taken)) if isinstance(action, Step) and taken > 0 else action
+
+    return lambda state: change(last, shorten)(after(state))
 
 
-def turns_of_step_until(actions: dict[int, Action], outcome: Outcome) -> dict[int, int]:
-    """How many turns each ``StepUntil`` took, where it stands alone between two actions that were sent."""
-    turns = _turns_sent(actions, outcome.trace)
-    keys = list(actions)
-    result: dict[int, int] = {}
-    for before, key, after in zip([None, *keys], keys, [*keys[1:], None], strict=False):
-        if not isinstance(actions[key], StepUntil) or before not in turns:
-            continue
-        if after is None and outcome.violation is not None:
-            end = outcome.violation.step
-        else:
-            end = turns.get(after, 0)
-        if turns[before] < end <= turns[before] + MAX_STEP:
-            result[key] = end - turns[before]
-    return result
+def turns_of_step_until(state: State, outcome: Outcome) -> dict[int, int]:
+    """How many turns each ``StepUntil`` took, as far as the trace tells: ``{key: turns}``, turns at least 1."""
+    turns = _first_turns(state, outcome.trace)
+    nexts = [*list(turns.values())[1:], _end(outcome)]
+    taken = {key: end - begin for (key, begin), end in zip(turns.items(), nexts, strict=False)}
+    return {key: n for key, n in taken.items() if isinstance(state.actions[key], StepUntil) and 0 < n <= MAX_STEP}
+
+
+EPILOGUE = "epilogue"
+"""How the trace's lines begin for what the interpreter does after the script."""
+
+
+def _first_turns(state: State, trace: Sequence[StepRecord]) -> dict[int, int]:
+    """The turn at whose head each action was played, for those in the trace: a long one has lost its beginning."""
+    played = [(text, turn.step) for turn in trace for text in turn.actions if not text.startswith(EPILOGUE)]
+    keys = list(state.actions)
+    texts = [action_text(action) for action in state.actions.values()]
+    seen = [text for text, _ in played]
+    for start in range(len(texts) - len(seen) + 1):
+        if texts[start : start + len(seen)] == seen:
+            return {key: step for key, (_, step) in zip(keys[start:], played, strict=False)}
+    return {}
+
+
+def _end(outcome: Outcome) -> int:
+    """The turn after the script's last: that of the epilogue, or the one after the violation."""
+    for turn in outcome.trace:
+        if any(text.startswith(EPILOGUE) for text in turn.actions):
+            return turn.step
+    return outcome.violation.step + 1 if outcome.violation is not None else 0
 
 
 def optional_fields(action: Action) -> list[tuple[str, Any]]:
-    """Fields that are not at their default, with the default; sizes are not here but in `numbers`."""
+    """Fields that are not at their default, with the default. Sizes are the matter of `numbers`."""
     defaults = action.__struct_defaults__
     fields = action.__struct_fields__[len(action.__struct_fields__) - len(defaults) :]
     sizes = ("prompt", "max_new_tokens", "n")
@@ -138,13 +167,14 @@ def optional_fields(action: Action) -> list[tuple[str, Any]]:
 
 
 class Number(msgspec.Struct, frozen=True):
-    """A size somewhere in a script: a prompt's length, ``max_new_tokens``, the ``n`` of a step."""
+    """A size somewhere in a script: a prompt's ``length``, ``max_new_tokens``, the ``n`` of a step."""
 
     key: int
     field: str
 
     def value(self, state: State) -> int:
-        action = state.actions.get(self.key)
+        """Its value now; 0 when it has gone."""
+        action: Any = state.actions.get(self.key)
         return getattr(getattr(action, "prompt", None) if self.field == "length" else action, self.field, 0)
 
     def edit(self, value: int) -> Edit:
@@ -153,9 +183,10 @@ class Number(msgspec.Struct, frozen=True):
 
 
 def numbers(key: int, action: Action) -> list[Number]:
+    """The sizes in ``action`` that could be smaller."""
+    sizes: dict[str, int] = {}
     if isinstance(action, StartReq):
-        fields = ["length"] * (action.prompt.length > 1) + ["max_new_tokens"] * (action.max_new_tokens > 1)
-        return [Number(key, field) for field in fields]
-    return [Number(key, "n")] if isinstance(action, Step) and action.n > 1 else []
-
-
+        sizes = {"length": action.prompt.length, "max_new_tokens": action.max_new_tokens}
+    elif isinstance(action, Step):
+        sizes = {"n": action.n}
+    return [Number(key, field) for field, size in sizes.items() if size > 1]

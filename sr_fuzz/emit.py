@@ -27,9 +27,7 @@ TRACE_STEPS = 8
 """Steps of the trace in a repro: what led to the violation; `replay` shows more."""
 
 
-def emit(
-    finding: Finding, folder: Path, *, known_cause: str | None = None, trace: Sequence[StepRecord] = ()
-) -> Path:
+def emit(finding: Finding, folder: Path, *, known_cause: str | None = None, trace: Sequence[StepRecord] = ()) -> Path:
     """Write ``finding`` into ``folder`` as ``test_<invariant>_<rule>_<hash>.py`` and, beside it, as ``.json``.
 
     The hash is that of the signature, so a finding that is emitted again replaces its older repro. ``known_cause``
@@ -55,8 +53,8 @@ def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | No
     if known_cause is not None:
         parts += ["import pytest", ""]
     parts += [_imports(finding.script), ""]
-    parts += [_assignment("SIGNATURE", _string(finding.signature, len("SIGNATURE = "))), ""]
-    parts += [_assignment("SCRIPT", to_source(finding.script)), "", ""]
+    parts += [_assignment("SIGNATURE", finding.signature), ""]
+    parts += [f"SCRIPT = {to_source(finding.script)}", "", ""]
     if known_cause is not None:
         parts.append(_xfail(known_cause))
     parts += [
@@ -83,7 +81,7 @@ def _docstring(finding: Finding, trace: Sequence[StepRecord]) -> str:
         lines += [f"{shrunk} in {finding.reruns} runs."]
     if finding.faults:
         lines += _wrap(f"Seeded faults that were on: {', '.join(finding.faults)}.")
-    lines += ["", "Script:", *_wrap(text(finding.script), "    ")]
+    lines += ["", "Script:", *_script_lines(finding.script)]
     if trace:
         lines += ["", "Last steps:"]
         lines += [f"    {line}" for record in trace for line in record.line.splitlines()]
@@ -97,11 +95,18 @@ def _reliability(finding: Finding) -> str:
     return f"shown by {finding.reliability}" if finding.tried else "not run again since"
 
 
-def _wrap(words: str, indent: str = "") -> list[str]:
-    wrapped = []
-    for line in words.splitlines():
-        wrapped += textwrap.wrap(line, WIDTH - 4, initial_indent=indent, subsequent_indent=indent) or [""]
-    return wrapped
+def _script_lines(script: Script) -> list[str]:
+    """The one-line form, broken between actions only."""
+    lines = [""]
+    for part in re.split(r"(?<=; )", text(script)):
+        if lines[-1] and len(lines[-1]) + len(part) > WIDTH - 8:
+            lines.append("")
+        lines[-1] += part
+    return [f"    {line}" for line in lines]
+
+
+def _wrap(words: str) -> list[str]:
+    return [part for line in words.splitlines() for part in textwrap.wrap(line, WIDTH) or [""]]
 
 
 def _escape(line: str) -> str:
@@ -135,9 +140,7 @@ def _source(value: Any, *, indent: int, before: int, after: int) -> str:
         return flat
     space = " " * (indent + 4)
     parts = _arguments(value) if isinstance(value, msgspec.Struct) else [("", item) for item in value]
-    lines = [
-        f"{space}{key}{_source(item, indent=indent + 4, before=len(key), after=1)}," for key, item in parts
-    ]
+    lines = [f"{space}{key}{_source(item, indent=indent + 4, before=len(key), after=1)}," for key, item in parts]
     name = type(value).__name__ if isinstance(value, msgspec.Struct) else ""
     return "\n".join([f"{name}(", *lines, f"{' ' * indent})"])
 
@@ -180,28 +183,35 @@ def _quoted(value: str) -> str:
     return shown if '"' in value or shown[0] == '"' else f'"{shown[1:-1]}"'
 
 
-def _string(value: str, before: int) -> list[str]:
-    """A string literal, on several lines where it does not fit after ``before`` columns."""
+def _literal(value: str, room: int) -> list[str]:
+    """A string literal: one line if it fits into ``room`` columns, else several that Python joins."""
     shown = _quoted(value)
-    if before + len(shown) <= WIDTH:
+    if len(shown) <= room:
         return [shown]
-    # Quotes, indentation and room for escapes; the blank stays at the end of its line.
-    chunks = textwrap.wrap(value, WIDTH - 30, drop_whitespace=False, break_on_hyphens=False)
-    return [_quoted(chunk) for chunk in chunks]
+    # Escapes make a line longer than its text, up to tenfold; the blank stays at the end of its line.
+    for width in (room - 20, room // 2, room // 12):
+        chunks = textwrap.wrap(value, width, drop_whitespace=False, break_on_hyphens=False)
+        lines = [_quoted(chunk) for chunk in chunks]
+        if max(map(len, lines)) <= room:
+            break
+    return lines
 
 
-def _assignment(name: str, value: str | list[str]) -> str:
-    if isinstance(value, str):
-        return f"{name} = {value}"
-    return f"{name} = {value[0]}" if len(value) == 1 else "\n".join([f"{name} = (", *(f"    {v}" for v in value), ")"])
+def _assignment(name: str, value: str) -> str:
+    """``name = "value"``, in parentheses where one line does not hold it."""
+    line = f"{name} = {_quoted(value)}"
+    if len(line) <= WIDTH:
+        return line
+    return "\n".join([f"{name} = (", *(f"    {part}" for part in _literal(value, WIDTH - 4)), ")"])
 
 
 def _xfail(cause: str) -> str:
-    reason = _string(" ".join(cause.split()), len("@pytest.mark.xfail(strict=True, reason=)"))
-    if len(reason) == 1:
-        return f"@pytest.mark.xfail(strict=True, reason={reason[0]})"
-    first, *rest = reason
-    return "\n".join(
-        ["@pytest.mark.xfail(", "    strict=True,", f"    reason={first}", *(f"    {r}" for r in rest[:-1]),
-         f"    {rest[-1]},", ")"]
-    )  # fmt: skip
+    cause = " ".join(cause.split())
+    arguments = f"strict=True, reason={_quoted(cause)}"
+    line = f"@pytest.mark.xfail({arguments})"
+    if len(line) <= WIDTH:
+        return line
+    if len(arguments) <= WIDTH - 4:
+        return f"@pytest.mark.xfail(\n    {arguments}\n)"
+    parts = _literal(cause, WIDTH - len("    reason=,"))
+    return "\n".join(["@pytest.mark.xfail(", "    strict=True,", "    reason=" + "\n    ".join(parts) + ",", ")"])

@@ -9,50 +9,55 @@ Rules:
   shows another violation is a rejection, however similar it looks: a minimal script never slides to another bug.
 * Every candidate is simpler than what it was made from: it has fewer actions, a smaller number, or one more field
   at its default. So the search ends, and the same script and engine give the same result every time.
-* No script runs twice (outcomes are remembered by `script_hash`), and a candidate that changes nothing, or that
-  `validate` refuses, does not run at all.
-* At most ``max_runs`` runs. Passes are ordered by what they can win: whole requests before single actions, deletion
-  before cosmetics, and cosmetics stop at half of the budget.
+* No script runs twice (what was rejected is remembered by `script_hash`), and a candidate that changes nothing, or
+  that `validate` refuses, does not run at all.
+* At most ``max_runs`` runs. Passes are ordered by what they win for a run: deletion before cosmetics; and
+  cosmetics stop at half of the budget.
 
-Each pass is a list of independent *edits*. `_Search.apply` tries all of them at once and, where that fails, halves:
-where nearly all edits succeed (most actions of a random script are noise) that takes few runs, and where a half
-succeeded, the other half is known to fail without a run, because the two together are a script already seen.
+Each pass is a list of independent edits (`sr_fuzz.edits`). `_Search.apply` tries all of them at once and, where
+that fails, halves: where nearly all edits succeed (most actions of a random script are noise) that takes few runs,
+and where a half succeeded, the other half is known to fail without a run, because the two together are a script
+already seen.
 
 The passes, in order:
 
-1. *bold*: cut what was never played; keep only the requests that the violation names; or those of the last turn;
-2. *requests*: drop whole requests, each with the actions that name it;
-3. *actions*: drop everything else; neighbouring steps are merged on the way, at no cost;
+1. *bold*: cut what was never played, and keep only the requests that the violation names, or those of its turn;
+2. *actions*: drop everything but the requests; neighbouring steps are merged on the way, at no cost. Before the
+   requests, because then fewer requests seem needed only for an action that is noise itself;
+3. *requests*: drop whole requests, each with the actions that name it;
 4. *configuration*: every field to its default at once, then by halves. Traits in the signature stay. Each run here
    boots a scheduler, so there are few;
 5. *fields*: optional fields of actions to their defaults, ``StepUntil`` to the ``Step`` that it amounted to;
-6. *numbers*: to their minimum, then by halves;
-7. *requests and actions* once more: simpler arguments make more of them superfluous;
+6. *again*: requests and actions one by one, each action of them, since simpler ones are easier to do without;
+7. *numbers*: to 1, then by halves;
 8. *names*: ``r0``, ``r1`` … in order of appearance.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from sr_fuzz.engine.errors import EngineError
-from sr_fuzz.outcome import Outcome, StepRecord, Violation, signature
-from sr_fuzz.script import (
-    Action,
-    EngineConfig,
-    Script,
-    ScriptError,
-    StartReq,
-    Step,
-    StepUntil,
-    action_text,
-    script_hash,
-    validate,
+from sr_fuzz.edits import (
+    Edit,
+    State,
+    configure,
+    cut,
+    drop,
+    numbers,
+    optional_fields,
+    rename,
+    replace_with,
+    set_fields,
+    set_prompt,
+    turns_of_step_until,
+    without,
 )
+from sr_fuzz.engine.errors import EngineError
+from sr_fuzz.outcome import Outcome, Violation, signature
+from sr_fuzz.script import EngineConfig, Script, ScriptError, StartReq, Step, script_hash, validate
 
 Run = Callable[[Script], Outcome]
 """Plays a script in a fresh scheduler. May raise `EngineError`."""
@@ -60,12 +65,11 @@ Run = Callable[[Script], Outcome]
 MAX_RUNS = 60
 """At 20 to 50 ms a run this is one to three seconds for a finding; most findings need half of it."""
 
-MAX_STEP = 1000
-"""What ``Step.n`` allows; steps are not merged beyond it."""
-
-
 SHORT = 6
-"""Actions that a reader takes in at a glance: a longer script is worth more runs."""
+"""Actions that a reader takes in at a glance: going over a longer script again is worth the whole budget."""
+
+# Traits in the signature: with another value it is another finding, so there is nothing to try.
+_TRAITS = ("disable_radix_cache", "disable_overlap_schedule", "page_size")
 
 
 class Minimised(msgspec.Struct, frozen=True):
@@ -80,20 +84,27 @@ class Minimised(msgspec.Struct, frozen=True):
 
 
 def minimise(
-    script: Script, violation: Violation, run: Run, *, max_runs: int = MAX_RUNS, outcome: Outcome | None = None
+    script: Script,
+    violation: Violation,
+    run: Run,
+    *,
+    max_runs: int = MAX_RUNS,
+    outcome: Outcome | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Minimised:
     """Shrink ``script`` while ``run`` shows a violation with the signature of ``violation``.
 
     ``outcome`` is the run that showed it, if at hand: its trace guides the search. Without it the script is run
-    once more, which counts. Raises `EngineError` only if that first run does; a candidate that the engine cannot
-    run (say, a configuration that it refuses) is rejected like any other.
+    once more, which counts. ``stop`` is asked before each run; once it says True the search ends with what it has.
+    Raises `EngineError` only if that first run does; a candidate that the engine cannot run (say, a configuration
+    that it refuses) is rejected like any other.
     """
     runs = 0
     if outcome is None:
         outcome, runs = run(script), 1
         if not _shows(outcome, script.config, signature(violation, script.config)):
             return Minimised(script, violation, runs, outcome)
-    search = _Search(script, violation, outcome, run, max_runs=max_runs, runs=runs)
+    search = _Search(script, violation, outcome, run, stop, max_runs, runs)
     for each in _PASSES:
         each(search)
     return Minimised(search.script, search.violation, search.runs, search.outcome)
@@ -110,7 +121,14 @@ class _Search:
     """The simplest script so far, and the ways to try for a simpler one."""
 
     def __init__(
-        self, script: Script, violation: Violation, outcome: Outcome, run: Run, *, max_runs: int, runs: int
+        self,
+        script: Script,
+        violation: Violation,
+        outcome: Outcome,
+        run: Run,
+        stop: Callable[[], bool],
+        max_runs: int,
+        runs: int,
     ) -> None:
         self.state = State(script.config, dict(enumerate(script.actions)))
         self.script = script
@@ -118,6 +136,7 @@ class _Search:
         self.outcome = outcome
         self.runs = runs
         self._run = run
+        self._stop = stop
         self._max_runs = max_runs
         self._target = signature(violation, script.config)
         self._rejected: set[str] = set()
@@ -132,20 +151,21 @@ class _Search:
         state = self.state
         for edit in edits:
             state = edit(state)
+        state = state.merged()
         script = state.script
         if script == self.script:
-            self.state = State(state.config, merged(state.actions))
+            self.state = state
             return True
         key = script_hash(script)
-        if key in self._rejected or self.runs >= self._max_runs:
+        if key in self._rejected or self.runs >= self._max_runs or self._stop():
             return False
         outcome = self._try(script)
         if outcome is None or not _shows(outcome, script.config, self._target):
             self._rejected.add(key)
             return False
         assert outcome.violation is not None
-        self.state = State(state.config, merged(state.actions))
-        self.script, self.outcome, self.violation = script, outcome, outcome.violation
+        self.state, self.script = state, script
+        self.outcome, self.violation = outcome, outcome.violation
         return True
 
     def _try(self, script: Script) -> Outcome | None:
@@ -175,35 +195,30 @@ class _Search:
 
 
 def _pass_bold(search: _Search) -> None:
-    unplayed = drop(unplayed(search.state.actions, search.outcome.trace))
+    played = cut(search.state, search.outcome)
     names = search.script.names
-    named = [n for n in names if re.search(rf"\b{n}\b", search.violation.message)]
+    named = {name for name in names if re.search(rf"\b{name}\b", search.violation.message)}
     last = search.outcome.trace[-1:]
-    active = set(named).union(*((*r.batch, *r.waiting, *r.running, r.chunked) for r in last))
-    for keep in (set(named), active):
-        others = [n for n in names if n not in keep]
-        if keep and others and search.accept(unplayed, *(without(search.state, n) for n in others)):
+    active = named.union(*((*turn.batch, *turn.waiting, *turn.running, turn.chunked) for turn in last))
+    for keep in (named, active & set(names)):
+        others = [name for name in names if name not in keep]
+        if keep and others and search.accept(played, *(without(search.state, name) for name in others)):
             return
-    search.accept(unplayed)
-
-
-def _pass_requests(search: _Search) -> None:
-    """Later requests first in each half: what came first set the scene."""
-    names = [a.name for a in search.state.actions.values() if isinstance(a, StartReq)]
-    search.apply([without(search.state, name) for name in reversed(names)])
+    search.accept(played)
 
 
 def _pass_actions(search: _Search) -> None:
-    keys = [k for k, a in search.state.actions.items() if not isinstance(a, StartReq)]
-    search.apply([drop([k]) for k in keys])
+    search.apply([drop([k]) for k, a in search.state.actions.items() if not isinstance(a, StartReq)])
+
+
+def _pass_requests(search: _Search) -> None:
+    search.apply([without(search.state, name) for name in search.script.names])
 
 
 def _pass_config(search: _Search) -> None:
-    kept = ("disable_radix_cache", "disable_overlap_schedule", "page_size")
-    defaults = EngineConfig()
-    config = search.state.config
-    changed = [f for f in config.__struct_fields__ if f not in kept and getattr(config, f) != getattr(defaults, f)]
-    search.apply([configure(**{f: getattr(defaults, f)}) for f in changed])
+    config, defaults = search.state.config, EngineConfig()
+    changed = [f for f in config.__struct_fields__ if getattr(config, f) != getattr(defaults, f)]
+    search.apply([configure(**{f: getattr(defaults, f)}) for f in changed if f not in _TRAITS])
 
 
 def _pass_fields(search: _Search) -> None:
@@ -213,54 +228,39 @@ def _pass_fields(search: _Search) -> None:
         if isinstance(action, StartReq):
             edits += [set_prompt(key, **{f: 0}) for f in ("family", "unique_tail") if getattr(action.prompt, f)]
     search.apply(edits, cosmetic=True)
-    turns = turns_of_step_until(search.state.actions, search.outcome)
-    search.apply([change(k, lambda _, n=n: Step(n)) for k, n in turns.items()], cosmetic=True)
+    turns = turns_of_step_until(search.state, search.outcome)
+    search.apply([replace_with(key, Step(n)) for key, n in turns.items()], cosmetic=True)
+
+
+def _pass_again(search: _Search) -> None:
+    cosmetic = len(search.script.actions) <= SHORT
+    edits = [without(search.state, name) for name in search.script.names]
+    edits += [drop([key]) for key in search.state.actions]
+    for edit in edits:
+        search.apply([edit], cosmetic=cosmetic)
 
 
 def _pass_numbers(search: _Search) -> None:
-    """All to 1; then those that could not, by halves as long as that works."""
     sites = [site for key, action in search.state.actions.items() for site in numbers(key, action)]
     search.apply([site.edit(1) for site in sites], cosmetic=True)
     while sites and search.cosmetics_left:
         halves = [(site, site.value(search.state) // 2) for site in sites]
         edits = {site.edit(half): site for site, half in halves if half > 1}
-        failed = set(search.apply(list(edits), cosmetic=True))
+        failed = search.apply(list(edits), cosmetic=True)
         sites = [site for edit, site in edits.items() if edit not in failed]
 
 
-def _pass_again(search: _Search) -> None:
-    """A short script is tried again only as far as cosmetics go; a long one is worth the rest of the budget."""
-    cosmetic = len(search.script.actions) <= SHORT
-    for items in (search.state.actions,):
-        names = [a.name for a in search.state.actions.values() if isinstance(a, StartReq)]
-        search.apply([without(search.state, name) for name in reversed(names)], cosmetic=cosmetic)
-        search.apply([drop([k]) for k in search.state.actions], cosmetic=cosmetic)
-
-
 def _pass_names(search: _Search) -> None:
-    names = {name: f"r{index}" for index, name in enumerate(search.script.names)}
-
-    def rename(state: State) -> State:
-        # A name that no request carries keeps its meaning (nobody) only if no request takes it now.
-        spare = {a.name for a in state.actions.values() if hasattr(a, "name")} - set(names)
-        if spare & set(names.values()):
-            return state
-        named = {
-            k: msgspec.structs.replace(a, name=names.get(a.name, a.name)) if hasattr(a, "name") else a
-            for k, a in state.actions.items()
-        }
-        return State(state.config, named)
-
-    search.accept(rename)
+    search.accept(rename({name: f"r{index}" for index, name in enumerate(search.script.names)}))
 
 
 _PASSES = (
     _pass_bold,
-    _pass_requests,
     _pass_actions,
+    _pass_requests,
     _pass_config,
     _pass_fields,
-    _pass_numbers,
     _pass_again,
+    _pass_numbers,
     _pass_names,
 )

@@ -74,6 +74,13 @@ class Monitor:
             if problem is not None:
                 raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, self.turns, "end"))
 
+    def check_flushed(self) -> None:
+        """After the flush that ends the epilogue."""
+        for invariant in self._invariants:
+            problem = invariant.check_flushed(self.view)
+            if problem is not None:
+                raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, self.turns, "end"))
+
     # -- the trace ---------------------------------------------------------------------------------------------
 
     def record_unfinished_turn(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Union
+from typing import Literal
 
 import msgspec
 
@@ -144,8 +144,6 @@ class Finished(msgspec.Struct, frozen=True):
     out: Path
 
 
-Event = Union[
-    Started, ScriptDone, FindingNew, FindingKnown, Minimising, Minimised, Confirmed, Emitted, Finished
-]  # fmt: skip
+Event = Started | ScriptDone | FindingNew | FindingKnown | Minimising | Minimised | Confirmed | Emitted | Finished
 
 Listener = Callable[[Event], None]

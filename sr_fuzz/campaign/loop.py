@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from hypothesis import HealthCheck, Phase, given, seed as hypothesis_seed, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as hypothesis_seed
 from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.campaign.events import (
@@ -29,7 +30,7 @@ from sr_fuzz.campaign.events import (
     Started,
     Summary,
 )
-from sr_fuzz.confirm import confirm
+from sr_fuzz.confirm import CONFIRM_RUNS, confirm
 from sr_fuzz.emit import emit
 from sr_fuzz.minimise import MAX_RUNS, minimise
 from sr_fuzz.outcome import Finding, Outcome, Violation, signature
@@ -43,6 +44,10 @@ ROUND = 100
 # A strategy whose scripts have all been played brings nothing new however often it is asked. A round of a useful
 # strategy is nearly all new, so three empty ones in a row mean that it is exhausted.
 EMPTY_ROUNDS = 3
+
+# A hang takes the whole wall-clock limit in each run, 20 s unless told otherwise: sixty runs of it would be a campaign
+# of their own. So shrinking a finding starts no run after this time, and confirming makes as many runs as fit into it.
+PATIENCE_S = 60.0
 
 # Keeps the rounds of neighbouring seeds apart: seed 7, round 1 must not be seed 8, round 0.
 _SEED_STRIDE = 1_000_003
@@ -74,13 +79,15 @@ def run_campaign(
 
     The same ``seed`` draws the same scripts. Repros go into ``out``; signatures in ``known`` (as
     `known_signatures` reads them) are only counted. A finding that is being minimised when the time is up is
-    finished, so the end may come later by ``max_runs`` and the confirming runs. Ctrl-C ends the campaign with its
+    finished, so the end may come later by its ``max_runs``, or twice `PATIENCE_S`. Ctrl-C ends the campaign with its
     summary; a finding in work is then written as it is. ``name_of`` names a configuration in events and summary.
 
     Raises `EngineError` when the engine cannot go on, after the `Finished` event.
     """
+    # Before the clock starts: asking for the version starts the engine.
+    version = engine.sglang_version
     campaign = _Campaign(engine, out, known, on_event, max_runs, tuple(faults), name_of, clock)
-    on_event(Started(engine.sglang_version, seed, time_s, max_scripts, out, len(known)))
+    on_event(Started(version, seed, time_s, max_scripts, out, len(known)))
     try:
         campaign.search(scripts, seed, time_s, max_scripts)
     except KeyboardInterrupt:
@@ -122,9 +129,7 @@ class _Campaign:
         self.summary.elapsed_s = self._clock() - self._start
         self.summary.search_s = self.summary.elapsed_s - self._set_aside_s
 
-    def search(
-        self, scripts: SearchStrategy[Script], seed: int, time_s: float, max_scripts: int | None
-    ) -> None:
+    def search(self, scripts: SearchStrategy[Script], seed: int, time_s: float, max_scripts: int | None) -> None:
         """Round after round, until the time is up, enough scripts are done, or there are no others."""
 
         def play(script: Script) -> None:
@@ -194,7 +199,7 @@ class _Campaign:
         began = self._clock()
         try:
             finding, outcome = self._minimise(finding, outcome)
-            finding = self._confirm(finding)
+            finding = self._confirm(finding, outcome.wall_s)
         finally:
             # Also when interrupted, or when the engine dies of it: what was found is never lost.
             path = emit(finding, self._out, trace=outcome.trace)
@@ -204,17 +209,23 @@ class _Campaign:
 
     def _minimise(self, finding: Finding, outcome: Outcome) -> tuple[Finding, Outcome]:
         self._on_event(Minimising(finding.signature, len(finding.script.actions), self._max_runs))
+        give_up = self._clock() + PATIENCE_S
         small = minimise(
-            finding.script, finding.violation, self._engine.run, max_runs=self._max_runs, outcome=outcome
+            finding.script,
+            finding.violation,
+            self._engine.run,
+            max_runs=self._max_runs,
+            outcome=outcome,
+            stop=lambda: self._clock() > give_up,
         )
         self._on_event(Minimised(finding.signature, len(small.script.actions), small.runs))
-        shrunk = msgspec.structs.replace(
-            finding, script=small.script, violation=small.violation, reruns=small.runs
-        )
+        shrunk = msgspec.structs.replace(finding, script=small.script, violation=small.violation, reruns=small.runs)
         return shrunk, small.outcome
 
-    def _confirm(self, finding: Finding) -> Finding:
-        k, n = confirm(finding.script, finding.signature, self._engine.run)
+    def _confirm(self, finding: Finding, wall_s: float) -> Finding:
+        affordable = int(PATIENCE_S / wall_s) if wall_s > 0 else CONFIRM_RUNS
+        runs = max(1, min(CONFIRM_RUNS, affordable))
+        k, n = confirm(finding.script, finding.signature, self._engine.run, n=runs)
         self._on_event(Confirmed(finding.signature, k, n))
         return msgspec.structs.replace(finding, reproduced=k, tried=n)
 

@@ -210,6 +210,12 @@ class SchedulerView:
         stream = self.recorder.streams.get(rid)
         return stream is not None and stream.answered
 
+    @property
+    def last_flush_ok(self) -> bool | None:
+        """What the last answered flush said; None when none was answered."""
+        replies = [m for _, m in self.recorder.replies if type(m).__name__ == "FlushCacheReqOutput"]
+        return bool(replies[-1].success) if replies else None
+
     def unanswered(self) -> list[str]:
         """Request ids that arrived and still wait for their last word."""
         return [rid for rid in self.arrived if not self.answered(rid)]

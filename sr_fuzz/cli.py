@@ -1,0 +1,389 @@
+"""The command line, ``sr-fuzz``.
+
+Whatever is wrong with the input is said in exactly one line on standard error, with exit status 2. SGLang, the engine
+and the strategies are imported only by the commands that need them, so that help and mistakes are instant.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sr_fuzz.outcome import Finding, Outcome
+    from sr_fuzz.replay import Case, Engine
+    from sr_fuzz.script import EngineConfig, Script
+
+OUT = Path("findings")
+KNOWN = Path("tests/regressions")
+
+INTERRUPTED = 130
+"""What a shell reports for a program ended by Ctrl-C: 128 + SIGINT."""
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Fuzz SGLang's scheduler with random scripts; shrink and write out what breaks.",
+)
+
+
+class InputError(Exception):
+    """Something the user gave makes no sense. The message is one line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    from sr_fuzz.campaign.known import KnownError
+    from sr_fuzz.engine.errors import EngineError
+    from sr_fuzz.script import ScriptError
+
+    try:
+        status = app(args=None if arguments is None else list(arguments), prog_name="sr-fuzz", standalone_mode=False)
+    except (InputError, ScriptError, KnownError) as error:
+        return _fail(str(error))
+    except EngineError as error:
+        return _fail(_engine_trouble(str(error)))
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except Exception as error:
+        # Usage errors of Typer, whose base class has lived in two packages; all of them can say what is wrong.
+        if not hasattr(error, "format_message"):
+            raise
+        return _fail(error.format_message())
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str) -> int:
+    print(f"sr-fuzz: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _engine_trouble(message: str) -> str:
+    """The first line says what happened; the last one of a log behind it, if any, mostly says why."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[0] if len(lines) < 2 else f"{lines[0].rstrip('.')}: {lines[-1]}"
+
+
+# -- options ---------------------------------------------------------------------------------------------------
+
+
+def duration(value: str) -> float:
+    """Seconds in ``90``, ``60s``, ``5m``, ``1h`` or ``1h30m``. Raises `typer.BadParameter`."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", value.strip())
+    hours, minutes, seconds = match.groups() if match else (None, None, None)
+    total = 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds or 0)
+    if total <= 0:
+        raise typer.BadParameter(f"{value!r} is no duration; expected more than nothing, such as 60s, 5m or 1h30m")
+    return total
+
+
+def _fault_path(value: str) -> str:
+    if not re.fullmatch(r"[\w.]+:[\w.]+", value):
+        raise typer.BadParameter(f"{value!r} is no fault; expected an import path, package.module:function")
+    return value
+
+
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A script (JSON), a finding (JSON), or an emitted test (.py).")
+]
+FaultOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fault", parser=_fault_path, metavar="MODULE:FUNCTION",
+        help="Seed a fault: a context manager that is active while the scheduler runs. Repeatable.",
+    ),
+]  # fmt: skip
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from sr_fuzz import __version__
+
+        typer.echo(f"sr-fuzz {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# -- run -------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    time_s: Annotated[
+        float, typer.Option("--time", parser=duration, metavar="DURATION", help="How long, such as 60s, 5m, 1h.")
+    ] = "60s",  # type: ignore[assignment]  # parsed like a value from the command line
+    config: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A configuration or a set of them (see `sr-fuzz configs`). Repeatable."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Draws the same scripts again.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where repros go.")] = OUT,
+    known: Annotated[
+        Path, typer.Option(metavar="DIR", help="Emitted tests of known findings, which are only counted.")
+    ] = KNOWN,
+    max_scripts: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many scripts.")] = None,
+    exhausters: Annotated[
+        bool | None,
+        typer.Option(
+            "--exhausters/--no-exhausters",
+            help="Scripts that hold memory, rows or locks: all or none of them. If not given, one in eight.",
+            show_default=False,
+        ),
+    ] = None,
+    fault: FaultOption = None,
+) -> int:
+    """Look for findings until the time is up.
+
+    A new finding is minimised, confirmed and written to [bold]--out[/] as a pytest test; a known one is counted.
+    The exit status is 0 whether or not something was found.
+    """
+    configs = _find_configs(config or ["default"])
+    known_findings = _known(known)
+    _make_folder(out)
+
+    from sr_fuzz.campaign.loop import run_campaign
+    from sr_fuzz.report.terminal import Terminal, make_console
+    from sr_fuzz.script import config_text
+    from strategies.scripts import scripts
+
+    names = {configuration: name for name, configuration in configs.items()}
+    console = make_console()
+    with _engine(fault) as engine, Terminal(console) as terminal:
+        run_campaign(
+            engine,
+            scripts=scripts(list(configs.values()), exhausters=exhausters),
+            time_s=time_s,
+            seed=seed if seed is not None else secrets.randbits(32),
+            out=out,
+            known=known_findings,
+            on_event=terminal,
+            max_scripts=max_scripts,
+            faults=fault or (),
+            name_of=lambda configuration: names.get(configuration, config_text(configuration)),
+        )
+    return 0
+
+
+def _find_configs(names: Sequence[str]) -> dict[str, EngineConfig]:
+    from strategies.configs import find_configs
+
+    try:
+        return find_configs(names)
+    except ValueError as error:
+        raise InputError(f"--config: {error}") from None
+
+
+def _known(folder: Path) -> dict[str, tuple[Path, str]]:
+    from sr_fuzz.campaign.known import known_signatures
+
+    # The default folder may well be missing: there is nothing known then.
+    if folder != KNOWN and not folder.is_dir():
+        raise InputError(f"--known: {folder} is not a folder")
+    return known_signatures(folder)
+
+
+def _make_folder(folder: Path) -> None:
+    """Now, rather than when the first finding is to be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: {folder} cannot be made a folder: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"--out: {folder} is not writable")
+
+
+@contextmanager
+def _engine(faults: Sequence[str] | None) -> Iterator[Engine]:
+    from sr_fuzz.engine.local import LocalEngine
+
+    if sys.stderr.isatty():
+        print("starting the engine: importing SGLang takes about ten seconds ...", file=sys.stderr)
+    # Faults may lie in the project at hand, as with `python -m`.
+    with LocalEngine(faults=tuple(faults or ()), sys_path=[os.getcwd()]) as engine:
+        yield engine
+
+
+# -- replay, minimise, emit ------------------------------------------------------------------------------------
+
+
+@app.command()
+def replay(file: FileArgument, fault: FaultOption = None) -> int:
+    """Play a script again, and show what happens.
+
+    The exit status is 0 when there is no violation, 1 when there is one (its signature may differ from that in FILE,
+    since another SGLang version moves code), and 2 when it cannot be run.
+    """
+    from sr_fuzz.replay import load
+    from sr_fuzz.replay import replay as play
+
+    case = load(file)
+    _mention_faults(case, fault)
+    with _engine(fault) as engine:
+        outcome, verdict = play(engine, case)
+    typer.echo(outcome.report())
+    typer.echo(verdict)
+    return 0 if outcome.ok else 1
+
+
+@app.command()
+def minimise(
+    file: FileArgument,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the finding, as JSON.")] = None,
+    max_runs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Runs to spend; 60 if not given.")] = None,
+    fault: FaultOption = None,
+) -> int:
+    """Shrink a script that breaks something; print the shortest one that breaks the same.
+
+    The result goes to standard output as Python source, and with [bold]--out[/] into a finding file, which
+    `sr-fuzz emit` makes a test of. The exit status is 2 when there is nothing to minimise.
+    """
+    from sr_fuzz.emit import TRACE_STEPS, to_source
+    from sr_fuzz.minimise import MAX_RUNS
+    from sr_fuzz.minimise import minimise as shrink
+    from sr_fuzz.replay import load, save_finding
+
+    case = load(file)
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InputError(f"--out: {out.absolute().parent} is not a folder")
+    _mention_faults(case, fault)
+    with _engine(fault) as engine:
+        outcome = _violating(engine, case, "minimise")
+        assert outcome.violation is not None
+        small = shrink(case.script, outcome.violation, engine.run, max_runs=max_runs or MAX_RUNS, outcome=outcome)
+        finding = _confirmed(engine, small.script, small.outcome, len(case.script.actions), small.runs, fault)
+    if out is not None:
+        save_finding(finding, out, small.outcome.trace[-TRACE_STEPS:])
+    typer.echo(
+        f"{finding.signature}: from {len(case.script.actions)} to {len(small.script.actions)} actions in {small.runs} "
+        f"runs; shown by {finding.reliability}",
+        err=True,
+    )
+    typer.echo(to_source(small.script))
+    return 0
+
+
+@app.command()
+def emit(
+    file: FileArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the test goes.")] = OUT,
+    cause: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The known cause: marks the test xfail(strict=True) with it.")
+    ] = None,
+    fault: FaultOption = None,
+) -> int:
+    """Write a finding out as a pytest test; print its path.
+
+    A finding file is written out as it is. A script, or an emitted test, is run first to see what it breaks; the exit
+    status is 2 when it breaks nothing.
+    """
+    from sr_fuzz.emit import emit as write
+    from sr_fuzz.replay import load
+
+    case = load(file)
+    _make_folder(out)
+    if case.finding is not None:
+        typer.echo(write(case.finding, out, known_cause=cause, trace=case.trace))
+        return 0
+    with _engine(fault) as engine:
+        outcome = _violating(engine, case, "emit")
+        finding = _confirmed(engine, case.script, outcome, 0, 0, fault)
+    typer.echo(write(finding, out, known_cause=cause, trace=outcome.trace))
+    return 0
+
+
+def _violating(engine: Engine, case: Case, purpose: str) -> Outcome:
+    outcome = engine.run(case.script)
+    if outcome.violation is None:
+        raise InputError(f"{case.path}: {outcome.report()}; nothing to {purpose}")
+    return outcome
+
+
+def _confirmed(
+    engine: Engine, script: Script, outcome: Outcome, original_actions: int, reruns: int, faults: Sequence[str] | None
+) -> Finding:
+    """What ``outcome`` shows, with how often further runs show it."""
+    from sr_fuzz.confirm import confirm
+    from sr_fuzz.outcome import Finding, signature
+
+    violation = outcome.violation
+    assert violation is not None
+    found = signature(violation, script.config)
+    k, n = confirm(script, found, engine.run)
+    version = outcome.sglang_version
+    return Finding(found, script, violation, version, k, n, original_actions, reruns, tuple(faults or ()))
+
+
+def _mention_faults(case: Case, given: Sequence[str] | None) -> None:
+    """A file does not switch faults on by itself: that would run code that it names."""
+    missing = set(case.finding.faults if case.finding else ()) - set(given or ())
+    if missing:
+        options = " ".join(f"--fault {path}" for path in sorted(missing))
+        typer.echo(f"sr-fuzz: note: {case.path} was found with {options}", err=True)
+
+
+# -- doctor, configs -------------------------------------------------------------------------------------------
+
+
+@app.command()
+def doctor() -> int:
+    """Say what is installed, what will work here, and how to get what is missing.
+
+    The exit status is 0 when fuzzing on the CPU will work, else 2.
+    """
+    from rich.table import Table
+
+    from sr_fuzz.doctor import checks
+    from sr_fuzz.report.terminal import make_console
+
+    results = checks()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "what", "found", "needed"):
+        table.add_column(column, overflow="fold")
+    for check in results:
+        mark = "[green]ok[/]" if check.ok else "[red]missing[/]" if check.required else "[yellow]optional[/]"
+        table.add_row(mark, check.name, check.found, check.needed)
+    console = make_console()
+    console.print(table)
+    for check in results:
+        if not check.ok and check.how:
+            console.print(f"{check.name}: {check.how}", markup=False, soft_wrap=True)
+    works = all(check.ok for check in results if check.required)
+    console.print("Fuzzing on the CPU will work here." if works else "Fuzzing on the CPU will not work here yet.")
+    return 0 if works else 2
+
+
+@app.command()
+def configs() -> int:
+    """List the engine configurations and their sets."""
+    from sr_fuzz.script import config_text
+    from strategies.configs import CONFIG_SETS
+
+    for name, members in CONFIG_SETS.items():
+        typer.echo(f"{name}: {len(members)} configurations")
+        for member, configuration in members.items():
+            typer.echo(f"  {member:<22} {config_text(configuration)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

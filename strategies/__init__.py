@@ -1,0 +1,1 @@
+"""Hypothesis strategies: requests, actions, whole scripts, and the engine configurations they are drawn for."""

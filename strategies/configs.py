@@ -1,0 +1,104 @@
+"""Engine configurations by name.
+
+Pools hold 64 to 128 tokens and `schedule_conservativeness` is low nearly everywhere: then more is admitted than
+fits, and running requests are retracted. Booting a configuration costs about a second and its memory, so the
+default set stays small; each member is there for a code path that no other member takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sr_fuzz.script import EngineConfig
+
+_DEFAULT = {
+    # The common case of a deployment, made small: overlap, chunks, prefix cache.
+    "overlap-chunk16": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05),
+    # Many chunks a prompt in a pool that holds eight of them: something is parked between chunks all the time.
+    "overlap-chunk8-tiny": EngineConfig(
+        max_total_tokens=64, max_running_requests=5, chunked_prefill_size=8, schedule_conservativeness=0.03
+    ),
+    # Whole prompts, batched by a small token budget instead of a chunk.
+    "overlap-nochunk": EngineConfig(
+        max_total_tokens=96, max_running_requests=8, chunked_prefill_size=-1, max_prefill_tokens=48,
+        schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    # The synchronous loop: results are known one turn earlier than under overlap.
+    "normal-chunk8": EngineConfig(
+        max_total_tokens=96, chunked_prefill_size=8, disable_overlap_schedule=True, schedule_conservativeness=0.05
+    ),
+    # Conservative admission: requests wait for room instead of being retracted.
+    "normal-nochunk": EngineConfig(
+        max_total_tokens=64, chunked_prefill_size=-1, disable_overlap_schedule=True, schedule_conservativeness=0.3
+    ),
+    # Decoding requests ride along with a prefill chunk, in both loops.
+    "mixed-chunk16": EngineConfig(max_total_tokens=96, enable_mixed_chunk=True, schedule_conservativeness=0.03),
+    "normal-mixed-chunk8": EngineConfig(
+        max_total_tokens=64, chunked_prefill_size=8, enable_mixed_chunk=True, disable_overlap_schedule=True,
+        schedule_conservativeness=0.1,
+    ),  # fmt: skip
+    # Few rows, so that a higher priority must preempt; threshold 0 lets any difference do.
+    "priority-preempt": EngineConfig(
+        max_total_tokens=96, max_running_requests=4, enable_priority_scheduling=True,
+        priority_scheduling_preemption_threshold=0, schedule_conservativeness=0.1,
+    ),  # fmt: skip
+    # The other direction; the queue limit makes a newcomer evict a waiting request of lower priority.
+    "priority-low-first": EngineConfig(
+        max_total_tokens=64, max_running_requests=3, chunked_prefill_size=8, enable_priority_scheduling=True,
+        schedule_low_priority_values_first=True, priority_scheduling_preemption_threshold=1, schedule_policy="lof",
+        max_queued_requests=4, disable_overlap_schedule=True, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    # Policies that match the waiting queue against the tree, so a waiting request refers to tree nodes.
+    "lpm-chunk16": EngineConfig(max_total_tokens=96, schedule_policy="lpm", schedule_conservativeness=0.05),
+    "dfs-weight-chunk8": EngineConfig(
+        max_total_tokens=96, max_running_requests=8, chunked_prefill_size=8, schedule_policy="dfs-weight",
+        schedule_conservativeness=0.1,
+    ),  # fmt: skip
+    # No prefix cache: every page belongs to exactly one request.
+    "noradix-lof-chunk16": EngineConfig(
+        max_total_tokens=96, disable_radix_cache=True, schedule_policy="lof", schedule_conservativeness=0.03
+    ),
+    "noradix-nochunk": EngineConfig(
+        max_total_tokens=64, chunked_prefill_size=-1, disable_radix_cache=True, disable_overlap_schedule=True,
+        schedule_conservativeness=0.1,
+    ),  # fmt: skip
+    # Any order of admission, a short queue, and answers sent in bundles of three tokens.
+    "random-queue3": EngineConfig(
+        max_total_tokens=96, max_running_requests=5, chunked_prefill_size=8, schedule_policy="random",
+        max_queued_requests=3, stream_interval=3, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+}
+
+# Both loops, with and without chunks, with the tree and without: what an exhauster interacts with.
+_EXHAUSTERS = (
+    "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
+)  # fmt: skip
+
+CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
+    "default": _DEFAULT,
+    "exhausters": {name: _DEFAULT[name] for name in _EXHAUSTERS},
+}
+"""Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set."""
+
+
+def find_configs(names: Iterable[str]) -> dict[str, EngineConfig]:
+    """Look up set names and configuration names, in the order given; a name that comes twice counts once.
+
+    Raises `ValueError`, one line that lists what exists, for an unknown name and when there is no name at all.
+    """
+    known = {name: config for members in CONFIG_SETS.values() for name, config in members.items()}
+    found: dict[str, EngineConfig] = {}
+    for name in names:
+        if name in CONFIG_SETS:
+            found.update(CONFIG_SETS[name])
+        elif name in known:
+            found[name] = known[name]
+        else:
+            raise ValueError(f"no engine configuration {name!r}; {_existing(known)}")
+    if not found:
+        raise ValueError(f"no engine configuration given; {_existing(known)}")
+    return found
+
+
+def _existing(known: Iterable[str]) -> str:
+    return f"sets: {', '.join(CONFIG_SETS)}; configurations: {', '.join(known)}"

@@ -1,0 +1,156 @@
+"""Whole scripts, drawn up front as data.
+
+Swarm style: every script first draws what it may use at all (action kinds, traits of its requests, motifs and
+their weights) and then only from that. Scripts that may do everything resemble each other, and what one kind of
+action undoes (a flush, an abort of all) hides what another would have brought to light.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from sr_fuzz.script import Abort, AbortAll, Continue, EngineConfig, Pause, Script, StartReq, Step, StepUntil
+from strategies.actions import MOTIFS, SINGLES, SWITCHES, Draft
+from strategies.requests import Draw, draw_digits, draw_traits, sizes_of
+
+# Shortest and longest script of each class, in actions, and how many of sixteen scripts are of it. Much is found
+# only after a while (a tree that has filled up, a ratio that has adapted), so two in five have 30 and more. Motifs
+# are not cut, so that the last one may go a few actions beyond.
+_LENGTHS = (((3, 6),) * 2 + ((7, 14),) * 3 + ((15, 29),) * 4 + ((30, 44),) * 5 + ((45, 60),) * 2)  # fmt: skip
+
+# How many of four scripts may use it, in the order of `SWITCHES`: what strikes most is missing least.
+_SWITCH_ON = (4, 3, 3, 2, 2, 2, 2)
+
+# In every script, since without them nothing happens; a step comes first, being the simplest choice.
+_ALWAYS = ("step", "step", "start_req")
+
+_EXHAUSTER_MOTIFS = tuple(motif for motif in MOTIFS.values() if "exhausters" in motif.needs)
+_PLAIN_MOTIFS = tuple(motif for motif in MOTIFS.values() if "exhausters" not in motif.needs)
+
+# In the turns that `Draft.work` guesses: about half of what a burst takes.
+_MUCH_WORK = 25
+
+_Piece = Callable[[Draft], object]
+
+
+def scripts(configs: Sequence[EngineConfig], *, exhausters: bool | None = None) -> SearchStrategy[Script]:
+    """Strategy: valid scripts of 3 to about 75 actions over ``configs``, each configuration as often as the others.
+
+    Three in four open with a burst that wants 1.5 to 4 times the KV pool. ``exhausters``: True, every script holds
+    memory, rows or locks at some time; False, none does; None, one in eight does, since what exhausters bring to
+    light hides the rest. Raises `ValueError` when there is no configuration.
+    """
+    if not configs:
+        raise ValueError("scripts() needs at least one engine configuration, got none")
+    return _scripts(tuple(configs), exhausters)
+
+
+@st.composite
+def _scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | None) -> Script:
+    which, size, fine, pressure, hold, when = draw_digits(draw, len(configs), len(_LENGTHS), 16, 4, 8, 3)
+    config = configs[which]
+    shortest, longest = _LENGTHS[size]
+    target = shortest + fine * (longest - shortest) // 15
+    draft = Draft(
+        draw=draw,
+        config=config,
+        traits=draw_traits(draw, config),
+        switches=_draw_switches(draw, config),
+        exhausters=exhausters if exhausters is not None else hold == 7,
+    )
+    menu = _draw_menu(draft)
+    opening: list[_Piece] = [MOTIFS["burst"].play] if pressure else []
+    if draft.exhausters:
+        opening.insert(when % (len(opening) + 1), _hold)
+    for piece in opening:
+        if when == 2:
+            # Something has run before: the tree is not empty when the pressure comes.
+            draw(_pieces(draft, menu))
+        piece(draft)
+    while len(draft.actions) < target:
+        draw(_pieces(draft, menu))
+    return Script(config, tuple(draft.actions))
+
+
+def _draw_switches(draw: Draw, config: EngineConfig) -> frozenset[str]:
+    digits = draw_digits(draw, *[4] * len(SWITCHES))
+    on = {switch for switch, digit, few in zip(SWITCHES, digits, _SWITCH_ON, strict=True) if digit >= 4 - few}
+    if config.disable_radix_cache:
+        on.discard("evict_radix")
+    return frozenset(on)
+
+
+def _draw_menu(draft: Draft) -> list[_Piece]:
+    """What the script is put together from, each piece as often as its weight."""
+    abilities = draft.abilities
+    motifs = [motif for motif in _PLAIN_MOTIFS if motif.needs <= abilities]
+    chosen, heavy = (draft.digits(1 << len(motifs))[0] for _ in range(2))
+    menu: list[_Piece] = [SINGLES[tag] for tag in _ALWAYS]
+    for index, motif in enumerate(motifs):
+        if chosen >> index & 1:
+            menu += [motif.play] * (motif.weight * (3 if heavy >> index & 1 else 1))
+    menu += [SINGLES[switch] for switch in SWITCHES if switch in draft.switches]
+    return menu + [_hold] * draft.exhausters
+
+
+@st.composite
+def _pieces(draw: Draw, draft: Draft, menu: list[_Piece]) -> None:
+    """One piece of the menu, appended to the draft. A strategy of its own so that Hypothesis's mutator, which
+    copies what carries the same label, copies whole pieces too."""
+    piece, resume, rest, turns = draw_digits(draw, len(menu), 4, 2, 4)
+    # A pause that nobody ends would make the rest of the script idle; some last longer all the same.
+    if draft.paused and resume:
+        draft.add(Continue())
+    # Behind a long queue a new request does not run before the script ends, and nothing can strike it.
+    if rest and not draft.paused and draft.work > _MUCH_WORK:
+        draft.add(Step((4, 8, 12, 20)[turns]))
+    menu[piece](draft)
+
+
+def _hold(draft: Draft) -> None:
+    motifs = [motif for motif in _EXHAUSTER_MOTIFS if motif.needs <= draft.abilities]
+    motifs[draft.digits(len(motifs))[0]].play(draft)
+
+
+def kv_pressure(script: Script) -> float:
+    """The most that unfinished requests want together, as a multiple of the KV pool. Above 1 it cannot hold them.
+
+    A request wants its prompt and ``max_new_tokens``, as SGLang clips them, for as many turns as it would take
+    alone, or until it is aborted; so this is a low estimate. With a prefix cache, what a family shares counts once.
+    A prompt that SGLang refuses counts nothing.
+    """
+    config, sizes = script.config, sizes_of(script.config)
+    turn, most = 0, 0
+    alive: dict[str, tuple[int, StartReq]] = {}
+    for action in script.actions:
+        match action:
+            case Step(n=turns) | StepUntil(max_steps=turns):
+                turn += turns
+            case Abort(name=name):
+                alive.pop(name, None)
+            case AbortAll() | Pause(mode="abort"):
+                alive.clear()
+            case StartReq(name=name, prompt=prompt) if prompt.length <= sizes.longest:
+                alive = {other: entry for other, entry in alive.items() if entry[0] > turn}
+                alive[name] = (turn + math.ceil(prompt.length / sizes.chunk) + _clipped(action, config), action)
+                most = max(most, _wanted([start for _, start in alive.values()], config))
+    return most / config.max_total_tokens
+
+
+def _clipped(start: StartReq, config: EngineConfig) -> int:
+    return min(start.max_new_tokens, sizes_of(config).new_tokens_limit(start.prompt.length))
+
+
+def _wanted(starts: Sequence[StartReq], config: EngineConfig) -> int:
+    """Tokens that these requests take together at their longest."""
+    if config.disable_radix_cache:
+        return sum(start.prompt.length + _clipped(start, config) for start in starts)
+    shared: dict[int, int] = {}
+    for prompt in (start.prompt for start in starts):
+        shared[prompt.family] = max(shared.get(prompt.family, 0), prompt.length - prompt.unique_tail)
+    own = sum(start.prompt.unique_tail + _clipped(start, config) for start in starts)
+    return own + sum(shared.values())

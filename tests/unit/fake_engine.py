@@ -1,0 +1,67 @@
+"""An engine without a scheduler: whether a script breaks something is a plain function of the script.
+
+Enough for what happens *after* a violation, which is about scripts, runs and files only. What it finds is no evidence
+about SGLang.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sr_fuzz.outcome import Outcome, StepRecord, Violation
+from sr_fuzz.script import Action, Script, Step, StepUntil, action_text, script_hash
+
+Rule = Callable[[Script], Violation | None]
+
+
+class FakeEngine:
+    """Runs scripts by ``rule``; ``played`` holds every script in the order of the runs."""
+
+    sglang_version = "0.0.fake"
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.played: list[Script] = []
+
+    def run(self, script: Script, *, invariants: Sequence[str] | None = None) -> Outcome:
+        self.played.append(script)
+        violation = self.rule(script)
+        return Outcome(
+            script_hash(script),
+            self.sglang_version,
+            violation,
+            steps=10,
+            forwards=7,
+            wall_s=0.01,
+            trace=trace_of(script, violation),
+            checks={"kv_pages": 10},
+        )
+
+
+STEP_UNTIL_TURNS = 3
+"""Turns that every `StepUntil` takes here."""
+
+
+def _turns(action: Action) -> int:
+    return action.n if isinstance(action, Step) else STEP_UNTIL_TURNS if isinstance(action, StepUntil) else 0
+
+
+def trace_of(script: Script, violation: Violation | None) -> tuple[StepRecord, ...]:
+    """The turns of the script's steps, up to the violation; actions stand at the turn before which they came."""
+    turns: list[StepRecord] = []
+    actions: list[str] = []
+    last = violation.step if violation is not None and violation.when == "step" else None
+    for action in script.actions:
+        actions.append(action_text(action))
+        for _ in range(_turns(action)):
+            turns.append(StepRecord(len(turns) + 1, tuple(actions)))
+            actions.clear()
+            if len(turns) == last:
+                return tuple(turns)
+    turns.append(StepRecord(len(turns) + 1, (*actions, "epilogue: release, continue, drain")))
+    return tuple(turns)
+
+
+def leak(step: int = 9, *, when: str = "end", message: str = "page 5 is owned by nobody") -> Violation:
+    """A violation as the page invariant reports it."""
+    return Violation("kv_pages", "leaked", message, step, when)  # type: ignore[arg-type]

@@ -1,0 +1,31 @@
+"""Confirmation counts the runs that show the same finding, and no others."""
+
+from __future__ import annotations
+
+import pytest
+from fake_engine import FakeEngine, leak
+
+from sr_fuzz.confirm import confirm
+from sr_fuzz.outcome import Violation, signature
+from sr_fuzz.script import EngineConfig, Script, StartReq
+
+SCRIPT = Script(EngineConfig(), (StartReq("r0"),))
+TARGET = signature(leak(), SCRIPT.config)
+
+
+def test_counts_the_runs_that_show_the_signature():
+    shown = iter([leak(), None, leak(step=3), Violation("request_rows", "leaked", "row 1", 9), leak()])
+    engine = FakeEngine(lambda script: next(shown))
+    assert confirm(SCRIPT, TARGET, engine.run) == (3, 5)
+    assert engine.played == [SCRIPT] * 5
+
+
+def test_runs_as_often_as_told():
+    engine = FakeEngine(lambda script: leak())
+    assert confirm(SCRIPT, TARGET, engine.run, n=2) == (2, 2)
+    assert len(engine.played) == 2
+
+
+def test_refuses_to_confirm_without_a_run():
+    with pytest.raises(ValueError, match="got 0"):
+        confirm(SCRIPT, TARGET, FakeEngine(lambda script: leak()).run, n=0)

@@ -1,0 +1,246 @@
+"""What a user relies on: a repro is a readable pytest test, and every file of a finding can be read back."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from sr_fuzz.emit import WIDTH, emit, to_source
+from sr_fuzz.outcome import Finding, StepRecord, Violation
+from sr_fuzz.replay import load
+from sr_fuzz.script import (
+    Abort,
+    AbortAll,
+    Continue,
+    EngineConfig,
+    EvictRadix,
+    ExhaustKv,
+    ExhaustLockRefs,
+    ExhaustRows,
+    FlushCache,
+    Pause,
+    Prompt,
+    Release,
+    Script,
+    ScriptError,
+    StartReq,
+    Step,
+    StepUntil,
+)
+from strategies.configs import CONFIG_SETS
+from strategies.scripts import scripts
+
+SCRIPT = Script(
+    EngineConfig(chunked_prefill_size=8),
+    (
+        StartReq("r0", Prompt(1, 40, 3), 4, ignore_eos=True, stop_token_ids=(7,)),
+        StepUntil("r0", "nth_chunk", nth=2),
+        Pause("in_place"),
+        Abort("r0", await_arrival=False),
+        Step(3),
+    ),
+)
+
+FINDING = Finding(
+    signature="kv_pages:leaked:radix+overlap:1a2b3c",
+    script=SCRIPT,
+    violation=Violation(
+        "kv_pages",
+        "leaked",
+        "page 5 is in none of: free list, tree, requests, exhauster; it was last owned by r0",
+        6,
+        "end",
+        ("managers/scheduler.py:abort_request: self.chunked_req = None",),
+    ),
+    sglang_version="0.5.23",
+    reproduced=5,
+    tried=5,
+    original_actions=34,
+    reruns=23,
+)
+
+TRACE = (
+    StepRecord(4, ("pause(in_place)", "abort(r0, await_arrival=False)", "step(3)"), paused=True, free_pages=112),
+    StepRecord(5, mode="decode", batch=("r0",), free_pages=111, free_rows=5, sent=("r0 abort",)),
+)
+
+EXPECTED = '''\
+"""kv_pages: leaked, at the end, at step 6.
+
+page 5 is in none of: free list, tree, requests, exhauster; it was last owned by r0
+
+Found on SGLang 0.5.23; shown by 5 of 5 fresh runs.
+Minimised from 34 actions to 5 in 23 runs.
+
+Script:
+    [chunked_prefill_size=8] r0 = start_req(1:40+3, new=4, ignore_eos, stop_token_ids=(7,));
+    step_until(r0, nth_chunk, nth=2); pause(in_place); abort(r0, await_arrival=False); step(3)
+
+Last steps:
+          | pause(in_place)
+          | abort(r0, await_arrival=False)
+          | step(3)
+       4  paused                        free 112p  0r
+       5  decode[r0]                    free 111p  5r  -> r0 abort
+
+In SGLang, innermost first:
+    managers/scheduler.py:abort_request: self.chunked_req = None
+"""
+
+from sr_fuzz.script import Abort, EngineConfig, Pause, Prompt, Script, StartReq, Step, StepUntil
+
+SIGNATURE = "kv_pages:leaked:radix+overlap:1a2b3c"
+
+SCRIPT = Script(
+    config=EngineConfig(chunked_prefill_size=8),
+    actions=(
+        StartReq(
+            "r0",
+            prompt=Prompt(family=1, length=40, unique_tail=3),
+            max_new_tokens=4,
+            ignore_eos=True,
+            stop_token_ids=(7,),
+        ),
+        StepUntil("r0", "nth_chunk", nth=2),
+        Pause(mode="in_place"),
+        Abort("r0", await_arrival=False),
+        Step(3),
+    ),
+)
+
+
+def test_kv_pages_leaked_HASH(sr_engine):
+    outcome = sr_engine.run(SCRIPT)
+    assert outcome.ok, outcome.report()
+'''
+
+
+def test_the_repro_reads_like_this(tmp_path: Path):
+    path = emit(FINDING, tmp_path / "new" / "folder", trace=TRACE)
+    stem, _, digest = path.stem.rpartition("_")
+    assert (stem, len(digest)) == ("test_kv_pages_leaked", 6)
+    assert path.read_text() == EXPECTED.replace("HASH", digest)
+
+
+def test_a_known_cause_marks_it_as_an_expected_failure(tmp_path: Path):
+    cause = "sgl-project/sglang#1: an abort between two chunks forgets the pages of the first"
+    source = emit(FINDING, tmp_path, known_cause=cause).read_text()
+    assert "\nimport pytest\n" in source
+    assert '@pytest.mark.xfail(strict=True, reason="sgl-project/sglang#1: an abort' in source
+    assert to_source(SCRIPT) in source
+
+
+def test_the_same_finding_replaces_its_older_repro_and_another_does_not(tmp_path: Path):
+    longer = msgspec.structs.replace(FINDING, script=Script(SCRIPT.config, (*SCRIPT.actions, Step(9))))
+    other = msgspec.structs.replace(FINDING, signature="kv_pages:leaked:no-radix+overlap")
+    first, second, third = (emit(finding, tmp_path) for finding in (longer, FINDING, other))
+    assert first == second != third
+    assert load(first).script == SCRIPT
+
+
+HOSTILE = 'it says """done""" and C:\\new\\x41 and \x00\x1b[31m, and ends in \\'
+
+
+@pytest.mark.parametrize(
+    "message",
+    [HOSTILE, HOSTILE * 20, "x" * 1000, "\\" * 500, '"' * 500, "two\nlines", "", "é" * 300, "{braces} %s", "\\N{DASH}"],
+)
+def test_no_message_breaks_the_test_file(tmp_path: Path, message: str):
+    violation = Violation("exception", message[:40] or "?", message, 3, location=(message, "b.py"), stack=message)
+    trace = (StepRecord(1, (message,), batch=(message,) * 9, mode="decode"),)
+    finding = msgspec.structs.replace(FINDING, violation=violation, signature=message or "?")
+    path = emit(finding, tmp_path, known_cause=message, trace=trace)
+    assert max(map(len, path.read_text().splitlines())) <= WIDTH
+    assert (load(path).script, load(path).signature) == (SCRIPT, message or "?")
+    assert load(path.with_suffix(".json")).finding == finding
+
+
+ALL_ACTIONS = Script(
+    EngineConfig(
+        page_size=4, max_total_tokens=64, max_running_requests=3, chunked_prefill_size=8, schedule_policy="dfs-weight",
+        schedule_conservativeness=0.03, enable_priority_scheduling=True, max_queued_requests=4,
+    ),
+    (
+        StartReq("r0", Prompt(2, 30, 5), 0, True, (), -5, True, 3, 2, False),
+        StartReq("r1", Prompt(), 4096, False, (1, 2, 63)), StartReq("r2"), Step(), StepUntil("r9", "retracted"),
+        Pause("abort"), Continue(), AbortAll(False), FlushCache(), EvictRadix(), EvictRadix(8), ExhaustKv(),
+        ExhaustKv(3), ExhaustLockRefs(1), ExhaustRows(2), Release(),
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("script", [ALL_ACTIONS, SCRIPT, Script(EngineConfig(), ())], ids=["all", "some", "empty"])
+def test_an_emitted_script_is_the_same_script(tmp_path: Path, script: Script):
+    assert load(emit(msgspec.structs.replace(FINDING, script=script), tmp_path)).script == script
+
+
+@settings(
+    derandomize=True, max_examples=200, database=None, deadline=None, phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+@given(scripts(list(CONFIG_SETS["default"].values())))
+def test_source_of_any_script_evaluates_to_it(script: Script):
+    source = to_source(script)
+    names = {kind.__name__: kind for kind in (EngineConfig, Prompt, Script, *map(type, script.actions))}
+    assert eval(source, names) == script
+    assert max(map(len, source.splitlines())) <= WIDTH
+    ast.parse(source)
+
+
+# -- reading back ----------------------------------------------------------------------------------------------
+
+
+def test_a_finding_file_brings_back_the_finding_and_its_trace(tmp_path: Path):
+    case = load(emit(FINDING, tmp_path, trace=TRACE).with_suffix(".json"))
+    assert (case.finding, case.script, case.signature, case.trace) == (FINDING, SCRIPT, FINDING.signature, TRACE)
+
+
+def _broken(tmp_path: Path, **changes: object) -> Path:
+    path = emit(FINDING, tmp_path).with_suffix(".json")
+    raw = msgspec.json.decode(path.read_bytes())
+    for where, value in changes.items():
+        target = raw
+        *parents, last = where.split("__")
+        for parent in parents:
+            target = target[parent]
+        target[last] = value
+    path.write_bytes(msgspec.json.encode(raw))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"format": 99}, "format: this version reads findings of format 1, got 99"),
+        ({"finding": 3}, "finding: expected an object, got int"),
+        ({"finding__colour": "red"}, "finding: unknown field `colour`"),
+        ({"finding__tried": -1}, "Expected `int` >= 0 - at `$.finding.tried`"),
+        ({"finding__script__config__page_size": 0}, "finding.script: config.page_size"),
+        ({"colour": "red"}, "unknown field `colour`"),
+    ],
+)
+def test_a_broken_finding_file_is_refused_with_its_reason(tmp_path: Path, changes: dict[str, object], complaint: str):
+    path = _broken(tmp_path, **changes)
+    with pytest.raises(ScriptError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and complaint in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("SCRIPT = (", "cannot be imported: SyntaxError"),
+        ("import no_such_module", "cannot be imported: ModuleNotFoundError"),
+        ("SCRIPT = 3", "no SCRIPT in it"),
+    ],
+)
+def test_a_python_file_that_is_no_repro_is_refused(tmp_path: Path, source: str, complaint: str):
+    path = tmp_path / "test_x.py"
+    path.write_text(source)
+    with pytest.raises(ScriptError, match=complaint):
+        load(path)
