@@ -41,8 +41,11 @@ class Liveness(Invariant):
         self._idle_turns += 1
         if self._idle_turns < STUCK_TURNS:
             return None
+        # Where they wait tells starvation in admission from a batch that is never run: different bugs.
+        placed = view.now.placed
+        kinds = sorted({place for rid in waiting for place in placed.get(rid, ["nowhere"])})
         return Problem(
-            "stuck",
+            f"stuck_{'_'.join(kinds)}",
             f"no forward in {self._idle_turns} turns although {self._where(view, waiting)}; "
             f"{len(view.now.free_pages)} of {view.num_pages} pages and {len(view.now.free_rows)} rows are free",
         )

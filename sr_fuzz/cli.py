@@ -70,8 +70,11 @@ def _fail(message: str) -> int:
 
 def _engine_trouble(message: str) -> str:
     """The first line says what happened; the last one of a log behind it, if any, mostly says why."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[0] if len(lines) < 2 else f"{lines[0].rstrip('.')}: {lines[-1]}"
+    first, *log = [line.strip() for line in message.splitlines() if line.strip()] or ["the engine failed"]
+    reason = log[-1] if log else ""
+    # A traceback ends in the error that the first line may have given already.
+    told = reason.partition(": ")[2] or reason
+    return f"{first.rstrip('.')}: {reason}" if reason and told not in first else first
 
 
 # -- options ---------------------------------------------------------------------------------------------------

@@ -115,12 +115,14 @@ class Interpreter:
         self._context.exhaust_lock_refs(leave_refs=action.leave_refs)
 
     def _exhaust_rows(self, action: s.ExhaustRows) -> None:
-        free = len(self._view.scheduler.req_to_token_pool.free_slots)
-        for _ in range(max(0, free - action.leave_rows)):
+        count = len(self._view.scheduler.req_to_token_pool.free_slots) - action.leave_rows
+        # Admission reserves the whole length of a request that ignores EOS: together they may take half of the pool,
+        # else the first of them would keep the others out of their rows.
+        length = max(8, self._view.num_pages * self._view.page_size // (2 * max(1, count)))
+        for _ in range(max(0, count)):
             rid = rid_of(f"{BALLAST_PREFIX}{len(self._ballast)}")
             self._ballast.append(rid)
-            # As long as the context allows: SGLang clips it to what the pool holds.
-            sampling = {"max_new_tokens": 4096, "ignore_eos": True}
+            sampling = {"max_new_tokens": length, "ignore_eos": True}
             self._context.start_tokens(rid=rid, input_ids=[3], sampling=sampling)
 
     def _release(self, action: s.Release) -> None:

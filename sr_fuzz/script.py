@@ -189,7 +189,10 @@ class ExhaustLockRefs(_Action, frozen=True, tag="exhaust_lock_refs"):
 
 
 class ExhaustRows(_Action, frozen=True, tag="exhaust_rows"):
-    """Send never-ending one-token requests (ballast) so that ``leave_rows`` request rows are left."""
+    """Send long requests with one-token prompts (ballast) so that ``leave_rows`` request rows are left.
+
+    Their outputs share half of the pool, so they end by themselves in a tiny one.
+    """
 
     leave_rows: Annotated[int, Meta(ge=0, le=65536)] = 0
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.script import (
     Abort, AbortAll, Action, Continue, EngineConfig, EvictRadix, ExhaustKv, ExhaustLockRefs, ExhaustRows,

@@ -41,7 +41,7 @@ def scripts(configs: Sequence[EngineConfig], *, exhausters: bool | None = None) 
     """Strategy: valid scripts of 3 to about 75 actions over ``configs``, each configuration as often as the others.
 
     Three in four open with a burst that wants 1.5 to 4 times the KV pool. ``exhausters``: True, every script holds
-    memory, rows or locks at some time; False, none does; None, one in eight does, since what exhausters bring to
+    memory, rows or locks at some time; False, none does; None, one in ten does, since what exhausters bring to
     light hides the rest. Raises `ValueError` when there is no configuration.
     """
     if not configs:
@@ -51,7 +51,7 @@ def scripts(configs: Sequence[EngineConfig], *, exhausters: bool | None = None) 
 
 @st.composite
 def _scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | None) -> Script:
-    which, size, fine, pressure, hold, when = draw_digits(draw, len(configs), len(_LENGTHS), 16, 4, 8, 3)
+    which, size, fine, pressure, hold, when = draw_digits(draw, len(configs), len(_LENGTHS), 16, 4, 10, 3)
     config = configs[which]
     shortest, longest = _LENGTHS[size]
     target = shortest + fine * (longest - shortest) // 15
@@ -60,7 +60,7 @@ def _scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | N
         config=config,
         traits=draw_traits(draw, config),
         switches=_draw_switches(draw, config),
-        exhausters=exhausters if exhausters is not None else hold == 7,
+        exhausters=exhausters if exhausters is not None else hold == 9,
     )
     menu = _draw_menu(draft)
     opening: list[_Piece] = [MOTIFS["burst"].play] if pressure else []

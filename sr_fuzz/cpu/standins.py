@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def install() -> None:
     os.environ.update(environment())
     if _library is not None:
         return
+    _let_configs_be_registered_again()
     import torch
 
     torch.set_num_threads(1)
@@ -45,3 +47,14 @@ def install() -> None:
             _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         except RuntimeError:
             pass  # a torchvision that matches this torch has defined it already
+
+
+def _let_configs_be_registered_again() -> None:
+    """Let SGLang's own model configurations replace those that a newer ``transformers`` has under the same name.
+
+    Older releases register them without ``exist_ok`` at import, which fails where ``transformers`` is newer than the one
+    the release was made for. Later releases pass ``exist_ok`` themselves.
+    """
+    from transformers import AutoConfig
+
+    AutoConfig.register = staticmethod(functools.partial(AutoConfig.register, exist_ok=True))

@@ -12,10 +12,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sr_fuzz.script import (
-    MAX_ACTIONS, SCHEDULE_POLICIES, STAGES, VOCAB_SIZE, Abort, AbortAll, Action, Continue, EngineConfig, EvictRadix,
-    ExhaustKv, ExhaustLockRefs, ExhaustRows, FlushCache, Pause, Prompt, Release, Script, ScriptError, StartReq, Step,
-    StepUntil, action_text, config_text, from_json, script_hash, text, to_json, validate,
-)  # fmt: skip
+    MAX_ACTIONS,
+    SCHEDULE_POLICIES,
+    STAGES,
+    VOCAB_SIZE,
+    Abort,
+    AbortAll,
+    Action,
+    Continue,
+    EngineConfig,
+    EvictRadix,
+    ExhaustKv,
+    ExhaustLockRefs,
+    ExhaustRows,
+    FlushCache,
+    Pause,
+    Prompt,
+    Release,
+    Script,
+    ScriptError,
+    StartReq,
+    Step,
+    StepUntil,
+    action_text,
+    config_text,
+    from_json,
+    script_hash,
+    text,
+    to_json,
+    validate,
+)
 
 # -- scripts of every shape ------------------------------------------------------------------------------------
 # Not the strategies of the project: those draw scripts that are good to run, these all that the types allow.
@@ -88,7 +114,9 @@ EXAMPLE = Script(
     EngineConfig(page_size=4, chunked_prefill_size=8, schedule_policy="lpm", schedule_conservativeness=0.03),
     (
         StartReq("r0", Prompt(0, 40, 3), max_new_tokens=8),
-        StartReq("r1", Prompt(1, 9), max_new_tokens=0, ignore_eos=True, stop_token_ids=(2, 5), priority=-1, stream=False),
+        StartReq(
+            "r1", Prompt(1, 9), max_new_tokens=0, ignore_eos=True, stop_token_ids=(2, 5), priority=-1, stream=False
+        ),
         StepUntil("r0", "nth_chunk", nth=2),
         Pause(),
         Pause("in_place"),
@@ -293,8 +321,7 @@ MALFORMED = {
     "no boolean": (config(disable_radix_cache=1), "config.disable_radix_cache: expected true or false, got 1"),
     "unknown policy": (
         config(schedule_policy="fifo"),
-        "config.schedule_policy: expected one of dfs-weight, fcfs, hrrn, lof, lpm, random, routing-key, "
-        'got "fifo"',
+        'config.schedule_policy: expected one of dfs-weight, fcfs, hrrn, lof, lpm, random, routing-key, got "fifo"',
     ),
     "half a page in the pool": (
         config(max_total_tokens=130, page_size=4),
@@ -392,7 +419,11 @@ anything = st.recursive(
 
 @given(st.lists(anything, max_size=3), anything)
 def test_any_json_is_a_script_or_is_refused_in_one_line(actions: list[Any], more: Any) -> None:
-    for data in (more, {"config": more, "actions": actions}, {"config": {}, "actions": [{"action": "step", "n": more}]}):
+    for data in (
+        more,
+        {"config": more, "actions": actions},
+        {"config": {}, "actions": [{"action": "step", "n": more}]},
+    ):
         try:
             script = from_json(json.dumps(data))
         except ScriptError as error:
@@ -412,7 +443,10 @@ def test_any_json_is_a_script_or_is_refused_in_one_line(actions: list[Any], more
             Script(EngineConfig(), (Pause("soft"),)),  # type: ignore[arg-type]
             'script: actions[0].mode: expected one of abort, in_place, retract, got "soft"',
         ),
-        (Script(EngineConfig(), (), format=0), "script: format: this version of sr_fuzz reads format 1, the file has 0"),
+        (
+            Script(EngineConfig(), (), format=0),
+            "script: format: this version of sr_fuzz reads format 1, the file has 0",
+        ),
         (
             Script(EngineConfig(page_size=object()), ()),  # type: ignore[arg-type]
             "script: holds a value that JSON cannot express: Encoding objects of type object is unsupported",

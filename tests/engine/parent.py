@@ -1,0 +1,24 @@
+"""A process that runs scripts on a local engine until somebody kills it. Prints the pids it can know, one a line."""
+
+from __future__ import annotations
+
+import sys
+
+from sr_fuzz.engine.local import LocalEngine
+from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
+
+
+def main(stage: str) -> None:
+    engine = LocalEngine()
+    script = Script(EngineConfig(), (StartReq("r0", Prompt(0, 40), 60, ignore_eos=True), Step(20)))
+    if stage == "import":
+        # Says so before the zygote has finished importing: the parent of the test kills us meanwhile.
+        print("importing", flush=True)
+    engine.run(script)
+    print("running", flush=True)
+    while True:
+        engine.run(script)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,157 @@
+"""Script functions in the style of SGLang's scripted-runtime tests: generators over a context, a yield is one step.
+
+They use nothing but that API (`t.start_req`, `r.finished`, `yield`), so each would run on SGLang's own runtime too.
+"""
+
+from __future__ import annotations
+
+from sr_fuzz.runtime.helpers import (
+    advance_to_decode_step,
+    advance_to_lifecycle_stage,
+    advance_to_nth_chunk,
+    drain_until_released,
+    exhaust_row_pool,
+    run_until,
+    run_until_all_finished,
+    run_until_finished,
+    warmup_radix,
+)
+
+CHUNK = 16
+PROMPT_LEN = 4 * CHUNK - 3
+MIDDLE_CHUNKS = (PROMPT_LEN - 1) // CHUNK
+NEW = 4
+
+
+def core_api(t):
+    """Automatic and explicit request ids, status, find, finished."""
+    assert t.is_fully_idle
+    automatic = t.start_req(prompt_len=5, max_new_tokens=3, ignore_eos=True)
+    explicit = t.start_req(prompt_len=5, max_new_tokens=3, rid="mine", prompt_token=7, ignore_eos=True)
+    assert explicit.rid == "mine"
+    assert automatic.rid != explicit.rid
+    assert automatic.status == "unknown" and not automatic.finished
+    yield
+    assert t.find_req_by_rid("mine") is explicit.req
+    assert {r.rid for r in t.list_active_reqs()} == {automatic.rid, "mine"}
+    assert explicit.status == "running"
+    assert t.last_batch_forward_mode == "EXTEND"
+    assert sorted(t.batch_composition()["prefill"]) == sorted([automatic.rid, "mine"])
+    yield from run_until_all_finished([automatic, explicit])
+    assert automatic.finished and explicit.status == "finished"
+    assert t.find_req_by_rid("mine") is None or explicit.req.finished()
+    yield from drain_until_released(t)
+    stats = t.engine_stats()
+    assert stats["req_pool_free"] == stats["req_pool_total"]
+
+
+def chunked_prefill(t):
+    """A prompt of four chunks is done in four, one at a time."""
+    r = t.start_req(prompt_len=PROMPT_LEN, max_new_tokens=NEW, ignore_eos=True)
+    seen = []
+    while not r.finished:
+        yield
+        seen.append((r.is_chunking, r.chunks_done, r.remaining_prompt_tokens))
+    assert r.chunks_done == MIDDLE_CHUNKS + 1
+    assert [c for c, _, _ in seen].count(True) == MIDDLE_CHUNKS
+    assert seen[0][2] == PROMPT_LEN - CHUNK
+    assert t.chunked_parks(r.rid) == 0
+
+
+def pause_and_retract_at(t, stage):
+    """Retracted at a stage the request waits, its output frozen; continued it finishes."""
+    r = t.start_req(prompt_len=PROMPT_LEN, max_new_tokens=NEW, ignore_eos=True)
+    yield from advance_to_lifecycle_stage(r, stage, num_middle_chunks=MIDDLE_CHUNKS, max_new_tokens=NEW)
+    t.pause_generation(mode="retract")
+    yield
+    assert r.status in ("waiting", "finished")
+    frozen = list(r.req.output_ids) if r.req is not None else None
+    for _ in range(5):
+        yield
+    assert frozen == (list(r.req.output_ids) if r.req is not None else None)
+    assert r.kv_pages == 0 and r.lock_refs == 0
+    t.continue_generation()
+    yield from run_until_finished(r)
+
+
+def abort_all_while_chunking(t):
+    """An abort in the middle of a prompt gives everything back."""
+    r = t.start_req(prompt_len=PROMPT_LEN, max_new_tokens=NEW)
+    yield from advance_to_nth_chunk(r, 2)
+    assert r.kv_pages > 0
+    t.abort_all()
+    yield from drain_until_released(t)
+    assert not r.is_chunking
+
+
+def abort_one_of_two(t):
+    """An abort of one request leaves the other alone."""
+    first = t.start_req(prompt_len=4, max_new_tokens=30, ignore_eos=True)
+    second = t.start_req(prompt_len=4, max_new_tokens=6, ignore_eos=True, prompt_token=9)
+    yield from advance_to_decode_step(first, 2)
+    t.abort(first)
+    yield from run_until_finished(first, max_steps=6)
+    yield from run_until_finished(second)
+
+
+def radix(t):
+    """A warm prefix is found again: it counts a hit and is locked while in use; a flush drops it."""
+    yield from warmup_radix(t, [5] * 20)
+    yield
+    assert sum(t.get_all_node_lock_refs().values()) == 0
+    before = sum(t.get_all_node_hit_counts().values())
+    r = t.start_req(prompt_len=30, max_new_tokens=8, prompt_token=5, ignore_eos=True)
+    yield from advance_to_decode_step(r, 1)
+    assert r.lock_refs >= 1
+    assert sum(t.get_all_node_hit_counts().values()) > before
+    yield from run_until_finished(r)
+    yield from drain_until_released(t)
+    t.flush_cache()
+    yield
+    yield
+    assert t.get_all_node_lock_refs() == {}
+
+
+def exhausters(t):
+    """What an exhauster holds is gone for requests, and comes back when the script ends it."""
+    total = t.engine_stats()["kv_pool_free"]
+    t.exhaust_kv(leave_pages=8)
+    assert t.engine_stats()["kv_pool_free"] == 8
+    r = t.start_req(prompt_len=12, max_new_tokens=4, ignore_eos=True)
+    for _ in range(4):
+        yield
+    assert r.status == "waiting"
+    t._release_exhausted_pools()
+    assert t.engine_stats()["kv_pool_free"] == total
+    yield from run_until_finished(r)
+    yield
+    t.exhaust_lock_refs(leave_refs=0)
+    assert all(count > 0 for count in t.get_all_node_lock_refs().values())
+    t._release_exhausted_pools()
+    assert sum(t.get_all_node_lock_refs().values()) == 0
+
+
+def exhaust_rows(t):
+    """Ballast requests hold rows until they are aborted. Needs a pool that has room for all of them."""
+    yield from exhaust_row_pool(t, leave_rows=1)
+    assert t.engine_stats()["req_pool_free"] == 1
+    t.abort_all()
+    yield from drain_until_released(t)
+
+
+def exhauster_asked_too_much(t):
+    """More pages than the pool has."""
+    t.exhaust_kv(leave_pages=10_000)
+    yield
+
+
+def held_at_the_end(t):
+    """Ends while it holds everything."""
+    t.exhaust_kv(leave_pages=0)
+    yield
+
+
+def wrong_assertion(t):
+    """An assertion of the script itself that does not hold."""
+    r = t.start_req(prompt_len=4, max_new_tokens=2)
+    yield from run_until(r, lambda h: h.chunks_done == 7, max_steps=5)

@@ -1,0 +1,70 @@
+"""Nothing is left running when the user's process ends, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+PARENT = Path(__file__).parent / "parent.py"
+
+# A killed process tree is gone within milliseconds; this only bounds a test that has already failed.
+GONE_S = 10.0
+
+
+def start(stage: str) -> subprocess.Popen:
+    process = subprocess.Popen([sys.executable, str(PARENT), stage], stdout=subprocess.PIPE, text=True)
+    line = process.stdout.readline().strip()
+    assert line == ("importing" if stage == "import" else "running"), line
+    return process
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def survivors(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those of ``processes`` that still run after a while; a zombie that nobody reaped does not run."""
+    deadline = time.monotonic() + GONE_S
+    left = processes
+    while left and time.monotonic() < deadline:
+        left = [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        time.sleep(0.02)
+    return left
+
+
+def test_children_die_with_a_parent_that_is_killed_while_it_fuzzes():
+    process = start("run")
+    family = tree(process.pid)
+    assert len(family) >= 2, "expected a zygote and a configuration process"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert survivors(family) == []
+
+
+def test_children_die_with_a_parent_that_is_killed_while_sglang_is_imported():
+    process = start("import")
+    deadline = time.monotonic() + GONE_S
+    while not (family := tree(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert family, "expected a zygote"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert survivors(family) == []
+
+
+def test_close_ends_every_process(sr_engine):
+    from sr_fuzz.engine.local import LocalEngine
+    from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
+
+    before = {p.pid for p in psutil.Process().children(recursive=True)}
+    with LocalEngine(zygote=sr_engine.zygote) as second:
+        second.run(Script(EngineConfig(max_total_tokens=72), (StartReq("r0", Prompt(0, 4), 2), Step(3))))
+        started = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
+        assert started
+    assert survivors(started) == []

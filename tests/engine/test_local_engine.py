@@ -1,0 +1,188 @@
+"""The local engine: what a run gives back, and what it does when something cannot run."""
+
+from __future__ import annotations
+
+import pytest
+
+from sr_fuzz.cpu.oracle import continuation, prompt_tokens
+from sr_fuzz.engine.errors import EngineError
+from sr_fuzz.script import (
+    Abort,
+    AbortAll,
+    Continue,
+    EngineConfig,
+    EvictRadix,
+    ExhaustKv,
+    ExhaustLockRefs,
+    ExhaustRows,
+    FlushCache,
+    Pause,
+    Prompt,
+    Release,
+    Script,
+    ScriptError,
+    StartReq,
+    Step,
+    StepUntil,
+)
+
+CONFIG = EngineConfig()
+
+
+def play(engine, *actions, config=CONFIG):
+    outcome = engine.run(Script(config, actions))
+    assert outcome.ok, outcome.report()
+    return outcome
+
+
+def sent(outcome, name):
+    """Everything the trace says was sent about a request."""
+    return [line.removeprefix(f"{name} ") for record in outcome.trace for line in record.sent if line.split()[0] == name]
+
+
+def test_a_request_runs_to_its_end_and_the_trace_shows_how(sr_engine):
+    outcome = play(sr_engine, StartReq("r0", Prompt(0, 40), 3, ignore_eos=True), Step(6))
+    modes = [record.mode for record in outcome.trace if record.mode]
+    assert modes == ["extend", "extend", "extend", "decode", "decode"]
+    assert [record.chunked for record in outcome.trace[:3]] == ["r0", "r0", None]
+    assert sent(outcome, "r0") == ["+1", "+1", "+1 finish:length"]
+    assert outcome.forwards == 5
+    assert set(outcome.checks) | set(outcome.not_checked) == set(__import__("invariants").NAMES)
+
+
+def test_the_same_script_gives_the_same_trace(sr_engine):
+    script = Script(
+        EngineConfig(max_total_tokens=64, schedule_conservativeness=0.03),
+        tuple(StartReq(f"r{i}", Prompt(i % 2, 10 + i, 2), 30) for i in range(6)) + (Step(25), Pause(), Continue()),
+    )
+    first, second = sr_engine.run(script), sr_engine.run(script)
+    assert first.trace == second.trace
+    assert first.violation == second.violation
+
+
+def test_memory_pressure_retracts_and_still_everybody_gets_the_right_output(sr_engine):
+    config = EngineConfig(max_total_tokens=64, schedule_conservativeness=0.03)
+    actions = [StartReq(f"r{i}", Prompt(i, 10), 30) for i in range(6)]
+    outcome = play(sr_engine, *actions, Step(60), config=config)
+    waited_again = [r for r in outcome.trace if set(r.waiting) & {n for q in outcome.trace[: r.step - 1] for n in q.batch}]
+    assert waited_again, "expected a retraction: a request that ran waits again"
+
+
+def test_eos_ends_a_request_unless_ignored(sr_engine):
+    # The oracle is a pure function, so a prompt whose continuation has an early EOS can be looked for.
+    length = next(n for n in range(1, 400) if 2 in _first(n, 12))
+    at = _first(length, 12).index(2)
+    config = EngineConfig(max_total_tokens=1024)
+    stopping = play(sr_engine, StartReq("r0", Prompt(0, length), 20), Step(30), config=config)
+    ignoring = play(sr_engine, StartReq("r0", Prompt(0, length), 20, ignore_eos=True), Step(30), config=config)
+    assert len(sent(stopping, "r0")) == at + 1
+    assert sent(stopping, "r0")[-1].endswith("finish:stop")
+    assert len(sent(ignoring, "r0")) == 20
+
+
+def _first(length, count):
+    source = continuation(prompt_tokens(Prompt(0, length), "r0"))
+    return [next(source) for _ in range(count)]
+
+
+def test_pauses_freeze_and_continue_resumes(sr_engine):
+    outcome = play(
+        sr_engine, StartReq("r0", Prompt(0, 8), 9, ignore_eos=True), Step(4), Pause("in_place"), Step(3), Continue(), Step(9)
+    )
+    paused = [record for record in outcome.trace if record.paused]
+    assert len(paused) == 3
+    assert all(record.mode is None and not record.sent for record in paused)
+
+
+def test_actions_on_names_that_are_not_there_are_sent_all_the_same(sr_engine):
+    play(
+        sr_engine,
+        Abort("ghost"),
+        Step(),
+        StartReq("r0", Prompt(0, 8), 4),
+        StepUntil("r0", "finished"),
+        Abort("r0"),
+        Abort("r0", await_arrival=False),
+        AbortAll(),
+        AbortAll(await_arrival=False),
+        Continue(),
+        FlushCache(),
+        EvictRadix(),
+        Step(3),
+    )
+
+
+def test_exhausted_resources_block_and_come_back(sr_engine):
+    outcome = play(
+        sr_engine,
+        StartReq("warm", Prompt(1, 8), 1),
+        StepUntil("warm", "finished"),
+        Step(),
+        ExhaustLockRefs(0),
+        ExhaustKv(2),
+        StartReq("r0", Prompt(0, 8), 4, ignore_eos=True),
+        Step(5),
+        Release(),
+        Step(8),
+        ExhaustRows(1),
+        Step(4),
+        Release(),
+    )
+    blocked = [record for record in outcome.trace if "r0" in record.waiting]
+    assert len(blocked) >= 4
+    assert sent(outcome, "r0")[-1] == "+1 finish:length"
+    assert min(record.free_rows for record in outcome.trace) == 1
+
+
+def test_a_request_sent_while_paused_is_noted(sr_engine):
+    outcome = play(sr_engine, Pause(), Step(2), StartReq("r0", Prompt(0, 8), 2), Step(2), Continue())
+    assert len(outcome.notes) == 1 and "while paused" in outcome.notes[0]
+
+
+def test_invariants_can_be_selected_and_a_wrong_name_is_refused(sr_engine):
+    script = Script(CONFIG, (StartReq("r0", Prompt(0, 8), 2), Step(4)))
+    assert set(sr_engine.run(script, invariants=["kv_pages"]).checks) == {"kv_pages"}
+    assert set(sr_engine.run(script, invariants=["memory"]).checks) == {"kv_pages", "request_rows", "tree_locks"}
+    with pytest.raises(EngineError, match="no such invariant or family: nonsense"):
+        sr_engine.run(script, invariants=["nonsense"])
+
+
+def test_an_invariant_that_does_not_apply_says_why(sr_engine):
+    config = EngineConfig(disable_radix_cache=True)
+    outcome = play(sr_engine, StartReq("r0", Prompt(0, 8), 2), Step(4), config=config)
+    assert outcome.not_checked["tree_locks"] == "there is no prefix tree"
+
+
+def test_an_invalid_script_is_refused_before_anything_runs(sr_engine):
+    with pytest.raises(ScriptError, match="unique_tail"):
+        sr_engine.run(Script(CONFIG, (StartReq("r0", Prompt(0, 8, 9), 2),)))
+
+
+def test_a_configuration_that_sglang_refuses_is_one_clear_error(sr_engine):
+    config = EngineConfig(page_size=64, max_total_tokens=64, chunked_prefill_size=64, max_running_requests=1)
+    script = Script(config, (StartReq("r0", Prompt(0, 8), 2), Step(4)))
+    try:
+        outcome = sr_engine.run(script)
+    except EngineError as error:
+        assert "did not boot" in str(error).splitlines()[0]
+    else:
+        assert outcome.steps > 0
+
+
+def test_a_closed_engine_says_so(sr_engine):
+    from sr_fuzz.engine.local import LocalEngine
+
+    engine = LocalEngine(zygote=sr_engine.zygote)
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.run(Script(CONFIG, (Step(),)))
+
+
+def test_a_zygote_that_is_gone_is_an_engine_error():
+    from sr_fuzz.engine.local import LocalEngine
+
+    with LocalEngine() as engine:
+        engine.zygote._process.kill()
+        engine.zygote._process.wait()
+        with pytest.raises(EngineError, match="is gone|died"):
+            engine.run(Script(CONFIG, (Step(),)))

@@ -1,0 +1,131 @@
+"""What `sr-fuzz doctor` says of a machine that has something and of one that lacks it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from sr_fuzz import doctor
+from sr_fuzz.doctor import Check, Torch
+
+BROKEN_TORCH = Torch("", "OSError: libcudart.so.13: cannot open shared object file", ())
+CPU_TORCH = Torch("2.13.0+cpu", "", ())
+GPU_TORCH = Torch("2.13.0", "", ("NVIDIA H200",))
+
+LACKING = {
+    "old Python": (doctor.check_python((3, 10, 14)), "3.10.14", "3.11"),
+    "broken torch": (doctor.check_torch(BROKEN_TORCH), "libcudart.so.13", "CPU build"),
+    "no SGLang": (doctor.check_sglang(None), "not installed", "0.5.16 to 0.5.23"),
+    "SGLang too old": (doctor.check_sglang("0.5.15"), "0.5.15", "0.5.16 to 0.5.23"),
+    "SGLang too new": (doctor.check_sglang("0.5.24"), "0.5.24", "0.5.16 to 0.5.23"),
+    "odd SGLang": (doctor.check_sglang("main"), "main", "0.5.16 to 0.5.23"),
+    "no fork": (doctor.check_platform("win32", has_fork=False, has_prctl=False), "win32 without os.fork", "Linux"),
+    "no prctl": (doctor.check_platform("darwin", has_fork=True, has_prctl=False), "darwin without prctl", "Linux"),
+    "little memory": (doctor.check_memory(1.94), "1.9 GB free", "about 2 GB"),
+    "no git": (doctor.check_git(None), "not found", "contribute"),
+    "no GPU": (doctor.check_gpu(CPU_TORCH), "none", "gpu"),
+    "GPU behind a broken torch": (doctor.check_gpu(BROKEN_TORCH), "none", "gpu"),
+    "no optional package": (doctor.check_optional("soundfile", None, "speech"), "not installed", "only for speech"),
+}
+
+THERE = {
+    "Python": (doctor.check_python((3, 11, 0)), "3.11.0"),
+    "CPU torch": (doctor.check_torch(CPU_TORCH), "2.13.0+cpu"),
+    "oldest SGLang": (doctor.check_sglang("0.5.16"), "0.5.16"),
+    "newest SGLang": (doctor.check_sglang("0.5.23"), "0.5.23"),
+    "patched SGLang": (doctor.check_sglang("0.5.23.post1"), "0.5.23.post1"),
+    "Linux": (doctor.check_platform("linux", has_fork=True, has_prctl=True), "linux"),
+    "memory": (doctor.check_memory(2.0), "2.0 GB"),
+    "git": (doctor.check_git("/usr/bin/git"), "/usr/bin/git"),
+    "GPU": (doctor.check_gpu(GPU_TORCH), "NVIDIA H200"),
+    "optional package": (doctor.check_optional("soundfile", "0.13.1", "speech"), "0.13.1"),
+}
+
+
+@pytest.mark.parametrize(("check", "found", "needed"), LACKING.values(), ids=LACKING.keys())
+def test_what_is_lacking_comes_with_what_to_do(check: Check, found: str, needed: str) -> None:
+    assert not check.ok
+    assert found in check.found
+    assert needed in check.needed
+    assert check.how
+
+
+@pytest.mark.parametrize(("check", "found"), THERE.values(), ids=THERE.keys())
+def test_what_is_there_asks_for_nothing(check: Check, found: str) -> None:
+    assert check.ok
+    assert found in check.found
+    assert check.how == ""
+
+
+@pytest.mark.parametrize("case", ["no git", "no GPU", "no optional package"])
+def test_the_main_job_does_not_need_what_is_optional(case: str) -> None:
+    assert not LACKING[case][0].required
+
+
+@pytest.mark.parametrize("case", ["old Python", "broken torch", "no SGLang", "no fork", "little memory"])
+def test_the_main_job_needs_the_rest(case: str) -> None:
+    assert LACKING[case][0].required
+
+
+def test_all_checks_of_this_machine_have_their_own_name_and_one_line_each() -> None:
+    found = doctor.checks()
+    assert len({check.name for check in found}) == len(found)
+    assert all(text.isprintable() for check in found for text in (check.name, check.found, check.needed, check.how))
+
+
+def test_this_interpreter_and_its_torch_pass() -> None:
+    passed = {check.name for check in doctor.checks() if check.ok}
+    assert {"Python", "torch", "SGLang", "platform"} <= passed
+
+
+def test_looking_does_not_import_sglang() -> None:
+    code = "import sys; from sr_fuzz import doctor; doctor.checks(); sys.exit('sglang' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_torch_that_does_not_load_is_reported_and_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # makes the import raise
+    assert doctor.load_torch().version == ""
+    assert "torch" in doctor.load_torch().error
+
+
+@pytest.fixture
+def control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, int], Path]:
+    """A control group of a machine with 16 GB available: limit, bytes used, bytes of them that are idle file cache."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16_000_000_000))
+
+    def make(limit: str, used: int, cache: int) -> Path:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text(f"{used}\n")
+        (tmp_path / "memory.stat").write_text(f"anon {used - cache}\ninactive_file {cache}\n")
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "cache", "free"),
+    [
+        ("4000000000", 3_000_000_000, 500_000_000, 1.5),
+        ("4000000000", 5_000_000_000, 0, 0.0),
+        ("64000000000", 1_000_000_000, 0, 16.0),
+        ("max", 3_000_000_000, 0, 16.0),
+    ],
+    ids=["container", "container over its limit", "container larger than the machine", "no limit"],
+)
+def test_free_memory_is_the_smaller_of_the_machines_and_the_containers(
+    control_group: Callable[[str, int, int], Path], limit: str, used: int, cache: int, free: float
+) -> None:
+    assert doctor.free_memory_gb(control_group(limit, used, cache)) == free
+
+
+def test_without_a_control_group_the_machine_counts(
+    control_group: Callable[[str, int, int], Path], tmp_path: Path
+) -> None:
+    assert doctor.free_memory_gb(tmp_path / "nowhere") == 16.0
