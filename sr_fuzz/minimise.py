@@ -22,13 +22,14 @@ already seen.
 The passes, in order:
 
 1. *bold*: cut what was never played, and keep only the requests that the violation names, or those of its turn;
-2. *actions*: drop everything but the requests; neighbouring steps are merged on the way, at no cost. Before the
-   requests, because then fewer requests seem needed only for an action that is noise itself;
+2. *actions*: drop everything but the requests; neighbouring steps are merged on the way, at no cost. It comes before
+   the requests because they are easier to drop once what is noise between them has gone;
 3. *requests*: drop whole requests, each with the actions that name it;
 4. *configuration*: every field to its default at once, then by halves. Traits in the signature stay. Each run here
    boots a scheduler, so there are few;
 5. *fields*: optional fields of actions to their defaults, ``StepUntil`` to the ``Step`` that it amounted to;
-6. *again*: requests and actions one by one, each action of them, since simpler ones are easier to do without;
+6. *again*: requests, then all actions, one by one: of a simpler script more is superfluous. A script that is still
+   long may use up the whole budget here, a short one only what cosmetics may;
 7. *numbers*: to 1, then by halves;
 8. *names*: ``r0``, ``r1`` … in order of appearance.
 """

@@ -60,7 +60,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     @contextmanager
     def start(faults: Sequence[str] | None) -> Iterator[FakeEngine]:
         if faults == ["no.such:fault"]:
-            raise EngineError("fault 'no.such:fault': No module named 'no'\nTraceback\n  ...\nModuleNotFoundError: no")
+            raise EngineError("the process that imports SGLang died\nTraceback\n  ...\nImportError: libcuda.so")
         yield fake
 
     monkeypatch.setattr(cli, "_engine", start)
@@ -143,7 +143,7 @@ def test_an_engine_that_cannot_run_is_one_line_with_the_reason(
     engine: FakeEngine, script_file: Path, capsys: pytest.CaptureFixture[str]
 ):
     message = error_of(["replay", str(script_file), "--fault", "no.such:fault"], capsys)
-    assert "No module named 'no': ModuleNotFoundError: no" in message
+    assert message == "sr-fuzz: error: the process that imports SGLang died: ImportError: libcuda.so\n"
 
 
 def test_help_and_mistakes_do_not_wait_for_sglang():
