@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from sr_fuzz.outcome import Finding, Outcome
+    from sr_fuzz.outcome import Outcome
     from sr_fuzz.replay import Case, Engine
-    from sr_fuzz.script import EngineConfig, Script
+    from sr_fuzz.script import EngineConfig
 
 OUT = Path("findings")
 KNOWN = Path("tests/regressions")
@@ -261,8 +261,8 @@ def minimise(
     `sr-fuzz emit` makes a test of. The exit status is 2 when there is nothing to minimise.
     """
     from sr_fuzz.emit import TRACE_STEPS, to_source
+    from sr_fuzz.investigate import first_seen, reproduce, shrink
     from sr_fuzz.minimise import MAX_RUNS
-    from sr_fuzz.minimise import minimise as shrink
     from sr_fuzz.replay import load, save_finding
 
     case = load(file)
@@ -270,18 +270,17 @@ def minimise(
         raise InputError(f"--out: {out.absolute().parent} is not a folder")
     _mention_faults(case, fault)
     with _engine(fault) as engine:
-        outcome = _violating(engine, case, "minimise")
-        assert outcome.violation is not None
-        small = shrink(case.script, outcome.violation, engine.run, max_runs=max_runs or MAX_RUNS, outcome=outcome)
-        finding = _confirmed(engine, small.script, small.outcome, len(case.script.actions), small.runs, fault)
+        seen = _violating(engine, case, "minimise")
+        first = first_seen(case.script, seen, fault or ())
+        finding, outcome = reproduce(shrink(first, engine.run, max_runs=max_runs or MAX_RUNS), engine.run)
     if out is not None:
-        save_finding(finding, out, small.outcome.trace[-TRACE_STEPS:])
+        save_finding(finding, out, outcome.trace[-TRACE_STEPS:])
     typer.echo(
-        f"{finding.signature}: from {len(case.script.actions)} to {len(small.script.actions)} actions in {small.runs} "
-        f"runs; shown by {finding.reliability}",
+        f"{finding.signature}: from {finding.original_actions} to {len(finding.script.actions)} actions in "
+        f"{finding.reruns} runs; shown by {finding.reliability}",
         err=True,
     )
-    typer.echo(to_source(small.script))
+    typer.echo(to_source(finding.script))
     return 0
 
 
@@ -300,6 +299,7 @@ def emit(
     status is 2 when it breaks nothing.
     """
     from sr_fuzz.emit import emit as write
+    from sr_fuzz.investigate import first_seen, reproduce
     from sr_fuzz.replay import load
 
     case = load(file)
@@ -308,8 +308,8 @@ def emit(
         typer.echo(write(case.finding, out, known_cause=cause, trace=case.trace))
         return 0
     with _engine(fault) as engine:
-        outcome = _violating(engine, case, "emit")
-        finding = _confirmed(engine, case.script, outcome, 0, 0, fault)
+        seen = _violating(engine, case, "emit")
+        finding, outcome = reproduce(first_seen(case.script, seen, fault or ()), engine.run)
     typer.echo(write(finding, out, known_cause=cause, trace=outcome.trace))
     return 0
 
@@ -319,21 +319,6 @@ def _violating(engine: Engine, case: Case, purpose: str) -> Outcome:
     if outcome.violation is None:
         raise InputError(f"{case.path}: {outcome.report()}; nothing to {purpose}")
     return outcome
-
-
-def _confirmed(
-    engine: Engine, script: Script, outcome: Outcome, original_actions: int, reruns: int, faults: Sequence[str] | None
-) -> Finding:
-    """What ``outcome`` shows, with how often further runs show it."""
-    from sr_fuzz.confirm import confirm
-    from sr_fuzz.outcome import Finding, signature
-
-    violation = outcome.violation
-    assert violation is not None
-    found = signature(violation, script.config)
-    k, n = confirm(script, found, engine.run)
-    version = outcome.sglang_version
-    return Finding(found, script, violation, version, k, n, original_actions, reruns, tuple(faults or ()))
 
 
 def _mention_faults(case: Case, given: Sequence[str] | None) -> None:

@@ -76,7 +76,7 @@ def _docstring(finding: Finding, trace: Sequence[StepRecord]) -> str:
     lines = [f"{violation.invariant}: {violation.rule}, {_WHEN[violation.when].format(violation.step)}.", ""]
     lines += [*_wrap(violation.message), ""]
     lines += [f"Found on SGLang {finding.sglang_version}; {_reliability(finding)}."]
-    if finding.original_actions:
+    if finding.reruns:
         shrunk = f"Minimised from {finding.original_actions} actions to {len(finding.script.actions)}"
         lines += [f"{shrunk} in {finding.reruns} runs."]
     if finding.faults:

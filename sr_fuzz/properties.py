@@ -14,10 +14,9 @@ import pytest
 from hypothesis import event, given
 from hypothesis.strategies import SearchStrategy
 
-from sr_fuzz.confirm import confirm
 from sr_fuzz.emit import emit
-from sr_fuzz.minimise import minimise
-from sr_fuzz.outcome import Finding, Outcome, Violation, signature
+from sr_fuzz.investigate import first_seen, reproduce, shrink
+from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.replay import Engine
 from sr_fuzz.script import Script, script_hash, text
 
@@ -75,23 +74,17 @@ class PropertyChecker:
             pytest.fail(self._report(failure, lambda s: self._engine.run(s, invariants=invariants)), pytrace=False)
 
     def _report(self, failure: FindingFailure, run: Callable[[Script], Outcome]) -> str:
-        found = signature(failure.violation, failure.script.config)
-        small = minimise(failure.script, failure.violation, run, outcome=failure.outcome)
-        k, n = confirm(small.script, found, run)
-        finding = Finding(
-            signature=found,
-            script=small.script,
-            violation=small.violation,
-            sglang_version=small.outcome.sglang_version,
-            reproduced=k,
-            tried=n,
-            original_actions=len(failure.script.actions),
-            reruns=small.runs,
-            faults=tuple(getattr(self._engine, "faults", ())),
-        )
-        lines = [f"new finding {found} ({finding.reliability})", text(small.script), small.outcome.report()]
+        seen = first_seen(failure.script, failure.outcome, getattr(self._engine, "faults", ()))
+        finding, outcome = reproduce(shrink(seen, run), run)
+        lines = [
+            f"new finding {finding.signature} ({finding.reliability})",
+            f"minimised from {finding.original_actions} to {len(finding.script.actions)} actions in "
+            f"{finding.reruns} runs:",
+            text(finding.script),
+            outcome.report(),
+        ]
         if self._emit_to is not None:
-            lines.append(f"written to {emit(finding, self._emit_to, trace=small.outcome.trace)}")
+            lines.append(f"written to {emit(finding, self._emit_to, trace=outcome.trace)}")
         else:
             lines.append("run with --sr-emit DIR to have it written out as a test")
         return "\n".join(lines)

@@ -1,8 +1,8 @@
 """The pytest plugin: Hypothesis profiles, the engine as a fixture, options.
 
 Profiles are registered here, not in a ``conftest.py`` of a sub-folder, which is loaded too late for
-``--hypothesis-profile``; and each with an explicit parent and all its values, because Hypothesis takes the values of its
-own ``ci`` profile (derandomised, no database) for defaults as soon as a ``CI`` variable is set.
+``--hypothesis-profile``; and each with an explicit parent and all its values, because Hypothesis takes the values of
+its own ``ci`` profile (derandomised, no database) for defaults as soon as a ``CI`` variable is set.
 
 The plugin changes nothing for projects that merely have it installed: a profile is only loaded where an ini file
 says ``sr_profile`` or the command line names one, and no engine starts before a test asks for it.
@@ -17,10 +17,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from strategies.fresh import BACKEND
+
 # Without Phase.shrink Hypothesis stops at the first failure after one replay: the minimiser takes over. No database: a
 # saved failing example would be the first and, without shrinking, the last thing that later runs look at; what keeps a
 # finding is its emitted test.
 _COMMON: dict[str, Any] = {
+    "backend": BACKEND,
     "phases": (Phase.explicit, Phase.generate),
     "database": None,
     "deadline": None,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.script import Abort, AbortAll, Continue, EngineConfig, Pause, Script, StartReq, Step, StepUntil
-from strategies.actions import MOTIFS, SINGLES, SWITCHES, Draft
+from strategies.actions import SINGLES, SWITCHES, Draft
+from strategies.motifs import MOTIFS
 from strategies.requests import Draw, draw_digits, draw_traits, sizes_of
 
 # Shortest and longest script of each class, in actions, and how many of sixteen scripts are of it. Much is found

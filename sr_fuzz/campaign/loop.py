@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as hypothesis_seed
 from hypothesis.strategies import SearchStrategy
@@ -30,12 +29,14 @@ from sr_fuzz.campaign.events import (
     Started,
     Summary,
 )
-from sr_fuzz.confirm import CONFIRM_RUNS, confirm
+from sr_fuzz.confirm import CONFIRM_RUNS
 from sr_fuzz.emit import emit
-from sr_fuzz.minimise import MAX_RUNS, minimise
-from sr_fuzz.outcome import Finding, Outcome, Violation, signature
+from sr_fuzz.investigate import Investigated, first_seen, reproduce, shrink
+from sr_fuzz.minimise import MAX_RUNS
+from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.replay import Engine
 from sr_fuzz.script import EngineConfig, Script, config_text, script_hash
+from strategies.fresh import BACKEND
 
 # Hypothesis begins each round with a few small examples, which is good now and then, and keeps what it has generated
 # until the round ends, which costs memory. A hundred keeps both small.
@@ -193,41 +194,32 @@ class _Campaign:
     def _new_finding(self, script: Script, outcome: Outcome, violation: Violation, found: str) -> None:
         tally = self.summary.findings[found] = FindingTally("new", violation)
         self._on_event(FindingNew(found, violation, self._name_of(script.config), len(script.actions)))
-        finding = Finding(
-            found, script, violation, outcome.sglang_version, original_actions=len(script.actions), faults=self._faults
-        )
+        seen = first_seen(script, outcome, self._faults)
         began = self._clock()
         try:
-            finding, outcome = self._minimise(finding, outcome)
-            finding = self._confirm(finding, outcome.wall_s)
+            seen = self._minimise(seen)
+            seen = self._confirm(seen)
         finally:
             # Also when interrupted, or when the engine dies of it: what was found is never lost.
-            path = emit(finding, self._out, trace=outcome.trace)
-            tally.finding, tally.path = finding, path
-            self._on_event(Emitted(finding, path))
+            path = emit(seen.finding, self._out, trace=seen.outcome.trace)
+            tally.finding, tally.path = seen.finding, path
+            self._on_event(Emitted(seen.finding, path))
             self._set_aside_s += self._clock() - began
 
-    def _minimise(self, finding: Finding, outcome: Outcome) -> tuple[Finding, Outcome]:
-        self._on_event(Minimising(finding.signature, len(finding.script.actions), self._max_runs))
+    def _minimise(self, seen: Investigated) -> Investigated:
+        found = seen.finding.signature
+        self._on_event(Minimising(found, len(seen.finding.script.actions), self._max_runs))
         give_up = self._clock() + PATIENCE_S
-        small = minimise(
-            finding.script,
-            finding.violation,
-            self._engine.run,
-            max_runs=self._max_runs,
-            outcome=outcome,
-            stop=lambda: self._clock() > give_up,
-        )
-        self._on_event(Minimised(finding.signature, len(small.script.actions), small.runs))
-        shrunk = msgspec.structs.replace(finding, script=small.script, violation=small.violation, reruns=small.runs)
-        return shrunk, small.outcome
+        small = shrink(seen, self._engine.run, max_runs=self._max_runs, stop=lambda: self._clock() > give_up)
+        self._on_event(Minimised(found, len(small.finding.script.actions), small.finding.reruns))
+        return small
 
-    def _confirm(self, finding: Finding, wall_s: float) -> Finding:
+    def _confirm(self, seen: Investigated) -> Investigated:
+        wall_s = seen.outcome.wall_s
         affordable = int(PATIENCE_S / wall_s) if wall_s > 0 else CONFIRM_RUNS
-        runs = max(1, min(CONFIRM_RUNS, affordable))
-        k, n = confirm(finding.script, finding.signature, self._engine.run, n=runs)
-        self._on_event(Confirmed(finding.signature, k, n))
-        return msgspec.structs.replace(finding, reproduced=k, tried=n)
+        seen = reproduce(seen, self._engine.run, n=max(1, min(CONFIRM_RUNS, affordable)))
+        self._on_event(Confirmed(seen.finding.signature, seen.finding.reproduced, seen.finding.tried))
+        return seen
 
 
 def _generate(scripts: SearchStrategy[Script], play: Callable[[Script], None], seed: int) -> None:
@@ -237,6 +229,7 @@ def _generate(scripts: SearchStrategy[Script], play: Callable[[Script], None], s
     @hypothesis_seed(seed)
     @settings(
         max_examples=ROUND,
+        backend=BACKEND,
         phases=[Phase.generate],
         database=None,
         deadline=None,

@@ -211,7 +211,7 @@ def flush_message() -> Any:
 
 
 class KvState(NamedTuple):
-    """What a request holds of the KV cache. Lengths in tokens; its own slots are row positions [protected, allocated)."""
+    """What a request holds of the KV cache, in tokens; its own slots are row positions [protected, allocated)."""
 
     row: int
     protected: int

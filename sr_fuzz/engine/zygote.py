@@ -41,8 +41,9 @@ def _import_sglang(control: socket.socket) -> None:
 
         version = versions.sglang_version()
         import sglang.srt.managers.scheduler  # noqa: F401
-        import sr_fuzz.engine.config_process  # noqa: F401
+
         import sr_fuzz.cpu.models.oracle_model  # noqa: F401
+        import sr_fuzz.engine.config_process  # noqa: F401
     except EngineError as error:
         control.send(encode(Failed(str(error))))
         sys.exit(2)

@@ -10,7 +10,6 @@ from typing import Any
 
 from sr_fuzz.runtime.radix import get_node_lock_ref, iter_node_handles
 
-
 # SGLang's idle check counts pages and knows no exhauster: strict, it would call each held page a leak. It reads the
 # setting each time; without strictness it logs instead of raising.
 _IDLE_CHECK = "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from invariants import NAMES
 from sr_fuzz.cpu.oracle import continuation, prompt_tokens
 from sr_fuzz.engine.errors import EngineError
 from sr_fuzz.script import (
@@ -37,7 +38,8 @@ def play(engine, *actions, config=CONFIG):
 
 def sent(outcome, name):
     """Everything the trace says was sent about a request."""
-    return [line.removeprefix(f"{name} ") for record in outcome.trace for line in record.sent if line.split()[0] == name]
+    lines = [line for record in outcome.trace for line in record.sent]
+    return [line.removeprefix(f"{name} ") for line in lines if line.split()[0] == name]
 
 
 def test_a_request_runs_to_its_end_and_the_trace_shows_how(sr_engine):
@@ -47,7 +49,7 @@ def test_a_request_runs_to_its_end_and_the_trace_shows_how(sr_engine):
     assert [record.chunked for record in outcome.trace[:3]] == ["r0", "r0", None]
     assert sent(outcome, "r0") == ["+1", "+1", "+1 finish:length"]
     assert outcome.forwards == 5
-    assert set(outcome.checks) | set(outcome.not_checked) == set(__import__("invariants").NAMES)
+    assert set(outcome.checks) | set(outcome.not_checked) == set(NAMES)
 
 
 def test_the_same_script_gives_the_same_trace(sr_engine):
@@ -64,7 +66,11 @@ def test_memory_pressure_retracts_and_still_everybody_gets_the_right_output(sr_e
     config = EngineConfig(max_total_tokens=64, schedule_conservativeness=0.03)
     actions = [StartReq(f"r{i}", Prompt(i, 10), 30) for i in range(6)]
     outcome = play(sr_engine, *actions, Step(60), config=config)
-    waited_again = [r for r in outcome.trace if set(r.waiting) & {n for q in outcome.trace[: r.step - 1] for n in q.batch}]
+    ran: set[str] = set()
+    waited_again: set[str] = set()
+    for record in outcome.trace:
+        waited_again |= ran & set(record.waiting)
+        ran |= set(record.batch)
     assert waited_again, "expected a retraction: a request that ran waits again"
 
 
@@ -86,9 +92,8 @@ def _first(length, count):
 
 
 def test_pauses_freeze_and_continue_resumes(sr_engine):
-    outcome = play(
-        sr_engine, StartReq("r0", Prompt(0, 8), 9, ignore_eos=True), Step(4), Pause("in_place"), Step(3), Continue(), Step(9)
-    )
+    start = StartReq("r0", Prompt(0, 8), 9, ignore_eos=True)
+    outcome = play(sr_engine, start, Step(4), Pause("in_place"), Step(3), Continue(), Step(9))
     paused = [record for record in outcome.trace if record.paused]
     assert len(paused) == 3
     assert all(record.mode is None and not record.sent for record in paused)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import resource
-from typing import Any
 from unittest.mock import patch
 
 import torch

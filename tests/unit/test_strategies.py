@@ -15,15 +15,31 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
-from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.script import (
-    STAGES, Abort, Action, AbortAll, Continue, EngineConfig, ExhaustKv, FlushCache, Pause, Prompt, Release, Script,
-    StartReq, Step, StepUntil, text, validate,
+    STAGES,
+    Abort,
+    AbortAll,
+    Action,
+    Continue,
+    EngineConfig,
+    ExhaustKv,
+    FlushCache,
+    Pause,
+    Prompt,
+    Release,
+    Script,
+    StartReq,
+    Step,
+    StepUntil,
+    text,
+    validate,
 )  # fmt: skip
-from strategies.actions import MOTIFS, SINGLES, Draft, motif_actions
+from strategies.actions import SINGLES, Draft
 from strategies.configs import CONFIG_SETS, find_configs
+from strategies.fresh import BACKEND
+from strategies.motifs import MOTIFS, motif_actions
 from strategies.requests import Traits, draw_digits, draw_start_req, draw_traits, prompts, start_reqs
 from strategies.scripts import kv_pressure, scripts
 
@@ -41,16 +57,12 @@ EXTREMES = (
     ),
 )  # fmt: skip
 
-# Hypothesis itself explores by varying what it has drawn, so a sample of its own making holds many near copies. Its
-# plain provider under a name of our own draws each example afresh, and shares mean what they say.
-AVAILABLE_PROVIDERS["afresh"] = f"{HypothesisProvider.__module__}.{HypothesisProvider.__qualname__}"
-
 # Everything is given, so that no active profile has a say. `too_slow` is left out: it looks at a clock.
 EXPLORING = settings(
     derandomize=True, database=None, deadline=None, phases=[Phase.generate], backend="hypothesis",
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
-AFRESH = settings(EXPLORING, backend="afresh")
+AFRESH = settings(EXPLORING, backend=BACKEND)
 
 
 def sample(strategy: SearchStrategy[Any], count: int, how: settings = AFRESH) -> list[Any]:

@@ -12,9 +12,9 @@ Hidden states are one-hot rows and the head is a scaled identity, so logprobs go
 from __future__ import annotations
 
 import torch
+from sglang.srt.layers.logits_processor import LogitsProcessor
 from torch import nn
 
-from sglang.srt.layers.logits_processor import LogitsProcessor
 from sr_fuzz.cpu.oracle import MODULUS, WEIGHTS, token_of
 
 # Large enough that softmax leaves nothing to the other 63 tokens at temperature 1 (exp(-100) is 0 in float32
