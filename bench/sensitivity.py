@@ -32,6 +32,7 @@ from sr_fuzz.outcome import Outcome, signature  # noqa: E402
 from sr_fuzz.report.terminal import make_console  # noqa: E402
 from sr_fuzz.script import Script, script_hash, text  # noqa: E402
 from strategies.configs import CONFIG_SETS  # noqa: E402
+from strategies.fresh import BACKEND  # noqa: E402
 from strategies.scripts import scripts as script_strategy  # noqa: E402
 from tests.faults.seeded import FAULTS  # noqa: E402
 
@@ -97,7 +98,7 @@ def main(
             for seeded in [FAULTS[name] for name in fault or FAULTS]:
                 with healthy.with_faults(seeded.path) as engine:
                     rows.append(measure(seeded, engine, healthy, on_healthy, drawn, time_s))
-                console.print(line(rows[-1]))
+                console.print(line(rows[-1]), markup=False)
     except EngineError as error:
         typer.echo(f"sensitivity: error: {str(error).splitlines()[0]}", err=True)
         raise typer.Exit(2) from None
@@ -107,13 +108,14 @@ def main(
 
 
 def draw(seed: int, count: int) -> list[Script]:
-    """``count`` different scripts over the default configurations; the same ``seed`` draws the same."""
+    """The first ``count`` scripts over the default configurations; the same ``seed`` draws the same."""
     drawn: dict[str, Script] = {}
 
     # Everything is given, so that no active profile has a say.
     @hypothesis_seed(seed)
     @settings(
-        max_examples=2 * count,
+        max_examples=count,
+        backend=BACKEND,
         phases=[Phase.generate],
         database=None,
         deadline=None,
@@ -125,7 +127,7 @@ def draw(seed: int, count: int) -> list[Script]:
         drawn.setdefault(script_hash(script), script)
 
     collect()
-    return list(drawn.values())[:count]
+    return list(drawn.values())
 
 
 def measure(

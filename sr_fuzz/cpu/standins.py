@@ -32,12 +32,14 @@ def environment() -> dict[str, str]:
 
 
 def install() -> None:
-    """Set the environment and declare the operator schemas that a CPU build of torchvision lacks. Idempotent."""
+    """Set the environment and mend what keeps SGLang from being imported here. Idempotent; call it before the import.
+
+    A CPU build of torchvision lacks two operator schemas; for the rest see `_let_configs_be_registered_again`.
+    """
     global _library
     os.environ.update(environment())
     if _library is not None:
         return
-    _let_configs_be_registered_again()
     import torch
 
     torch.set_num_threads(1)
@@ -47,6 +49,7 @@ def install() -> None:
             _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         except RuntimeError:
             pass  # a torchvision that matches this torch has defined it already
+    _let_configs_be_registered_again()
 
 
 def _let_configs_be_registered_again() -> None:

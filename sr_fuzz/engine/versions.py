@@ -8,10 +8,17 @@ wherever that can be seen; numbers only guard the supported range.
 release    what changed
 =========  ==========================================================================================
 0.5.17     configuration is published process-wide before anything reads it
-0.5.19     a request's KV bookkeeping moved from the request into ``req.kv``
+0.5.19     a request's KV bookkeeping moved from the request into ``req.kv``; the unified tree, whose
+           nodes go by integer ids, replaced ``RadixCache``, whose nodes are handed out themselves;
+           a free group that is closed is None instead of a stale list
+0.5.20     schedule policy ``hrrn``; pages freed late are staged in a list of tensors; model
+           configurations are registered with ``exist_ok``, so that a newer ``transformers`` will do
 0.5.21     the scheduler takes two arguments; ranks are published instead of passed
-0.5.22     a request's tree lock is an object (``req.lock``) instead of following from ``last_node``
+0.5.22     a request's tree lock is an object (``req.lock``) instead of following from ``last_node``;
+           pages of more than one token are allocated without Triton where there is none
 =========  ==========================================================================================
+
+What follows from it sits here, in `sr_fuzz.view` (allocators, trees) and in `sr_fuzz.cpu` (stand-ins, kernels).
 """
 
 from __future__ import annotations
@@ -20,10 +27,14 @@ import inspect
 from array import array
 from collections.abc import Sequence
 from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
+from sr_fuzz.cpu import kernels
 from sr_fuzz.cpu.standins import MODEL_PATH
 from sr_fuzz.engine.errors import UnsupportedVersion
 from sr_fuzz.script import EngineConfig
@@ -40,18 +51,37 @@ def check_version(found: str) -> str:
     except InvalidVersion:
         ok = False
     if not ok:
+        shown = " ".join(found.split()) or "without a version"
         raise UnsupportedVersion(
-            f"SGLang {found} is not supported: this sr_fuzz runs SGLang {low} to {high}; "
+            f"SGLang {shown} is not supported: this sr_fuzz runs SGLang {low} to {high}; "
             f"install one of these, e.g. with `make venv`"
         )
     return found
 
 
 def sglang_version() -> str:
-    """The version of the SGLang that would be imported, checked."""
+    """The version of the SGLang that this process imports, checked."""
     import sglang
 
-    return check_version(sglang.__version__)
+    return check_version(version_of(sglang))
+
+
+def version_of(package: ModuleType) -> str:
+    """The version of an imported package, which need not be the installed one: ``PYTHONPATH`` may put another first.
+
+    ``__version__`` alone will not do: a source tree without a built ``_version.py`` answers with the version of
+    whatever is installed. Raises `UnsupportedVersion` when nothing beside the package tells.
+    """
+    folder = Path(package.__file__).parent
+    if (folder / "_version.py").exists():
+        return package.__version__
+    for distribution in metadata.distributions(name=package.__name__):
+        if Path(distribution.locate_file(package.__name__)).resolve() == folder.resolve():
+            return distribution.version
+    raise UnsupportedVersion(
+        f"the {package.__name__} in {folder.parent} does not say which version it is; install it with pip, "
+        f"which writes {package.__name__}/_version.py"
+    )
 
 
 # -- booting ---------------------------------------------------------------------------------------------------
@@ -61,6 +91,7 @@ def server_args(config: EngineConfig) -> Any:
     """SGLang's ``ServerArgs`` for a configuration, resolved and checked."""
     from sglang.srt.server_args import ServerArgs
 
+    _check_policy(config.schedule_policy)
     fields = {name: getattr(config, name) for name in config.__struct_fields__}
     # -1 makes SGLang size the pool from GPU memory unless the fraction is given; max_total_tokens then caps it.
     extra = {"mem_fraction_static": 0.5} if config.chunked_prefill_size < 0 else {}
@@ -88,11 +119,21 @@ def server_args(config: EngineConfig) -> Any:
     return args
 
 
+def _check_policy(name: str) -> None:
+    from sglang.srt.managers.schedule_policy import CacheAgnosticPolicy, CacheAwarePolicy
+
+    known = [policy.value for kind in (CacheAwarePolicy, CacheAgnosticPolicy) for policy in kind]
+    if name not in known:
+        raise UnsupportedVersion(f"this SGLang has no schedule policy {name!r}; it has {', '.join(known)}")
+
+
 def make_scheduler(args: Any) -> Any:
     """Build SGLang's own ``Scheduler`` the way its ``run_scheduler_process`` does."""
     from sglang.srt.managers.scheduler import Scheduler
     from sglang.srt.server_args import PortArgs
 
+    if args.device == "cpu":
+        kernels.install()
     port_args = PortArgs.init_new(args)
     _publish(args)
     if "gpu_id" not in inspect.signature(Scheduler.__init__).parameters:

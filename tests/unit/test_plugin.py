@@ -1,0 +1,96 @@
+"""The pytest plugin, seen from a user's command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+HEALTHY = """
+def test_quick():
+    pass
+"""
+
+SHOW_PROFILE = """
+from hypothesis import settings
+
+def test_profile():
+    now = settings()
+    print("PROFILE", now.max_examples, now.derandomize, now.database, [phase.name for phase in now.phases])
+"""
+
+
+def run_pytest(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    env = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")} | environment
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+SHOW_ALL = """
+from hypothesis import settings
+import sr_fuzz.pytest_plugin
+
+for name in ("cpu", "ci", "nightly", "gpu"):
+    one = settings.get_profile(name)
+    print(name, one.max_examples, one.derandomize, one.database, [phase.name for phase in one.phases])
+"""
+
+
+def test_profiles_mean_the_same_whatever_the_environment():
+    """With a CI variable Hypothesis takes the values of its own ci profile for defaults."""
+    clean = {name: value for name, value in os.environ.items() if name != "CI"}
+    shown = [
+        subprocess.run([sys.executable, "-c", SHOW_ALL], env=env, capture_output=True, text=True, check=True).stdout
+        for env in (clean, clean | {"CI": "true"})
+    ]
+    assert shown[0] == shown[1]
+    assert shown[0].splitlines() == [
+        "cpu 25 False None ['explicit', 'generate']",
+        "ci 25 True None ['explicit', 'generate']",
+        "nightly 2000 False None ['explicit', 'generate']",
+        "gpu 25 False None ['explicit', 'generate']",
+    ]
+
+
+def test_the_ini_option_loads_a_profile_and_the_command_line_wins(tmp_path):
+    (tmp_path / "test_it.py").write_text(SHOW_PROFILE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nsr_profile = nightly\n")
+    assert "PROFILE 2000 False" in run_pytest("-s", cwd=tmp_path).stdout
+    assert "PROFILE 25 True" in run_pytest("-s", "--hypothesis-profile=ci", cwd=tmp_path).stdout
+
+
+def test_a_project_that_merely_has_the_plugin_installed_keeps_hypothesis_as_it_is(tmp_path):
+    (tmp_path / "test_it.py").write_text(SHOW_PROFILE)
+    assert "PROFILE 100 False" in run_pytest("-s", cwd=tmp_path).stdout
+
+
+def test_a_wrong_ini_value_says_what_is_allowed(tmp_path):
+    (tmp_path / "test_it.py").write_text(HEALTHY)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nsr_profile = fast\n")
+    result = run_pytest(cwd=tmp_path)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "sr_profile: 'fast' is none of cpu, ci, nightly, gpu" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_malformed_fault_path_says_what_is_expected(tmp_path):
+    (tmp_path / "test_it.py").write_text(HEALTHY)
+    result = run_pytest("--sr-fault", "nonsense", cwd=tmp_path)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--sr-fault nonsense: expected package.module:function" in result.stderr
+
+
+def test_without_a_gpu_the_gpu_profile_skips_with_the_reason():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    result = run_pytest("--hypothesis-profile=gpu", "-rs", "tests/properties", "tests/regressions", cwd=ROOT)
+    assert result.returncode == 0
+    assert "no CUDA GPU here" in result.stdout
+    assert " passed" not in result.stdout
