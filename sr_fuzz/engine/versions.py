@@ -231,9 +231,7 @@ def pause_message(mode: str) -> Any:
 def continue_message(torch_empty_cache: bool) -> Any:
     from sglang.srt.managers.io_struct import ContinueGenerationReqInput
 
-    if torch_empty_cache:
-        return ContinueGenerationReqInput(torch_empty_cache=True)
-    return ContinueGenerationReqInput()
+    return ContinueGenerationReqInput(torch_empty_cache=torch_empty_cache)
 
 
 def abort_message(rid: str, abort_all: bool) -> Any:
@@ -278,7 +276,7 @@ def kv_state(req: Any) -> KvState | None:
 
 
 def lock_node(req: Any) -> Any:
-    """The node (0.5.16: the node, later: its integer id) whose path this request has locked, or None.
+    """The node (up to 0.5.18 the node itself, later its integer id) whose path this request has locked, or None.
 
     Up to 0.5.21 a waiting request may keep a ``last_node`` from a match without holding a lock: whoever holds no KV
     holds no lock.
@@ -290,10 +288,10 @@ def lock_node(req: Any) -> Any:
 
 def evict(tree_cache: Any, num_tokens: int | None) -> None:
     """The tree's own eviction; None evicts whatever is evictable."""
-    from sglang.srt.mem_cache.base_prefix_cache import EvictParams
-
     if not hasattr(tree_cache, "evict") or getattr(tree_cache, "disable", False):
         return
+    from sglang.srt.mem_cache.base_prefix_cache import EvictParams
+
     count = num_tokens if num_tokens is not None else evictable_tokens(tree_cache)
     if count > 0:
         tree_cache.evict(EvictParams(num_tokens=count))

@@ -12,20 +12,24 @@ from typing import Any
 
 def free_pages(allocator: Any) -> list[int]:
     """Ids of free pages, pending ones included, in list order; a page that was freed twice appears twice."""
-    pages: list[int] = []
     # The paged allocator of newer releases stages frees in a list of tensors; older ones keep one tensor.
-    if hasattr(allocator, "staged_pages"):
-        parts = [allocator.free_pages, *allocator.staged_pages]
-    else:
-        parts = [allocator.free_pages, allocator.release_pages]
-    for part in parts:
+    late = allocator.staged_pages if hasattr(allocator, "staged_pages") else [allocator.release_pages]
+    pages: list[int] = []
+    for part in (allocator.free_pages, *late):
         if part is not None:
             pages += part.tolist()
-    group = allocator.free_group
-    # 0.5.16 leaves a stale list behind when a group ends, and says so in a flag of its own.
-    if group and not getattr(allocator, "is_not_in_free_group", False):
-        page_size = allocator.page_size
-        for part in group:
-            slots = part.tolist()
-            pages += slots if page_size == 1 else sorted({slot // page_size for slot in slots})
+    return pages + _held_back(allocator)
+
+
+def _held_back(allocator: Any) -> list[int]:
+    """Pages that were freed since a free group was opened: by slots, by one slot for each page, or by page id."""
+    # Up to 0.5.18 a group that ends leaves its list behind; a flag of its own says whether the group is open.
+    if getattr(allocator, "is_not_in_free_group", False):
+        return []
+    size = allocator.page_size
+    slots = [slot for part in allocator.free_group or () for slot in part.tolist()]
+    # As the group's end does it: all slots together, each page once.
+    pages = slots if size == 1 else sorted({slot // size for slot in slots})
+    pages += [slot // size for part in getattr(allocator, "free_page_reps_group", ()) for slot in part.tolist()]
+    pages += [page for part in getattr(allocator, "free_page_ids_group", ()) for page in part.tolist()]
     return pages
