@@ -338,6 +338,7 @@ def doctor() -> int:
 
     The exit status is 0 when fuzzing on the CPU will work, else 2.
     """
+    from rich.markup import escape
     from rich.table import Table
 
     from sr_fuzz.doctor import checks
@@ -349,7 +350,7 @@ def doctor() -> int:
         table.add_column(column, overflow="fold")
     for check in results:
         mark = "[green]ok[/]" if check.ok else "[red]missing[/]" if check.required else "[yellow]optional[/]"
-        table.add_row(mark, check.name, check.found, check.needed)
+        table.add_row(mark, check.name, escape(check.found), escape(check.needed))
     console = make_console()
     console.print(table)
     for check in results:
