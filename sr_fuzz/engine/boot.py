@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +40,22 @@ def boot(config: EngineConfig, faults: tuple[str, ...] = ()) -> Booted:
         "send_to_detokenizer": RecordingSender(recorder),
         "send_metrics_from_scheduler": None,
     }
-    args = versions.server_args(config)
-    with versions.seams(channels=channels, hook_factory=ScriptedSchedulerHook):
-        scheduler = versions.make_scheduler(args)
+    with _private_temporary_files():
+        args = versions.server_args(config)
+        with versions.seams(channels=channels, hook_factory=ScriptedSchedulerHook):
+            scheduler = versions.make_scheduler(args)
     model = scheduler.tp_worker.model_runner.model
     model.bind(scheduler.req_to_token_pool, scheduler.token_to_kv_pool_allocator.get_kvcache())
     return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, version)
+
+
+@contextmanager
+def _private_temporary_files() -> Iterator[None]:
+    """SGLang makes a temporary file for the name of each socket and leaves it; here no socket is ever bound to one."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before

@@ -17,8 +17,10 @@ PARENT = Path(__file__).parent / "parent.py"
 GONE_S = 10.0
 
 
-def start(stage: str) -> subprocess.Popen:
-    process = subprocess.Popen([sys.executable, str(PARENT), stage], stdout=subprocess.PIPE, text=True)
+def start(stage: str, temporary: Path) -> subprocess.Popen:
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    command = [sys.executable, str(PARENT), stage]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     line = process.stdout.readline().strip()
     assert line == ("importing" if stage == "import" else "running"), line
     return process
@@ -38,17 +40,18 @@ def survivors(processes: list[psutil.Process]) -> list[psutil.Process]:
     return left
 
 
-def test_children_die_with_a_parent_that_is_killed_while_it_fuzzes():
-    process = start("run")
+def test_children_die_with_a_parent_that_is_killed_while_it_fuzzes(tmp_path):
+    process = start("run", tmp_path)
     family = tree(process.pid)
     assert len(family) >= 2, "expected a zygote and a configuration process"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert survivors(family) == []
+    assert list(tmp_path.iterdir()) == [], "temporary files are left"
 
 
-def test_children_die_with_a_parent_that_is_killed_while_sglang_is_imported():
-    process = start("import")
+def test_children_die_with_a_parent_that_is_killed_while_sglang_is_imported(tmp_path):
+    process = start("import", tmp_path)
     deadline = time.monotonic() + GONE_S
     while not (family := tree(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.01)
