@@ -55,8 +55,8 @@ def install() -> None:
 def _let_configs_be_registered_again() -> None:
     """Let SGLang's own model configurations replace those that a newer ``transformers`` has under the same name.
 
-    Older releases register them without ``exist_ok`` at import, which fails where ``transformers`` is newer than the one
-    the release was made for. Later releases pass ``exist_ok`` themselves.
+    Releases up to 0.5.19 register them without ``exist_ok`` at import, which fails where ``transformers`` is newer than
+    the one they were made for. Later releases pass ``exist_ok`` themselves.
     """
     from transformers import AutoConfig
 

@@ -34,7 +34,6 @@ from typing import Any, NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
-from sr_fuzz.cpu import kernels
 from sr_fuzz.cpu.standins import MODEL_PATH
 from sr_fuzz.engine.errors import UnsupportedVersion
 from sr_fuzz.script import EngineConfig
@@ -133,6 +132,9 @@ def make_scheduler(args: Any) -> Any:
     from sglang.srt.server_args import PortArgs
 
     if args.device == "cpu":
+        # Here, not above: who only asks for a version must get its answer where torch does not import.
+        from sr_fuzz.cpu import kernels
+
         kernels.install()
     port_args = PortArgs.init_new(args)
     _publish(args)

@@ -167,12 +167,11 @@ def advanced_while_paused():
     def receive(original, scheduler, messages):
         original(scheduler, messages)
         in_flight = getattr(scheduler, "result_queue", ())
-        if scheduler._engine_paused and not messages and in_flight:
-            batch, result = in_flight.popleft()
-            # Then nothing is left for the loop to wait for.
-            scheduler.process_batch_result(batch, result)
-            if batch.forward_mode.is_decode():
-                scheduler.last_batch = None
+        if not scheduler._engine_paused or messages or not in_flight:
+            return
+        # A result that holds no token yet would change nothing now, and be missed by the loop after the pause.
+        if any(req is not scheduler.chunked_req and not req.finished() for req in in_flight[0][0].reqs):
+            scheduler.process_batch_result(*in_flight.popleft())
 
     return wrapped(Scheduler, "process_input_requests", receive)
 

@@ -1,0 +1,300 @@
+"""What the version-adapting module promises: which releases run, and one answer whatever the release keeps things in.
+
+SGLang is not imported: the shapes of its releases are small stand-ins.
+"""
+
+from __future__ import annotations
+
+import sys
+from inspect import Parameter, Signature
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from sr_fuzz.engine import versions
+from sr_fuzz.engine.errors import EngineError, UnsupportedVersion
+from sr_fuzz.script import EngineConfig
+
+# -- which releases --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("found", ["0.5.16", "0.5.19", "0.5.20.post1", "0.5.22rc1", "0.5.23", "0.5.23+cpu"])
+def test_supported_versions_are_returned_as_they_are(found):
+    assert versions.check_version(found) == found
+
+
+@pytest.mark.parametrize(
+    "found",
+    ["0.5.15", "0.5.15.post2", "0.5.24.dev1", "0.6.0", "1!0.5.20", "0.0.0.dev0", "main", "0.5.x\nTraceback", ""],
+)
+def test_other_versions_are_refused_in_one_line_that_says_what_to_do(found):
+    with pytest.raises(UnsupportedVersion) as refused:
+        versions.check_version(found)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert "0.5.16 to 0.5.23" in message and "make venv" in message
+    assert not found.split() or found.split()[0] in message
+    assert isinstance(refused.value, EngineError)
+
+
+def _package(folder, version: str | None, name: str = "somepackage") -> ModuleType:
+    """A package as import leaves it; ``version`` is what its ``_version.py`` says, None without one."""
+    (folder / name).mkdir(parents=True)
+    module = ModuleType(name)
+    module.__file__ = str(folder / name / "__init__.py")
+    # SGLang answers with the installed distribution's version where its own file is missing.
+    module.__version__ = version or "9.9.9"
+    if version:
+        (folder / name / "_version.py").write_text(f"__version__ = {version!r}\n")
+    return module
+
+
+def _distribution(folder, version: str, name: str = "somepackage") -> None:
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def test_the_version_is_that_of_the_imported_package_not_of_the_installed_one(tmp_path, monkeypatch):
+    _distribution(tmp_path / "installed", "0.5.23")
+    monkeypatch.syspath_prepend(str(tmp_path / "installed"))
+    assert versions.version_of(_package(tmp_path / "unpacked", "0.5.16")) == "0.5.16"
+
+
+def test_without_a_version_file_the_distribution_beside_the_package_tells(tmp_path, monkeypatch):
+    _distribution(tmp_path / "installed", "0.5.23")
+    _distribution(tmp_path / "unpacked", "0.5.18")
+    for folder in ("unpacked", "installed"):
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+    assert versions.version_of(_package(tmp_path / "unpacked", None)) == "0.5.18"
+
+
+def test_a_source_tree_that_does_not_say_its_version_is_refused(tmp_path, monkeypatch):
+    _distribution(tmp_path / "installed", "0.5.23")
+    monkeypatch.syspath_prepend(str(tmp_path / "installed"))
+    with pytest.raises(UnsupportedVersion, match="does not say which version it is; install it with pip"):
+        versions.version_of(_package(tmp_path / "checkout", None))
+
+
+# -- booting ---------------------------------------------------------------------------------------------------
+
+
+def _args_class(known: set[str], *, resolves: bool) -> type:
+    """``ServerArgs`` of a release that has the settings in ``known`` and no others."""
+
+    class Args:
+        __signature__ = Signature([Parameter(name, Parameter.KEYWORD_ONLY, default=None) for name in sorted(known)])
+
+        def __init__(self, **given):
+            assert set(given) <= known
+            self.given, self.done = given, []
+
+        def check_server_args(self) -> None:
+            self.done.append("checked")
+
+    if resolves:
+        Args.resolve_once = lambda self: self.done.append("resolved")
+    return Args
+
+
+_FIXED = {
+    "model_path", "device", "load_format", "skip_tokenizer_init", "attention_backend", "sampling_backend", "dtype",
+    "random_seed", "log_level", "watchdog_timeout", "mem_fraction_static",
+}  # fmt: skip
+
+
+@pytest.fixture
+def release(monkeypatch):
+    """Install a made-up SGLang: ``release("sglang.srt.server_args", ServerArgs=…)`` adds a module with these names."""
+
+    def install(name: str, **attributes: object) -> None:
+        parts = name.split(".")
+        for end in range(1, len(parts) + 1):
+            path = ".".join(parts[:end])
+            if path not in made:
+                made[path] = ModuleType(path)
+                monkeypatch.setitem(sys.modules, path, made[path])
+                if end > 1:
+                    setattr(made[".".join(parts[: end - 1])], parts[end - 1], made[path])
+        for key, value in attributes.items():
+            setattr(made[name], key, value)
+
+    made: dict[str, ModuleType] = {}
+    for taken in [name for name in sys.modules if name == "sglang" or name.startswith("sglang.")]:
+        monkeypatch.delitem(sys.modules, taken)
+    return install
+
+
+@pytest.fixture
+def server_args_of(release):
+    """``server_args_of(without=…)`` makes up a release whose ``ServerArgs`` lacks these settings."""
+
+    def install(*, without: set[str] = frozenset(), resolves: bool = True, policies: tuple[str, ...] = ("lof",)):
+        known = (set(EngineConfig.__struct_fields__) | _FIXED) - without
+        policy = [SimpleNamespace(value=name) for name in ("fcfs", *policies)]
+        release("sglang.srt.server_args", ServerArgs=_args_class(known, resolves=resolves))
+        release("sglang.srt.managers.schedule_policy", CacheAwarePolicy=policy[:1], CacheAgnosticPolicy=policy[1:])
+
+    return install
+
+
+@pytest.mark.parametrize(("resolves", "done"), [(True, ["resolved", "checked"]), (False, ["checked"])])
+def test_a_configuration_reaches_the_server_args_checked(server_args_of, resolves, done):
+    server_args_of(resolves=resolves)
+    args = versions.server_args(EngineConfig(max_total_tokens=64, schedule_policy="lof"))
+    assert args.given["max_total_tokens"] == 64
+    assert args.given["schedule_policy"] == "lof"
+    assert "mem_fraction_static" not in args.given
+    assert args.done == done
+
+
+def test_without_chunking_the_pool_is_sized_by_hand(server_args_of):
+    server_args_of()
+    assert versions.server_args(EngineConfig(chunked_prefill_size=-1)).given["mem_fraction_static"] == 0.5
+
+
+def test_a_setting_that_the_release_lacks_is_refused_not_dropped(server_args_of):
+    server_args_of(without={"stream_interval", "enable_mixed_chunk"})
+    with pytest.raises(UnsupportedVersion, match="has no enable_mixed_chunk, stream_interval"):
+        versions.server_args(EngineConfig())
+
+
+def test_a_schedule_policy_that_the_release_lacks_is_refused(server_args_of):
+    server_args_of(policies=("lof", "random"))
+    with pytest.raises(UnsupportedVersion, match="no schedule policy 'hrrn'; it has fcfs, lof, random"):
+        versions.server_args(EngineConfig(schedule_policy="hrrn"))
+
+
+class _Scheduler:
+    """Remembers what it was built with; the parameters differ by release."""
+
+    def __init__(self, server_args, port_args):
+        self.built_with = (server_args, port_args)
+
+
+class _SchedulerOfMany(_Scheduler):
+    def __init__(self, server_args, port_args, gpu_id, tp_rank, moe_ep_rank, pp_rank, attn_cp_rank, dp_rank):
+        super().__init__(server_args, port_args)
+        self.ranks = (gpu_id, tp_rank, moe_ep_rank, pp_rank, attn_cp_rank, dp_rank)
+
+
+def _with_scheduler(release, scheduler: type) -> SimpleNamespace:
+    release("sglang.srt.managers.scheduler", Scheduler=scheduler)
+    release("sglang.srt.server_args", PortArgs=SimpleNamespace(init_new=lambda args: "ports"))
+    return SimpleNamespace(device="cuda")
+
+
+def test_a_scheduler_of_many_arguments_gets_rank_zero_everywhere(release):
+    args = _with_scheduler(release, _SchedulerOfMany)
+    # The stand-in has no `runtime_context`: up to 0.5.16 the constructor publishes.
+    scheduler = versions.make_scheduler(args)
+    assert scheduler.built_with == (args, "ports")
+    assert scheduler.ranks == (0, 0, 0, 0, 0, None)
+
+
+def test_a_scheduler_of_two_arguments_finds_its_ranks_published(release):
+    args = _with_scheduler(release, _Scheduler)
+    published = []
+    release(
+        "sglang.srt.runtime_context",
+        publish=lambda *given, **named: published.append((given, named)),
+        SpawnRanks=lambda **ranks: ranks,
+    )
+    assert versions.make_scheduler(args).built_with == (args, "ports")
+    ranks = {"world_rank": 0, "dp_rank": None, "gpu_id": 0}
+    assert published == [((args,), {"role": "scheduler", "ranks": ranks})]
+
+
+def test_ranks_are_not_published_where_they_are_passed(release):
+    args = _with_scheduler(release, _SchedulerOfMany)
+    published = []
+    release("sglang.srt.runtime_context", publish=lambda *given, **named: published.append(named))
+    versions.make_scheduler(args)
+    assert published == [{"role": "scheduler"}]
+
+
+# -- a request's KV bookkeeping --------------------------------------------------------------------------------
+
+
+def _req_up_to_18(row, *, protected=0, committed=0, allocated=None, last_node=None):
+    kv = None if allocated is None else SimpleNamespace(kv_allocated_len=allocated, swa_evicted_seqlen=0)
+    return SimpleNamespace(
+        req_pool_idx=row, cache_protected_len=protected, kv_committed_len=committed, kv=kv, last_node=last_node
+    )
+
+
+def _req_from_19(row, *, protected=0, committed=0, allocated=0, **more):
+    kv = SimpleNamespace(
+        req_pool_idx=row, cache_protected_len=protected, kv_committed_len=committed, kv_allocated_len=allocated
+    )
+    return SimpleNamespace(kv=kv, **more)
+
+
+@pytest.mark.parametrize("layout", [_req_up_to_18, _req_from_19])
+def test_kv_state_reads_both_layouts(layout):
+    req = layout(3, protected=4, committed=9, allocated=10)
+    assert versions.kv_state(req) == versions.KvState(row=3, protected=4, committed=9, allocated=10)
+
+
+@pytest.mark.parametrize("layout", [_req_up_to_18, _req_from_19])
+def test_a_request_without_a_row_holds_no_kv(layout):
+    assert versions.kv_state(layout(None, allocated=7)) is None
+
+
+def test_a_row_before_its_first_allocation_holds_nothing():
+    state = versions.kv_state(_req_up_to_18(0))
+    assert state == versions.KvState(row=0, protected=0, committed=0, allocated=0)
+
+
+def test_the_lock_follows_from_the_last_node_of_whoever_holds_kv():
+    node = object()
+    assert versions.lock_node(_req_up_to_18(2, allocated=5, last_node=node)) is node
+    assert versions.lock_node(_req_from_19(2, allocated=5, last_node=17)) == 17
+
+
+def test_a_match_without_kv_is_no_lock():
+    assert versions.lock_node(_req_up_to_18(None, last_node=object())) is None
+    assert versions.lock_node(_req_from_19(None, last_node=17)) is None
+
+
+def test_a_lock_object_decides_where_there_is_one():
+    held = _req_from_19(None, last_node=17, lock=SimpleNamespace(node=23))
+    assert versions.lock_node(held) == 23
+    assert versions.lock_node(_req_from_19(2, allocated=5, last_node=17, lock=None)) is None
+
+
+# -- eviction --------------------------------------------------------------------------------------------------
+
+
+class _Tree:
+    def __init__(self, evictable) -> None:
+        self.evictable, self.evicted = evictable, []
+
+    def evictable_size(self):
+        return self.evictable
+
+    def evict(self, params) -> None:
+        self.evicted.append(params)
+
+
+@pytest.mark.parametrize("evictable", [12, (12, 5)])
+def test_none_evicts_whatever_is_evictable(release, evictable):
+    release("sglang.srt.mem_cache.base_prefix_cache", EvictParams=lambda num_tokens: num_tokens)
+    tree = _Tree(evictable)
+    versions.evict(tree, None)
+    versions.evict(tree, 3)
+    assert tree.evicted == [12, 3]
+
+
+def test_an_empty_tree_is_left_alone(release):
+    release("sglang.srt.mem_cache.base_prefix_cache", EvictParams=lambda num_tokens: num_tokens)
+    tree = _Tree(0)
+    versions.evict(tree, None)
+    assert tree.evicted == []
+
+
+def test_a_cache_that_is_switched_off_is_left_alone():
+    tree = _Tree(12)
+    tree.disable = True
+    versions.evict(tree, 3)
+    assert tree.evicted == []
