@@ -143,7 +143,8 @@ def signature(violation: Violation, config: EngineConfig) -> str:
     ]
     if config.page_size > 1:
         traits.append("paged")
-    where = "|".join(violation.location[:2])
+    # Where a hang was interrupted is chance: a loop has many lines.
+    where = "" if violation.invariant == "hang" else "|".join(violation.location[:2])
     digest = hashlib.sha256(where.encode()).hexdigest()[:6] if where else ""
     parts = [violation.invariant, violation.rule, "+".join(traits)]
     return ":".join(parts + [digest] if digest else parts)

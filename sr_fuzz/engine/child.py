@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Generator
 from typing import Any
 
+from msgspec.structs import replace
+
 from invariants import select
 from sr_fuzz.engine.boot import Booted
 from sr_fuzz.engine.stacks import is_ours, locations
@@ -89,11 +91,19 @@ class Player:
         return self.monitor.turns + 1
 
     def _exception(self, error: BaseException) -> Violation:
-        self.monitor.record_unfinished_turn()
         text = str(error).strip()
         places = locations(error.__traceback__)
         # SGLang's own idle check reports by raising; it is a checker like ours, and named as one.
         own_check = any(place.startswith(_IDLE_CHECKER) for place in places)
+        if own_check:
+            # It counts, ours name the pages and who had them: they get the first word.
+            try:
+                self.monitor.end_turn(self._step)
+            except ViolationFound as found:
+                message = f"{found.violation.message} (SGLang's idle check says: {text[:300]})"
+                return replace(found.violation, message=message)
+        else:
+            self.monitor.record_unfinished_turn()
         return Violation(
             invariant="sglang_idle_check" if own_check else "exception",
             rule="failed" if own_check else type(error).__name__,
