@@ -44,7 +44,11 @@ class Player:
 
     def __init__(self, booted: Booted, invariants: tuple[str, ...] | None) -> None:
         self._booted = booted
-        self.context = ScriptedContext(scheduler_hook=booted.hook, transport=LocalTransport(booted.proxy))
+        self.context = ScriptedContext(
+            scheduler_hook=booted.hook,
+            transport=LocalTransport(booted.proxy),
+            flushes=lambda: booted.recorder.flushes,
+        )
         self.view = SchedulerView(
             scheduler=booted.scheduler, context=self.context, recorder=booted.recorder, proxy=booted.proxy
         )

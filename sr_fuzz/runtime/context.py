@@ -6,7 +6,7 @@ API (arbitrary prompts, eviction through the tree, rows) are the methods of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from sr_fuzz.engine import versions
@@ -20,13 +20,20 @@ from sr_fuzz.runtime.transport import Transport
 class ScriptedContext:
     """One script's way to the engine."""
 
-    def __init__(self, *, scheduler_hook: ScriptedSchedulerHook, transport: Transport) -> None:
+    def __init__(
+        self,
+        *,
+        scheduler_hook: ScriptedSchedulerHook,
+        transport: Transport,
+        flushes: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """``flushes`` counts the successful flushes so far: they take back what exhausters hold."""
         self.scheduler = scheduler_hook.scheduler
         self._scheduler_hook = scheduler_hook
         self._transport = transport
         self._seen_rids: set[str] = set()
-        self._kv_exhauster = ScriptedKvPoolExhauster(self.scheduler)
-        self._lock_ref_exhauster = ScriptedLockRefExhauster(self.scheduler)
+        self._kv_exhauster = ScriptedKvPoolExhauster(self.scheduler, flushes)
+        self._lock_ref_exhauster = ScriptedLockRefExhauster(self.scheduler, flushes)
         self._started = 0
 
     # -- SGLang's API ------------------------------------------------------------------------------------------

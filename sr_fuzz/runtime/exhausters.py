@@ -1,11 +1,13 @@
 """Holding resources on purpose, through the engine's own calls: ``alloc``, ``inc_lock_ref``, real requests.
 
-Whatever is taken is remembered and given back by `release`, whatever happens in between.
+Whatever is taken is remembered and given back by `release`, whatever happens in between; but for a flush of the cache,
+which takes it back from everybody: SGLang resets pool and tree when it is idle, and it knows no exhauster.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from sr_fuzz.runtime.radix import get_node_lock_ref, iter_node_handles
@@ -16,16 +18,25 @@ _IDLE_CHECK = "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE"
 
 
 class ScriptedKvPoolExhauster:
-    """Holds free KV pages; SGLang's idle check is lenient meanwhile."""
+    """Holds free KV pages; SGLang's idle check is lenient meanwhile. ``flushes`` counts successful flushes."""
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, scheduler: Any, flushes: Callable[[], int] = lambda: 0) -> None:
         self._scheduler = scheduler
+        self._flushes = flushes
+        self._seen_flushes = flushes()
         self._held: list[Any] = []
 
     @property
     def held_slots(self) -> list[int]:
         """Token slots held, in allocation order."""
+        self._forget_what_was_flushed()
         return [slot for tensor in self._held for slot in tensor.tolist()]
+
+    def _forget_what_was_flushed(self) -> None:
+        if self._seen_flushes != self._flushes():
+            self._seen_flushes = self._flushes()
+            self._held.clear()
+            os.environ.pop(_IDLE_CHECK, None)
 
     def exhaust(self, *, leave_pages: int) -> None:
         """Take pages until ``leave_pages`` are free; nothing happens when no more than that are free already.
@@ -33,6 +44,7 @@ class ScriptedKvPoolExhauster:
         Raises ``ValueError`` for a negative number or one above the pool, ``RuntimeError`` when the allocator
         refuses what it said was free.
         """
+        self._forget_what_was_flushed()
         allocator, page_size = self._scheduler.token_to_kv_pool_allocator, self._scheduler.page_size
         total = allocator.size // page_size
         if not 0 <= leave_pages <= total:
@@ -48,6 +60,7 @@ class ScriptedKvPoolExhauster:
         os.environ[_IDLE_CHECK] = "false"
 
     def release(self) -> None:
+        self._forget_what_was_flushed()
         held, self._held = self._held, []
         for tensor in held:
             self._scheduler.token_to_kv_pool_allocator.free(tensor)
@@ -55,21 +68,30 @@ class ScriptedKvPoolExhauster:
 
 
 class ScriptedLockRefExhauster:
-    """Holds locks on tree nodes, so that they cannot be evicted."""
+    """Holds locks on tree nodes, so that they cannot be evicted. ``flushes`` counts successful flushes."""
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, scheduler: Any, flushes: Callable[[], int] = lambda: 0) -> None:
         self._scheduler = scheduler
+        self._flushes = flushes
+        self._seen_flushes = flushes()
         self._locked: list[tuple[Any, Any]] = []
 
     @property
     def locked_handles(self) -> list[Any]:
         """Handles of the nodes whose paths are locked, once per lock."""
+        self._forget_what_was_flushed()
         return [handle for handle, _ in self._locked]
+
+    def _forget_what_was_flushed(self) -> None:
+        if self._seen_flushes != self._flushes():
+            self._seen_flushes = self._flushes()
+            self._locked.clear()
 
     def exhaust(self, leave_refs: int) -> None:
         """Lock unlocked nodes until at most ``leave_refs`` unlocked ones are left. No radix cache: nothing to do."""
         if leave_refs < 0:
             raise ValueError(f"exhaust_lock_refs: leave_refs must be 0 or more, got {leave_refs}")
+        self._forget_what_was_flushed()
         tree = self._scheduler.tree_cache
         if getattr(tree, "disable", False):
             return
@@ -79,6 +101,7 @@ class ScriptedLockRefExhauster:
             self._locked.append((free[0], receipt))
 
     def release(self) -> None:
+        self._forget_what_was_flushed()
         locked, self._locked = self._locked, []
         for handle, receipt in locked:
             args = () if receipt is None else (receipt,)

@@ -50,6 +50,8 @@ class OutputRecorder:
         self.replies: list[tuple[int, Any]] = []
         """Answers to control requests, as (step, message)."""
         self.sent_in_turn: list[tuple[str, Delta]] = []
+        self.flushes = 0
+        """How often the cache was flushed with success."""
 
     def begin_turn(self, step: int) -> None:
         self.step = step
@@ -69,6 +71,7 @@ class OutputRecorder:
             self._record_batch(message)
         else:
             self.replies.append((self.step, message))
+            self.flushes += kind == "FlushCacheReqOutput" and bool(message.success)
 
     def _record_batch(self, message: Any) -> None:
         logprobs = message.output_token_logprobs_val

@@ -201,7 +201,7 @@ class SchedulerView:
     @property
     def holding(self) -> bool:
         """Whether an exhauster holds anything."""
-        return bool(self.context._kv_exhauster._held or self.context._lock_ref_exhauster._locked)
+        return bool(self.context.held_slots or self.context.locked_handles)
 
     def stream_of(self, rid: str) -> Stream | None:
         return self.recorder.streams.get(rid)

@@ -139,6 +139,23 @@ def test_exhausted_resources_block_and_come_back(sr_engine):
     assert min(record.free_rows for record in outcome.trace) == 1
 
 
+def test_a_flush_takes_back_what_was_held(sr_engine):
+    outcome = play(
+        sr_engine,
+        StartReq("warm", Prompt(1, 8), 1),
+        StepUntil("warm", "finished"),
+        Step(),
+        ExhaustLockRefs(0),
+        ExhaustKv(0),
+        FlushCache(),
+        Step(2),
+        Release(),
+        StartReq("r0", Prompt(0, 100), 4, ignore_eos=True),
+        Step(12),
+    )
+    assert sent(outcome, "r0")[-1] == "+1 finish:length"
+
+
 def test_a_request_sent_while_paused_is_noted(sr_engine):
     outcome = play(sr_engine, Pause(), Step(2), StartReq("r0", Prompt(0, 8), 2), Step(2), Continue())
     assert len(outcome.notes) == 1 and "while paused" in outcome.notes[0]
