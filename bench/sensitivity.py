@@ -187,7 +187,7 @@ def table(rows: Sequence[Row]) -> Table:
     """All rows; a violation of an invariant that was not expected is marked."""
     result = Table(title="Seeded faults")
     for name in ("fault", "seen by"):
-        result.add_column(name)
+        result.add_column(name, overflow="fold")
     for name in ("scripts", "s", "actions", "re-runs", "s", "minimal", "confirmed"):
         result.add_column(name, justify="right")
     for row in rows:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import resource
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import torch
@@ -161,19 +162,46 @@ def wrong_page():
 
 @fault("advanced_while_paused", stands_for="results delivered while paused", expected=("paused_frozen",))
 def advanced_while_paused():
-    """The first quiet turn of a pause in place delivers what was in flight under overlap."""
+    """The second turn of a pause in place delivers what was in flight under overlap."""
+    from sglang.srt.managers.io_struct import PauseGenerationReqInput
     from sglang.srt.managers.scheduler import Scheduler
 
     def receive(original, scheduler, messages):
         original(scheduler, messages)
         in_flight = getattr(scheduler, "result_queue", ())
-        if not scheduler._engine_paused or messages or not in_flight:
+        just_paused = any(isinstance(message, PauseGenerationReqInput) for message in messages)
+        if not scheduler._engine_paused or just_paused or not in_flight:
             return
         # A result that holds no token yet would change nothing now, and be missed by the loop after the pause.
         if any(req is not scheduler.chunked_req and not req.finished() for req in in_flight[0][0].reqs):
             scheduler.process_batch_result(*in_flight.popleft())
 
     return wrapped(Scheduler, "process_input_requests", receive)
+
+
+@fault("ran_while_paused", stands_for="a pause that does not hold", expected=("paused_frozen",))
+@contextmanager
+def ran_while_paused():
+    """From the second turn of a pause on, requests that wait are scheduled all the same."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    woken: list[bool] = []
+
+    def receive(original, scheduler, messages):
+        paused = scheduler._engine_paused
+        original(scheduler, messages)
+        if paused and scheduler._engine_paused and scheduler.waiting_queue:
+            scheduler._engine_paused = False
+            woken.append(True)
+
+    def schedule(original, scheduler, *args, **kwargs):
+        if woken:
+            woken.clear()
+            scheduler._engine_paused = True
+        return original(scheduler, *args, **kwargs)
+
+    with wrapped(Scheduler, "process_input_requests", receive), wrapped(Scheduler, "get_next_batch_to_run", schedule):
+        yield
 
 
 @fault("lost_request", stands_for="requests lost across a pause", expected=("nobody_lost",))

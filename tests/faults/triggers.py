@@ -50,6 +50,7 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
         Step(2),
     ),
     "advanced_while_paused": (StartReq("r0"), StepUntil("r0", "mid_decode"), Pause("in_place"), Step(2)),
+    "ran_while_paused": (StartReq("r0"), StepUntil("r0", "mid_decode"), Pause("retract"), Step(2)),
     "lost_request": (*BETWEEN_CHUNKS, Pause("retract"), Step(1)),
     "starved_request": (StartReq("r0", max_new_tokens=20), *RETRACT, Step(4), *RETRACT),
     "ignored_abort": (StartReq("r0", max_new_tokens=20), Step(1), Abort("r0")),
