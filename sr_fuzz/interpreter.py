@@ -46,6 +46,7 @@ class Interpreter:
         self._view = view
         self._monitor = monitor
         self._ballast: list[str] = []
+        self._ballast_sent = 0
         self.notes: dict[str, None] = {}
         """Remarks on what the script did that an HTTP client could not have done."""
 
@@ -120,7 +121,8 @@ class Interpreter:
         # else the first of them would keep the others out of their rows.
         length = max(8, self._view.num_pages * self._view.page_size // (2 * max(1, count)))
         for _ in range(max(0, count)):
-            rid = rid_of(f"{BALLAST_PREFIX}{len(self._ballast)}")
+            rid = rid_of(f"{BALLAST_PREFIX}{self._ballast_sent}")
+            self._ballast_sent += 1
             self._ballast.append(rid)
             sampling = {"max_new_tokens": length, "ignore_eos": True}
             self._context.start_tokens(rid=rid, input_ids=[3], sampling=sampling)

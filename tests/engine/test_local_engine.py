@@ -139,6 +139,10 @@ def test_exhausted_resources_block_and_come_back(sr_engine):
     assert min(record.free_rows for record in outcome.trace) == 1
 
 
+def test_rows_can_be_exhausted_again_after_a_release(sr_engine):
+    play(sr_engine, ExhaustRows(0), Release(), ExhaustRows(0), Step(3), Release(), ExhaustRows(2), Step(2))
+
+
 def test_a_flush_takes_back_what_was_held(sr_engine):
     outcome = play(
         sr_engine,
