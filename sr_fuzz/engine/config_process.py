@@ -83,8 +83,6 @@ def _child(booted: Booted, job: Run | Execute, write_end: int, dump: int, parent
     code = 1
     try:
         die_with_parent(parent)
-        # A collection would touch, and so copy, pages shared with the parent; a child lives for a second.
-        gc.disable()
         faulthandler.enable(file=dump, all_threads=False)
         faulthandler.register(signal.SIGUSR1, file=dump, all_threads=False)
         data = encode(play(booted, job))
