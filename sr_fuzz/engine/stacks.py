@@ -6,7 +6,10 @@ import linecache
 import re
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
+
+import sglang
 
 # Innermost locations kept: the first says where, the second who called; more would split one bug by its callers.
 MAX_LOCATIONS = 4
@@ -14,19 +17,26 @@ MAX_LOCATIONS = 4
 # Decorators that wrap half of the scheduler say nothing about where it failed.
 _WRAPPERS = re.compile(r"/(?:nvtx_utils|scheduler_stage_metrics)\.py$")
 
-_SGLANG = re.compile(r"/sglang/(?:srt/)?(.+\.py)$")
-_OURS = re.compile(r"/(?:sr_fuzz|invariants)/")
+# Compared by folder, not by name: a checkout called sr_fuzz has SGLang and torch below it, in its environment.
+_PROJECT = Path(__file__).parents[2]
+_OURS = (f"{_PROJECT}/sr_fuzz/", f"{_PROJECT}/invariants/")
 # The model is part of the engine under test: what SGLang hands it may be what breaks it.
-_MODEL = re.compile(r"/sr_fuzz/cpu/models/")
+_MODEL = f"{_PROJECT}/sr_fuzz/cpu/models/"
 _DUMPED = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>.+)$')
 
 
+def _in_sglang(filename: str) -> str | None:
+    """The path below SGLang's package (``srt/`` left out), or None for a file outside it."""
+    folder = f"{Path(sglang.__file__).parent}/"
+    return filename.removeprefix(folder).removeprefix("srt/") if filename.startswith(folder) else None
+
+
 def _place(filename: str, function: str, line: str) -> str | None:
-    match = _SGLANG.search(filename)
-    if match is None or _WRAPPERS.search(filename):
+    inside = _in_sglang(filename)
+    if inside is None or _WRAPPERS.search(filename):
         return None
     # The source line, not its number: it survives edits elsewhere in the file and other releases.
-    return f"{match.group(1)}:{function}: {line.strip()[:100]}"
+    return f"{inside}:{function}: {line.strip()[:100]}"
 
 
 def locations(tb: TracebackType | None) -> tuple[str, ...]:
@@ -58,8 +68,8 @@ def is_ours(tb: TracebackType | None) -> bool:
     to whoever called them.
     """
     for frame in reversed(traceback.extract_tb(tb)):
-        if _SGLANG.search(frame.filename) or _MODEL.search(frame.filename):
+        if _in_sglang(frame.filename) is not None or frame.filename.startswith(_MODEL):
             return False
-        if _OURS.search(frame.filename):
+        if frame.filename.startswith(_OURS):
             return True
     return True
