@@ -186,14 +186,11 @@ def test_an_invalid_script_is_refused_before_anything_runs(sr_engine):
 
 
 def test_a_configuration_that_sglang_refuses_is_one_clear_error(sr_engine):
-    config = EngineConfig(page_size=64, max_total_tokens=64, chunked_prefill_size=64, max_running_requests=1)
-    script = Script(config, (StartReq("r0", Prompt(0, 8), 2), Step(4)))
-    try:
-        outcome = sr_engine.run(script)
-    except EngineError as error:
-        assert "did not boot" in str(error).splitlines()[0]
-    else:
-        assert outcome.steps > 0
+    # SGLang has priority scheduling with the policies fcfs and lof alone.
+    config = EngineConfig(enable_priority_scheduling=True, schedule_policy="lpm")
+    with pytest.raises(EngineError) as error:
+        sr_engine.run(Script(config, (StartReq("r0", Prompt(0, 8), 2), Step(4))))
+    assert str(error.value).splitlines()[0].startswith("SGLang did not boot with this configuration:")
 
 
 def test_a_closed_engine_says_so(sr_engine):
