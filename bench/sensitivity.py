@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the faults are part of the tests, which are not installed
 
 from sr_fuzz.confirm import confirm  # noqa: E402
-from sr_fuzz.engine.errors import EngineError  # noqa: E402
 from sr_fuzz.engine.local import LocalEngine  # noqa: E402
+from sr_fuzz.errors import EngineError  # noqa: E402
 from sr_fuzz.faults import Fault  # noqa: E402
 from sr_fuzz.minimise import minimise  # noqa: E402
 from sr_fuzz.outcome import Outcome, signature  # noqa: E402

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from invariants.base import Invariant, Problem, names
-from sr_fuzz.engine import versions
+from sr_fuzz import versions
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
@@ -14,7 +14,7 @@ class TreeLocks(Invariant):
     in its subtree; the root is left out, it is locked for good. After the drain, with nothing held, all are zero.
 
     Source: ``inc_lock_ref`` / ``dec_lock_ref`` (they walk from the node to the root), ``Req.lock`` in 0.5.22 and
-    later, ``Req.last_node`` before; see `sr_fuzz.engine.versions.lock_node`.
+    later, ``Req.last_node`` before; see `sr_fuzz.versions.lock_node`.
     Covers: the full-attention component of trees that can be walked.
 
     Known false alarms: up to 0.5.21 a waiting request may have a ``last_node`` without holding a lock, so only

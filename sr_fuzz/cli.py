@@ -42,7 +42,7 @@ class InputError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     from sr_fuzz.campaign.known import KnownError
-    from sr_fuzz.engine.errors import EngineError
+    from sr_fuzz.errors import EngineError
     from sr_fuzz.script import ScriptError
 
     try:

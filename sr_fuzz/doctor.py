@@ -140,7 +140,7 @@ def check_torch(torch: Torch) -> Check:
 
 
 def check_sglang(found: str | None) -> Check:
-    from sr_fuzz.engine.versions import SUPPORTED
+    from sr_fuzz.versions import SUPPORTED
 
     ok = found is not None and _is_supported(found)
     return Check(
@@ -153,8 +153,8 @@ def check_sglang(found: str | None) -> Check:
 
 
 def _is_supported(version: str) -> bool:
-    from sr_fuzz.engine.errors import UnsupportedVersion
-    from sr_fuzz.engine.versions import check_version
+    from sr_fuzz.errors import UnsupportedVersion
+    from sr_fuzz.versions import check_version
 
     try:
         check_version(version)

@@ -56,7 +56,7 @@ from sr_fuzz.edits import (
     turns_of_step_until,
     without,
 )
-from sr_fuzz.engine.errors import EngineError
+from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.script import EngineConfig, Script, ScriptError, StartReq, Step, script_hash, validate
 

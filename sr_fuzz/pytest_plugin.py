@@ -102,8 +102,8 @@ def sr_engine(pytestconfig: pytest.Config) -> Iterator[Any]:
     """A `LocalEngine` for the whole session, with the faults of ``--sr-fault``."""
     if _profile_option(pytestconfig) == "gpu":
         pytest.skip(_no_gpu() or "the gpu profile needs the server engine, which this version of sr_fuzz lacks")
-    from sr_fuzz.engine.errors import EngineError
     from sr_fuzz.engine.local import LocalEngine
+    from sr_fuzz.errors import EngineError
 
     with LocalEngine(faults=pytestconfig.getoption("--sr-fault"), sys_path=[str(pytestconfig.rootpath)]) as engine:
         try:

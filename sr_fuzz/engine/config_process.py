@@ -17,10 +17,10 @@ from multiprocessing.connection import Connection
 
 from sr_fuzz.engine.boot import Booted, boot
 from sr_fuzz.engine.child import play
-from sr_fuzz.engine.errors import EngineError
 from sr_fuzz.engine.lifeline import die_with_parent
 from sr_fuzz.engine.stacks import dumped_locations
 from sr_fuzz.engine.wire import Boot, Done, Execute, Failed, Ready, Run, decode_job, encode
+from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Outcome, Violation
 from sr_fuzz.script import script_hash
 

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from sr_fuzz.engine.errors import EngineError
 from sr_fuzz.engine.wire import Boot, Done, Execute, Failed, Ready, Run, decode_reply, encode
+from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, validate
 

@@ -32,12 +32,12 @@ def main(control_fd: int, parent_pid: int) -> None:
 def _import_sglang(control: socket.socket) -> None:
     """Import what every configuration needs, and say ``ready`` or why not."""
     from sr_fuzz.cpu import standins
-    from sr_fuzz.engine.errors import EngineError
     from sr_fuzz.engine.wire import Failed, Ready, encode
+    from sr_fuzz.errors import EngineError
 
     try:
         standins.install()
-        from sr_fuzz.engine import versions
+        from sr_fuzz import versions
 
         version = versions.sglang_version()
         import sglang.srt.managers.scheduler  # noqa: F401

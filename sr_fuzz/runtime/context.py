@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from sr_fuzz.engine import versions
+from sr_fuzz import versions
 from sr_fuzz.runtime import queries, radix
 from sr_fuzz.runtime.exhausters import ScriptedKvPoolExhauster, ScriptedLockRefExhauster
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook

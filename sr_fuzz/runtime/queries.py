@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sr_fuzz.engine import versions
+from sr_fuzz import versions
 
 if TYPE_CHECKING:
     from sr_fuzz.runtime.context import ScriptedContext

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sr_fuzz.engine import versions
+from sr_fuzz import versions
 from sr_fuzz.runtime.radix import get_node_lock_ref
 
 if TYPE_CHECKING:

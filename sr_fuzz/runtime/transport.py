@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sr_fuzz.engine import versions
+from sr_fuzz import versions
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from invariants import NAMES
 from sr_fuzz.cpu.oracle import continuation, prompt_tokens
-from sr_fuzz.engine.errors import EngineError
+from sr_fuzz.errors import EngineError
 from sr_fuzz.script import (
     Abort,
     AbortAll,

@@ -41,7 +41,7 @@ def test_a_failing_assertion_of_the_script_is_reported_as_its_own(sr_engine):
 
 
 def test_asking_an_exhauster_for_too_much_says_what_is_allowed(sr_engine):
-    from sr_fuzz.engine.errors import EngineError
+    from sr_fuzz.errors import EngineError
 
     with pytest.raises(EngineError, match=r"leave_pages must be 0 to 128 .*got 10000"):
         sr_engine.execute(f"{HERE}:exhauster_asked_too_much", config=CONFIG)
@@ -53,7 +53,7 @@ def test_what_a_script_held_does_not_reach_the_next_one(sr_engine):
 
 
 def test_an_unknown_function_is_one_clear_line(sr_engine):
-    from sr_fuzz.engine.errors import EngineError
+    from sr_fuzz.errors import EngineError
 
     with pytest.raises(EngineError) as error:
         sr_engine.execute("tests.engine.script_functions:nothing", config=CONFIG)

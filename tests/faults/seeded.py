@@ -16,8 +16,8 @@ from unittest.mock import patch
 
 import torch
 
-from sr_fuzz.engine.versions import kv_state
 from sr_fuzz.faults import Fault, fault
+from sr_fuzz.versions import kv_state
 from tests.faults.patching import drop_lock, was_aborted, wrapped
 
 # Modules import `release_kv_cache` by name, so patching it in one of them strikes one occasion: in `scheduler` the

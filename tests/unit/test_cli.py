@@ -21,7 +21,7 @@ from sr_fuzz.campaign.events import Emitted, Event, FindingKnown, FindingNew, Fi
 from sr_fuzz.campaign.known import known_signatures
 from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.emit import emit, to_source
-from sr_fuzz.engine.errors import EngineError
+from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Finding, Violation
 from sr_fuzz.replay import load
 from sr_fuzz.report.terminal import Terminal

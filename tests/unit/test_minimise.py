@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from fake_engine import STEP_UNTIL_TURNS, FakeEngine, Rule, leak
 
-from sr_fuzz.engine.errors import EngineError
+from sr_fuzz.errors import EngineError
 from sr_fuzz.minimise import minimise
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.script import (

@@ -11,8 +11,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from sr_fuzz.engine import versions
-from sr_fuzz.engine.errors import EngineError, UnsupportedVersion
+from sr_fuzz import versions
+from sr_fuzz.errors import EngineError, UnsupportedVersion
 from sr_fuzz.script import EngineConfig
 
 # -- which releases --------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 from packaging.version import InvalidVersion, Version
 
 from sr_fuzz.cpu.standins import MODEL_PATH
-from sr_fuzz.engine.errors import UnsupportedVersion
+from sr_fuzz.errors import UnsupportedVersion
 from sr_fuzz.script import EngineConfig
 
 SUPPORTED = ("0.5.16", "0.5.23")
