@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from invariants.aborts import Aborts
 from invariants.base import Invariant, Problem
+from invariants.http_answers import HttpAnswers
 from invariants.kv_content import KvContent
 from invariants.kv_pages import KvPages
 from invariants.liveness import Liveness
@@ -30,6 +31,7 @@ ALL: tuple[type[Invariant], ...] = (
     NobodyLost,
     OracleOutput,
     Streams,
+    HttpAnswers,
     Aborts,
     Liveness,
     BusyMemoryCheck,

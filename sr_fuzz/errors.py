@@ -9,3 +9,14 @@ class EngineError(RuntimeError):
 
 class UnsupportedVersion(EngineError):
     """The installed SGLang is outside the supported range."""
+
+
+class RequestRefused(Exception):
+    """The tokenizer manager refused a generate request: the scheduler will never see it."""
+
+    def __init__(self, rid: str, status: int | None, text: str) -> None:
+        super().__init__(f"request {rid!r} was refused before it reached the scheduler: {text}")
+        self.rid = rid
+        self.status = status
+        """The server's status or error code; None when there was no answer."""
+        self.text = text

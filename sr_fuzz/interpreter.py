@@ -3,8 +3,9 @@
 The only place that turns actions into calls. Actions between two steps are sent at the head of the same turn, in
 order. An action on a name that is not there (yet, or any more) is sent all the same: the engine must cope.
 
-Request ids are the script's names with a dot at the end. SGLang aborts by rid *prefix*; with the dot no name is a
-prefix of another (``r1.`` is none of ``r10.``), which a script that wants to abort one request relies on.
+Request ids are the script's names with a suffix that begins with a dot (`ScriptedContext.rid_suffix`). SGLang aborts by
+rid *prefix*; with the dot no name is a prefix of another (``r1.`` is none of ``r10.``), which a script that wants to
+abort one request relies on.
 
 The epilogue gives everything back that is held, continues, lets all requests run to their end within a bound derived
 from the work left, checks what must hold then, flushes, and checks once more.
@@ -17,6 +18,7 @@ from typing import Any
 
 from sr_fuzz import script as s
 from sr_fuzz.cpu.oracle import prompt_tokens
+from sr_fuzz.errors import RequestRefused
 from sr_fuzz.monitor import Monitor
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.view.view import SchedulerView
@@ -29,12 +31,10 @@ _SLACK = 80
 # The flush's answer comes in the turn after the one that sends it.
 _FLUSH_TURNS = 3
 
+# An HTTP client's answer needs no turn once it was sent; it takes milliseconds, on a stuck server for ever.
+_ANSWER_S = 10.0
+
 BALLAST_PREFIX = "ballast"
-
-
-def rid_of(name: str) -> str:
-    """The request id for a name of the script."""
-    return f"{name}."
 
 
 class Interpreter:
@@ -47,6 +47,7 @@ class Interpreter:
         self._monitor = monitor
         self._ballast: list[str] = []
         self._ballast_sent = 0
+        self._paused = False
         self.notes: dict[str, None] = {}
         """Remarks on what the script did that an HTTP client could not have done."""
 
@@ -65,11 +66,15 @@ class Interpreter:
                 _SENDERS[type(action)](self, action)
         yield from self._epilogue()
 
+    def _rid(self, name: str) -> str:
+        """The request id for a name of the script."""
+        return name + self._context.rid_suffix
+
     # -- actions -----------------------------------------------------------------------------------------------
 
     def _start_req(self, action: s.StartReq) -> None:
-        if self._view.paused:
-            self.notes["a request was sent while paused; the HTTP server would hold it back until continue"] = None
+        if self._paused:
+            self.notes["a request was sent while paused; the HTTP server holds it back until continue"] = None
         sampling: dict[str, Any] = {"max_new_tokens": action.max_new_tokens, "ignore_eos": action.ignore_eos}
         if action.stop_token_ids:
             sampling["stop_token_ids"] = list(action.stop_token_ids)
@@ -81,19 +86,25 @@ class Interpreter:
         if action.priority is not None:
             fields["priority"] = action.priority
         tokens = prompt_tokens(action.prompt, action.name)
-        self._context.start_tokens(rid=rid_of(action.name), input_ids=tokens, sampling=sampling, **fields)
+        try:
+            self._context.start_tokens(rid=self._rid(action.name), input_ids=tokens, sampling=sampling, **fields)
+        except RequestRefused as refused:
+            # Legal: too long for the context, or its name is in use. The scheduler would have aborted it.
+            self.notes[f"{action.name} was refused by the HTTP server: {refused.text[:200]}"] = None
 
     def _pause(self, action: s.Pause) -> None:
+        self._paused = True
         if action.mode == "abort":
             self._context.pause_abort()
         else:
             self._context.pause_generation(mode=action.mode)
 
     def _continue(self, action: s.Continue) -> None:
+        self._paused = False
         self._context.continue_generation()
 
     def _abort(self, action: s.Abort) -> None:
-        self._context.abort_rid(rid_of(action.name), await_arrival=action.await_arrival)
+        self._context.abort_rid(self._rid(action.name), await_arrival=action.await_arrival)
 
     def _abort_all(self, action: s.AbortAll) -> None:
         if action.await_arrival:
@@ -121,7 +132,7 @@ class Interpreter:
         # else the first of them would keep the others out of their rows.
         length = max(8, self._view.num_pages * self._view.page_size // (2 * max(1, count)))
         for _ in range(max(0, count)):
-            rid = rid_of(f"{BALLAST_PREFIX}{self._ballast_sent}")
+            rid = self._rid(f"{BALLAST_PREFIX}{self._ballast_sent}")
             self._ballast_sent += 1
             self._ballast.append(rid)
             sampling = {"max_new_tokens": length, "ignore_eos": True}
@@ -138,7 +149,7 @@ class Interpreter:
 
     def _step_until(self, action: s.StepUntil) -> Generator[None, None, None]:
         reached = _STAGES[action.stage]
-        rid = rid_of(action.name)
+        rid = self._rid(action.name)
         for _ in range(action.max_steps):
             if reached(self, rid, action):
                 return
@@ -181,6 +192,8 @@ class Interpreter:
             yield
         # One more turn, so that an idle engine has run its own idle checks.
         yield
+        # Whoever is not answered by then is found by the checks that follow.
+        self._context.settle(_ANSWER_S)
         self._monitor.check_end()
         if self._view.unanswered():
             return  # only when `Liveness` is switched off: an engine that is not idle may refuse

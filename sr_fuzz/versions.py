@@ -23,9 +23,11 @@ What follows from it sits here, in `sr_fuzz.view` (allocators, trees) and in `sr
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import pickle
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -86,32 +88,57 @@ def version_of(package: ModuleType) -> str:
 # -- booting ---------------------------------------------------------------------------------------------------
 
 
-def server_args(config: EngineConfig) -> Any:
+def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> dict[str, Any]:
+    """Keyword arguments for SGLang's ``ServerArgs``: those of ``config``, of the device, and of the model.
+
+    ``model``: a path or name; None stands for the oracle model.
+    """
+    fields = {name: getattr(config, name) for name in config.__struct_fields__}
+    # -1 makes SGLang size the pool from device memory unless the fraction is given; max_total_tokens then caps it.
+    extra = {"mem_fraction_static": 0.5} if config.chunked_prefill_size < 0 else {}
+    chosen = oracle_settings() if model is None else {"model_path": model}
+    return {**chosen, **device_settings(device), **fields, **extra}
+
+
+def oracle_settings() -> dict[str, Any]:
+    """Settings for the oracle model: a configuration without weights or a tokenizer."""
+    return {
+        "model_path": str(MODEL_PATH),
+        "load_format": "dummy",
+        "skip_tokenizer_init": True,
+        # Holds token ids and positions exactly in the key buffer.
+        "dtype": "float32",
+        # Pure torch, on every device: the model computes no attention.
+        "attention_backend": "torch_native",
+        "sampling_backend": "pytorch",
+        "grammar_backend": "none",
+        "random_seed": 0,
+    }
+
+
+def device_settings(device: str) -> dict[str, Any]:
+    """Settings that a fuzzed scheduler needs on ``device`` (``cpu`` or ``cuda``)."""
+    common = {
+        "device": device,
+        "kv_canary": "none",
+        "kv_canary_sweep_interval": 0,
+        "skip_server_warmup": True,
+        "log_level": "warning",
+        # The watchdog is a clock; a script that hangs is found by the engine's own limit.
+        "watchdog_timeout": 3600,
+    }
+    if device == "cpu":
+        return common | {"attention_backend": "torch_native", "sampling_backend": "pytorch"}
+    # A captured graph would leave out the model's own reads and writes of the KV cache.
+    return common | {"disable_cuda_graph": True}
+
+
+def server_args(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> Any:
     """SGLang's ``ServerArgs`` for a configuration, resolved and checked."""
     from sglang.srt.server_args import ServerArgs
 
     _check_policy(config.schedule_policy)
-    fields = {name: getattr(config, name) for name in config.__struct_fields__}
-    # -1 makes SGLang size the pool from GPU memory unless the fraction is given; max_total_tokens then caps it.
-    extra = {"mem_fraction_static": 0.5} if config.chunked_prefill_size < 0 else {}
-    fixed = dict(
-        model_path=str(MODEL_PATH),
-        device="cpu",
-        load_format="dummy",
-        skip_tokenizer_init=True,
-        attention_backend="torch_native",
-        sampling_backend="pytorch",
-        grammar_backend="none",
-        dtype="float32",
-        kv_canary="none",
-        kv_canary_sweep_interval=0,
-        skip_server_warmup=True,
-        random_seed=0,
-        log_level="warning",
-        # The watchdog is a clock; a script that hangs is found by the engine's own limit.
-        watchdog_timeout=3600,
-    )
-    args = _construct(ServerArgs, {**fields, **fixed, **extra})
+    args = construct(ServerArgs, engine_kwargs(config, device=device, model=model))
     if hasattr(args, "resolve_once"):
         args.resolve_once()
     args.check_server_args()
@@ -158,11 +185,11 @@ def _publish(args: Any) -> None:
     runtime_context.publish(args, role="scheduler", **extra)
 
 
-def _construct(cls: type, fields: dict[str, Any]) -> Any:
+def construct(cls: type, fields: dict[str, Any]) -> Any:
     """Call ``cls`` with those fields it has; refuse to drop one that was asked for by a configuration."""
     known = set(inspect.signature(cls).parameters)
-    # Settings that only newer releases have and whose absence changes nothing.
-    optional = {"kv_canary", "kv_canary_sweep_interval", "skip_server_warmup", "grammar_backend"}
+    # Settings that only some releases have and whose absence changes nothing.
+    optional = {"kv_canary", "kv_canary_sweep_interval", "skip_server_warmup", "grammar_backend", "disable_cuda_graph"}
     missing = set(fields) - known - optional
     if missing:
         raise UnsupportedVersion(f"this SGLang's {cls.__name__} has no {', '.join(sorted(missing))}")
@@ -195,6 +222,52 @@ def seams(*, channels: dict[str, Any], hook_factory: Any):
     finally:
         SchedulerIpcChannels.create = create
         Scheduler.maybe_init_scripted_scheduler_hook = init_hook
+
+
+def live_seams(*, wrap_channels: Any, make_hook: Any, run_loop: Any) -> None:
+    """The same seams for the rest of this process, in a scheduler that SGLang itself starts, sockets and all.
+
+    ``wrap_channels(channels)`` returns the fields to replace; ``make_hook(scheduler)`` returns a hook or None;
+    ``run_loop(scheduler, loop)`` is called instead of ``loop()``, SGLang's own ``run_event_loop``.
+    """
+    from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.managers.scheduler_components.ipc_channels import SchedulerIpcChannels
+
+    create, loop = SchedulerIpcChannels.create, Scheduler.run_event_loop
+
+    def live_create(cls, **arguments):
+        channels = create(**arguments)
+        return dataclasses.replace(channels, **wrap_channels(channels))
+
+    def live_hook(self):
+        self.scripted_scheduler_hook = make_hook(self)
+
+    def live_loop(self):
+        return run_loop(self, lambda: loop(self))
+
+    SchedulerIpcChannels.create = classmethod(live_create)
+    Scheduler.maybe_init_scripted_scheduler_hook = live_hook
+    Scheduler.run_event_loop = live_loop
+
+
+def is_driver(scheduler: Any) -> bool:
+    """Whether this rank takes requests from the tokenizer and plays scripts: the first of each kind of parallelism."""
+    return not any(_rank(scheduler, name) for name in ("pp_rank", "tp_rank", "attn_cp_rank", "dp_rank"))
+
+
+def _rank(scheduler: Any, name: str) -> int:
+    holder = getattr(scheduler, "ps", None)
+    if holder is None or not hasattr(holder, name):
+        from sglang.srt.runtime_context import get_parallel
+
+        holder = get_parallel()
+    return getattr(holder, name, None) or 0
+
+
+def pipeline_turns(scheduler: Any) -> int:
+    """Turns for which an engine must look idle before it is: a result may be between two pipeline stages."""
+    args = scheduler.server_args
+    return 1 if args.pp_size == 1 else 2 * (args.pp_size + getattr(args, "pp_async_batch_depth", 0))
 
 
 # -- messages --------------------------------------------------------------------------------------------------
@@ -302,3 +375,16 @@ def evict(tree_cache: Any, num_tokens: int | None) -> None:
 def evictable_tokens(tree_cache: Any) -> int:
     size = tree_cache.evictable_size()
     return size[0] if isinstance(size, tuple) else size
+
+
+# -- the sockets between SGLang's processes --------------------------------------------------------------------
+
+
+def ipc_decoder() -> Callable[[bytes], Any]:
+    """What turns the bytes of a message between SGLang's processes into the object, as SGLang itself does here."""
+    from sglang.srt.managers import io_struct
+
+    # A release without the switch knows pickle alone.
+    if getattr(io_struct, "_USE_PICKLE_IPC", True):
+        return pickle.loads
+    return io_struct.msgpack_decode

@@ -21,8 +21,6 @@ def environment() -> dict[str, str]:
         "SGLANG_EXTERNAL_MODEL_PACKAGE": "sr_fuzz.cpu.models",
         # The Rust tree cannot be walked from Python, so its pages could only be counted.
         "SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND": "python",
-        # The receive side then asks whatever stands for the socket for an object instead of for bytes.
-        "SGLANG_USE_PICKLE_IPC": "1",
         # Only our plugin: the fuzzer must not depend on what else is installed.
         "SGLANG_PLUGINS": "sr_fuzz",
         "HF_HUB_OFFLINE": "1",
@@ -31,13 +29,30 @@ def environment() -> dict[str, str]:
     }
 
 
+SOCKETLESS = {"SGLANG_USE_PICKLE_IPC": "1"}
+"""Environment of a scheduler without sockets: it then asks what stands for one for objects instead of bytes."""
+
+WANTED = "SR_FUZZ_STANDINS"
+"""Set in the environment of SGLang's processes where there is no GPU."""
+
+
+def wanted() -> bool:
+    """Whether this process was started by an engine that runs without a GPU."""
+    return bool(os.environ.get(WANTED))
+
+
 def install() -> None:
-    """Set the environment and mend what keeps SGLang from being imported here. Idempotent; call it before the import.
+    """Set the environment of a scheduler without sockets, and mend the imports. Call it before SGLang is imported."""
+    os.environ.update(environment() | {WANTED: "1"} | SOCKETLESS)
+    mend_imports()
+
+
+def mend_imports() -> None:
+    """Mend what keeps SGLang from being imported without a GPU. Idempotent; call it before the import.
 
     A CPU build of torchvision lacks two operator schemas; for the rest see `_let_configs_be_registered_again`.
     """
     global _library
-    os.environ.update(environment())
     if _library is not None:
         return
     import torch

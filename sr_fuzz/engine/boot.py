@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sr_fuzz import versions
@@ -13,6 +14,7 @@ from sr_fuzz.faults import activate, activate_from_environment
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy, SilentRecvProxy
+from sr_fuzz.runtime.transport import LocalTransport, Transport
 from sr_fuzz.script import EngineConfig
 
 
@@ -22,13 +24,20 @@ class Booted:
 
     scheduler: Any
     hook: ScriptedSchedulerHook
-    proxy: LocalRecvProxy
+    proxy: Any
+    """What stands in front of, or for, the tokenizer's socket."""
     recorder: OutputRecorder
+    transport: Transport
     sglang_version: str
 
 
-def boot(config: EngineConfig, faults: tuple[str, ...] = ()) -> Booted:
-    """Boot one configuration. Once a process: SGLang publishes its configuration process-wide."""
+def boot(
+    config: EngineConfig, faults: tuple[str, ...] = (), *, device: str = "cpu", model: str | None = None
+) -> Booted:
+    """Boot one configuration. Once a process: SGLang publishes its configuration process-wide.
+
+    ``model``: a path or name; None stands for the oracle model.
+    """
     version = versions.sglang_version()
     activate_from_environment()
     activate(faults)
@@ -41,12 +50,26 @@ def boot(config: EngineConfig, faults: tuple[str, ...] = ()) -> Booted:
         "send_metrics_from_scheduler": None,
     }
     with _private_temporary_files():
-        args = versions.server_args(config)
+        args = versions.server_args(config, device=device, model=model)
         with versions.seams(channels=channels, hook_factory=ScriptedSchedulerHook):
             scheduler = versions.make_scheduler(args)
+    bind_oracle(scheduler)
+    _unlink_load_report(scheduler)
+    return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, LocalTransport(proxy), version)
+
+
+def bind_oracle(scheduler: Any) -> None:
+    """Give the oracle model the pools to read and write; a real model is left alone."""
     model = scheduler.tp_worker.model_runner.model
-    model.bind(scheduler.req_to_token_pool, scheduler.token_to_kv_pool_allocator.get_kvcache())
-    return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, version)
+    if hasattr(model, "bind"):
+        model.bind(scheduler.req_to_token_pool, scheduler.token_to_kv_pool_allocator.get_kvcache())
+
+
+def _unlink_load_report(scheduler: Any) -> None:
+    """SGLang reports its load through a file in /dev/shm that it never removes; nobody reads it here."""
+    path = getattr(getattr(scheduler, "load_snapshot_writer", None), "path", None)
+    if path is not None:
+        Path(path).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -176,7 +176,7 @@ class LocalEngine:
     ) -> Outcome:
         """Run a script function, ``module:function`` over a context, as SGLang's scripted runtime would.
 
-        Raises ``AssertionError`` with the function's traceback when an assertion of its own fails.
+        Raises ``AssertionError`` with the function's traceback when it raises, as a failing assertion of it does.
         """
         wanted = tuple(invariants) if invariants is not None else None
         done = self._submit(config, Execute(path, tuple(args), wanted, limit_s or self._limit_s))

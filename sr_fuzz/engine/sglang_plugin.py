@@ -1,13 +1,29 @@
 """Our entry point in the group ``sglang.srt.plugins``: SGLang calls `load` in each of its processes.
 
-Without our environment variable it does nothing at all.
+Without one of our environment variables it does nothing at all.
 """
 
 from __future__ import annotations
 
+import os
+
 from sr_fuzz.faults import activate_from_environment
+
+LIVE = "SR_FUZZ_LIVE"
+"""Names the private folder of the live engine that a process belongs to."""
+
+ORACLE = "SR_FUZZ_BIND_ORACLE"
+"""Set where SGLang's own scripted runtime plays: the oracle model then only needs its pools."""
 
 
 def load() -> None:
-    """Enter the faults that ``SR_FUZZ_FAULTS`` names."""
+    """Enter the faults that ``SR_FUZZ_FAULTS`` names, and take part in a live engine where ``SR_FUZZ_LIVE`` says so."""
     activate_from_environment()
+    if os.environ.get(LIVE):
+        from sr_fuzz.engine.attach import attach
+
+        attach()
+    elif os.environ.get(ORACLE):
+        from sr_fuzz.engine.bind import bind_oracle_when_loop_starts
+
+        bind_oracle_when_loop_starts()

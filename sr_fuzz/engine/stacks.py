@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import linecache
 import re
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-
-import sglang
 
 # Innermost locations kept: the first says where, the second who called; more would split one bug by its callers.
 MAX_LOCATIONS = 4
@@ -25,14 +25,21 @@ _MODEL = f"{_PROJECT}/sr_fuzz/cpu/models/"
 _DUMPED = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>.+)$')
 
 
-def _in_sglang(filename: str) -> str | None:
+@functools.cache
+def sglang_folder() -> str:
+    """The package's folder in this process, found without importing it."""
+    spec = importlib.util.find_spec("sglang")
+    return str(Path(spec.origin).parent) if spec is not None and spec.origin else ""
+
+
+def _in_sglang(filename: str, package: str = "") -> str | None:
     """The path below SGLang's package (``srt/`` left out), or None for a file outside it."""
-    folder = f"{Path(sglang.__file__).parent}/"
+    folder = f"{package or sglang_folder()}/"
     return filename.removeprefix(folder).removeprefix("srt/") if filename.startswith(folder) else None
 
 
-def _place(filename: str, function: str, line: str) -> str | None:
-    inside = _in_sglang(filename)
+def _place(filename: str, function: str, line: str, package: str = "") -> str | None:
+    inside = _in_sglang(filename, package)
     if inside is None or _WRAPPERS.search(filename):
         return None
     # The source line, not its number: it survives edits elsewhere in the file and other releases.
@@ -46,14 +53,17 @@ def locations(tb: TracebackType | None) -> tuple[str, ...]:
     return _first(places)
 
 
-def dumped_locations(text: str) -> tuple[str, ...]:
-    """The same from a stack that faulthandler wrote (innermost call first)."""
+def dumped_locations(text: str, package: str = "") -> tuple[str, ...]:
+    """The same from a stack that faulthandler wrote (innermost call first).
+
+    ``package``: folder of the SGLang that wrote it, by default the one of this process.
+    """
     places = []
     for line in text.splitlines():
         match = _DUMPED.match(line)
         if match:
             source = linecache.getline(match["file"], int(match["line"]))
-            places.append(_place(match["file"], match["name"], source))
+            places.append(_place(match["file"], match["name"], source, package))
     return _first(places)
 
 

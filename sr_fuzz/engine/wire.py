@@ -1,9 +1,13 @@
-"""Messages between the processes of the local engine; msgpack of typed structs, so nothing is unpickled.
+"""Messages between the user's process and those of an engine; msgpack of typed structs, so nothing is unpickled.
 
-::
+The local engine, over socket pairs that its processes inherit::
 
     user's process --(SEQPACKET: Boot + one end of a job channel)--> zygote --fork--> configuration process
     user's process <==============(job channel: Run/Execute, Reply)=============> configuration process --fork--> child
+
+A live scheduler (the server engine, persistent mode), over a ZMQ ``PAIR`` socket on a private ``ipc://`` path::
+
+    user's process <--(Attached; then Run/Execute -> Done/Failed, Reset)--> hook in the scheduler process
 """
 
 from __future__ import annotations
@@ -59,16 +63,45 @@ class Execute(msgspec.Struct, frozen=True, tag="execute"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The outcome of a run; ``failure`` when a script function raised an assertion of its own."""
+    """The outcome of a run; ``failure`` is the traceback of a script function that raised, of an assertion mostly."""
 
     outcome: Outcome
     failure: str = ""
 
 
+class Attached(msgspec.Struct, frozen=True, tag="attached"):
+    """First message of a live scheduler: its loop turns, warm-up is over, scripts may come."""
+
+    protocol: int
+    sglang_version: str
+    sglang_folder: str
+    """Where its SGLang lies; the user's process never imports one."""
+    pid: int
+    boot_s: float
+
+
+class Reset(msgspec.Struct, frozen=True, tag="reset"):
+    """Sent after each job of a live scheduler, when it has been brought back to an empty state, or could not be."""
+
+    problem: str = ""
+
+
 Job = Run | Execute
 Reply = Ready | Failed | Done
+LiveReply = Attached | Failed | Done | Reset
+
+PROTOCOL = 1
+"""Of the messages to and from a live scheduler; raised whenever an old one would be read with another meaning."""
+
+# Files in the private folder of a live scheduler.
+SETTINGS = "engine.json"
+"""What its main process starts with."""
+SOCKET = "control"
+STACKS = "stacks"
+"""Where a scheduler's Python stack goes, at a fatal signal or when it is asked for it by SIGUSR1."""
 
 encode = msgspec.msgpack.Encoder().encode
 decode_boot = msgspec.msgpack.Decoder(Boot).decode
 decode_job = msgspec.msgpack.Decoder(Job).decode
 decode_reply = msgspec.msgpack.Decoder(Reply).decode
+decode_live_reply = msgspec.msgpack.Decoder(LiveReply).decode

@@ -6,7 +6,7 @@ API (arbitrary prompts, eviction through the tree, rows) are the methods of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from sr_fuzz import versions
@@ -26,8 +26,15 @@ class ScriptedContext:
         scheduler_hook: ScriptedSchedulerHook,
         transport: Transport,
         flushes: Callable[[], int] = lambda: 0,
+        rid_suffix: str = ".",
     ) -> None:
-        """``flushes`` counts the successful flushes so far: they take back what exhausters hold."""
+        """``flushes`` counts the successful flushes so far: they take back what exhausters hold.
+
+        ``rid_suffix`` goes behind the request ids that are made here. It begins and ends with a dot, and is another one
+        for each script of a server: two seconds after a stream's end SGLang aborts its request id once more, whoever
+        has it then.
+        """
+        self.rid_suffix = rid_suffix
         self.scheduler = scheduler_hook.scheduler
         self._scheduler_hook = scheduler_hook
         self._transport = transport
@@ -56,11 +63,9 @@ class ScriptedContext:
         lora_path: str | None = None,
     ) -> ScriptedReqHandle:
         """Send a request of ``prompt_len`` equal tokens. Without a ``rid`` one is made, unlike any other's prefix."""
-        if lora_path is not None:
-            raise ValueError(f"start_req: lora_path={lora_path!r}: the oracle model has no LoRA adapters")
         if rid is None:
             # Fixed width: SGLang aborts by rid *prefix*, and scripted-1 must not take scripted-10 with it.
-            rid = f"scripted-{self._started:06d}"
+            rid = f"scripted-{self._started:06d}{self.rid_suffix}"
             self._started += 1
         fields: dict[str, Any] = {"return_logprob": return_logprob}
         for name, value in (
@@ -68,6 +73,7 @@ class ScriptedContext:
             ("top_logprobs_num", top_logprobs_num),
             ("priority", priority),
             ("routed_dp_rank", dp_rank),
+            ("lora_path", lora_path),
         ):
             if value is not None:
                 fields[name] = value
@@ -191,3 +197,12 @@ class ScriptedContext:
     def locked_handles(self) -> list[Any]:
         """Tree nodes that the exhauster has locked."""
         return self._lock_ref_exhauster.locked_handles
+
+    @property
+    def http_responses(self) -> Mapping[str, Any] | None:
+        """The HTTP exchanges of generate requests, by request id; None on an engine without HTTP."""
+        return self._transport.responses
+
+    def settle(self, timeout_s: float) -> str:
+        """Wait until every HTTP client has its answer, without turning the loop; a text says who has none."""
+        return self._transport.settle(timeout_s)

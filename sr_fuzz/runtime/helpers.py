@@ -6,16 +6,46 @@ Names, signatures and defaults are those of the helpers that ship with SGLang's 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
+
+from sr_fuzz.cpu.oracle import MAX_LEN
+from sr_fuzz.cpu.standins import MODEL_PATH
 
 DEFAULT_CHUNK_SIZE = 256
 DEFAULT_MAX_STEPS = 400
 
+SMALL_MODEL = "Qwen/Qwen3-0.6B"
+"""What SGLang's own tests run on a GPU; see `base_engine_kwargs` for what stands for it elsewhere."""
+
 # Ballast must outlive any test, and SGLang clips it to what the context and the pool hold.
 BALLAST_MAX_NEW_TOKENS = 30000
 
+# A pool of 4096 tokens is full with two of these: 2 * (1536 + 512) tokens.
+SMALL_KV_POOL_MAX_TOTAL_TOKENS = 4096
+SMALL_KV_POOL_BALLAST_MAX_NEW_TOKENS = 512
+SMALL_KV_POOL_BALLAST_PROMPT_LEN = 1536
+
 LIFECYCLE_STAGES = ("first_chunk", "last_chunk", "first_decode", "mid_decode", "last_decode")
+
+# SGLang's tests count on a real model's habits: no end within the first tokens of an output, and a long context. The
+# oracle never says token 0, and it has no weight for a position beyond MAX_LEN.
+_LIKE_A_REAL_MODEL = {"eos_token_id": 0, "max_position_embeddings": MAX_LEN}
+
+
+def base_engine_kwargs(
+    *, model_path: str = SMALL_MODEL, chunked_prefill_size: int = DEFAULT_CHUNK_SIZE, **overrides: Any
+) -> dict[str, Any]:
+    """Arguments for ``ScriptedHttpServer.start``; ``overrides`` are further fields of ``ServerArgs``.
+
+    Without a CUDA GPU the oracle model takes the place of `SMALL_MODEL`, named or not; any other model stays. It then
+    never ends a request by itself, as it would one time in 64 tokens.
+    """
+    kwargs: dict[str, Any] = {"model_path": model_path, "chunked_prefill_size": chunked_prefill_size}
+    if model_path == SMALL_MODEL and not _cuda_available():
+        kwargs |= {"model_path": str(MODEL_PATH), "json_model_override_args": json.dumps(_LIKE_A_REAL_MODEL)}
+    return kwargs | overrides
 
 
 def run_until(handle: Any, predicate: Callable[[Any], bool], *, max_steps: int = DEFAULT_MAX_STEPS) -> Generator:
@@ -120,3 +150,9 @@ def advance_to_lifecycle_stage(
 def _require_unfinished(r: Any, what: str) -> None:
     if r.finished:
         raise AssertionError(f"request {r.rid} finished before it reached {what}")
+
+
+def _cuda_available() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

@@ -5,6 +5,9 @@ The order inside one turn is fixed:
 1. `step` closes the turn that just ended: the observer (view, invariants, trace) looks at the settled state;
 2. the script's generator acts: its messages arrive in the turn that now begins, its exhausters act at once;
 3. SGLang receives, schedules and runs; `on_run_batch` logs the batch.
+
+What the observer raises, a violation, is thrown into the generator: a script does not catch it, so it leaves SGLang's
+loop; the dispatcher of a live scheduler does, and plays the next script.
 """
 
 from __future__ import annotations
@@ -16,10 +19,6 @@ from typing import Any, Protocol
 
 class ScriptEnded(BaseException):
     """Leaves SGLang's event loop when the script is over. Not an ``Exception``: nothing in between may eat it."""
-
-
-class HookError(BaseException):
-    """Our own side of the hook failed; ``__cause__`` says how. Never a finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +60,32 @@ class ScriptedSchedulerHook:
         self._batch_log.clear()
         self.steps = 0
 
+    def watch(self, observer: Observer | None) -> None:
+        """Called by a generator that plays several scripts: from this turn on, look with this observer or with none."""
+        self._observer = observer
+        self._batch_log.clear()
+        self.steps = 1
+        if observer is not None:
+            observer.begin_turn(1)
+
     def step(self) -> None:
         if self._generator is None:
             return
-        if self._observer is not None and self.steps:
-            self._observer.end_turn(self.steps)
+        found: BaseException | None = None
+        try:
+            if self._observer is not None and self.steps:
+                self._observer.end_turn(self.steps)
+            self._proxy.next_turn()
+        except BaseException as error:
+            found = error
         self.steps += 1
-        self._proxy.next_turn()
         if self._observer is not None:
             self._observer.begin_turn(self.steps)
         try:
-            next(self._generator)
+            if found is None:
+                next(self._generator)
+            else:
+                self._generator.throw(found)
         except StopIteration:
             raise ScriptEnded from None
 

@@ -52,6 +52,19 @@ class OutputRecorder:
         self.sent_in_turn: list[tuple[str, Delta]] = []
         self.flushes = 0
         """How often the cache was flushed with success."""
+        self._closed = False
+
+    def clear(self) -> None:
+        """Forget everything: another script begins."""
+        self.step = 0
+        self.streams.clear()
+        self.replies.clear()
+        self.sent_in_turn = []
+        self.flushes = 0
+
+    def close(self) -> None:
+        """Keep nothing from now on."""
+        self._closed = True
 
     def begin_turn(self, step: int) -> None:
         self.step = step
@@ -60,8 +73,12 @@ class OutputRecorder:
     def stream(self, rid: str) -> Stream:
         return self.streams.setdefault(rid, Stream(rid))
 
+    def answered(self, rid: str) -> bool:
+        """Whether the last word about a request id was spoken."""
+        return rid in self.streams and self.streams[rid].answered
+
     def record(self, message: Any) -> None:
-        if message is None:
+        if message is None or self._closed:
             return
         kind = type(message).__name__
         if kind == "AbortReq":
@@ -93,10 +110,19 @@ class OutputRecorder:
 
 
 class RecordingSender:
-    """Takes the place of SGLang's ``SenderWrapper``."""
+    """Takes the place of SGLang's ``SenderWrapper``, or stands before it: what is sent then also goes ``onward``."""
 
-    def __init__(self, recorder: OutputRecorder) -> None:
+    def __init__(self, recorder: OutputRecorder, onward: Any = None) -> None:
         self._recorder = recorder
+        self._onward = onward
 
     def send_output(self, output: Any, recv_obj: Any = None) -> None:
         self._recorder.record(output)
+        if self._onward is not None:
+            self._onward.send_output(output, recv_obj)
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else SGLang asks its own sender for."""
+        if self._onward is None:
+            raise AttributeError(name)
+        return getattr(self._onward, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from sr_fuzz import versions
@@ -22,6 +22,24 @@ class Transport(Protocol):
 
     def flush_cache(self) -> None: ...
 
+    @property
+    def responses(self) -> Mapping[str, Any] | None:
+        """The HTTP exchanges of generate requests, by request id; None without HTTP."""
+        ...
+
+    @property
+    def paused(self) -> bool:
+        """Whether a client's requests are held back before they reach the scheduler."""
+        ...
+
+    def reset(self) -> None:
+        """Forget what earlier scripts did."""
+        ...
+
+    def settle(self, timeout_s: float) -> str:
+        """Wait until every client has its answer, without turning the loop; a text says who has none."""
+        ...
+
 
 class LocalTransport:
     """Puts the messages straight into the receive proxy of a scheduler in this process."""
@@ -30,6 +48,8 @@ class LocalTransport:
         self._proxy = proxy
 
     def generate(self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> None:
+        if "lora_path" in fields:
+            raise ValueError(f"start_req: lora_path={fields['lora_path']!r}: only the server engine loads LoRA adapters")
         self._proxy.put(versions.generate_message(rid=rid, input_ids=input_ids, sampling=sampling, **fields))
 
     def pause(self, mode: str) -> None:
@@ -48,3 +68,20 @@ class LocalTransport:
 
     def flush_cache(self) -> None:
         self._proxy.put(versions.flush_message())
+
+    @property
+    def responses(self) -> None:
+        """There are no clients."""
+        return None
+
+    @property
+    def paused(self) -> bool:
+        """Nothing stands before the scheduler that could hold a request back."""
+        return False
+
+    def reset(self) -> None:
+        """Nothing is remembered here."""
+
+    def settle(self, timeout_s: float) -> str:
+        """There are no clients."""
+        return ""

@@ -6,7 +6,8 @@ in a queue or in a batch is kept, finished or not, because a lost request is exa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,10 +18,12 @@ from sr_fuzz.runtime.recorder import OutputRecorder, Stream
 from sr_fuzz.view.allocators import free_pages
 from sr_fuzz.view.trees import NodeView, read_tree, readable
 
+_RID_SUFFIX = re.compile(r"\.(?:\d+\.)?\Z")
+
 
 def name_of(rid: str) -> str:
-    """The script's name for a request id (the interpreter appends a dot, see there)."""
-    return rid.removesuffix(".")
+    """The script's name for a request id: without the suffix that the interpreter appends."""
+    return _RID_SUFFIX.sub("", rid)
 
 
 @dataclass(slots=True)
@@ -207,8 +210,12 @@ class SchedulerView:
         return self.recorder.streams.get(rid)
 
     def answered(self, rid: str) -> bool:
-        stream = self.recorder.streams.get(rid)
-        return stream is not None and stream.answered
+        return self.recorder.answered(rid)
+
+    @property
+    def clients(self) -> Mapping[str, Any] | None:
+        """What HTTP clients got, by request id; None on an engine without HTTP."""
+        return self.context.http_responses
 
     @property
     def last_flush_ok(self) -> bool | None:

@@ -1,0 +1,67 @@
+"""What the scheduler said reaches the HTTP client: every request, every token, the same end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from invariants.base import Invariant, Problem
+from sr_fuzz.runtime.recorder import Stream
+from sr_fuzz.view.view import SchedulerView, name_of
+
+
+class HttpAnswers(Invariant):
+    """An HTTP client gets what the scheduler sent about its request, whole, and an end.
+
+    Formula, once the engine is drained and the server had seconds to answer: the client of each request that the
+    scheduler has answered has its answer too; a stream's last event, or the body, holds the tokens that the scheduler
+    sent, joined, and the type of its finish reason.
+
+    Source: ``TokenizerManager._handle_batch_output`` and ``_handle_abort_req`` (what a client gets is cumulative),
+    ``generate_request`` in ``entrypoints/http_server.py``.
+    Covers: the server engine; streaming and not. On the local engine there are no clients.
+
+    Known false alarms: an abort that carries an error status comes to the client as an error instead; an ``AbortReq``
+    carries no tokens, so the tokenizer manager answers with what it has.
+    """
+
+    name = "http_answers"
+    family = "output"
+
+    def not_covered(self, view: SchedulerView) -> str | None:
+        return "no HTTP clients on this engine" if view.clients is None else None
+
+    def check_end(self, view: SchedulerView) -> Problem | None:
+        for rid, exchange in (view.clients or {}).items():
+            stream = view.stream_of(rid)
+            if stream is None or not stream.answered:
+                continue  # that nobody answered it is for `Liveness` to say
+            if not exchange.done:
+                return Problem("unanswered", f"the client of {name_of(rid)} waits, although the scheduler sent its end")
+            problem = _compare(rid, stream, exchange)
+            if problem is not None:
+                return problem
+        return None
+
+
+def _compare(rid: str, stream: Stream, exchange: Any) -> Problem | None:
+    end = stream.finishes[0]
+    kind = (end.finish or {}).get("type")
+    if exchange.problem is not None:
+        if kind == "abort":
+            return None
+        return Problem("failed", f"{name_of(rid)} ended by {kind}, its client got an error: {exchange.problem}")
+    answer = exchange.events[-1] if exchange.events else exchange.body
+    if not isinstance(answer, dict) or "meta_info" not in answer:
+        return Problem("no_end", f"{name_of(rid)} ended by {kind}, its client's answer has no end: {str(answer)[:200]}")
+    got = (answer["meta_info"].get("finish_reason") or {}).get("type")
+    if got != kind:
+        return Problem("other_end", f"{name_of(rid)} ended by {kind}, its client was told {got}")
+    tokens, sent = answer.get("output_ids"), stream.tokens
+    if end.aborted or tokens is None or list(tokens) == sent:
+        return None
+    at = next((i for i, (a, b) in enumerate(zip(tokens, sent)) if a != b), min(len(tokens), len(sent)))
+    return Problem(
+        "other_tokens",
+        f"{name_of(rid)}: the scheduler sent {len(sent)} tokens, its client got {len(tokens)}; they differ from token "
+        f"{at}: {sent[at : at + 4]}… against {list(tokens)[at : at + 4]}…",
+    )

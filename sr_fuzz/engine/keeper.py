@@ -1,0 +1,178 @@
+"""The keeper: a small process between the user's and an engine's tree of processes, which leaves nothing behind.
+
+Started by `KeptProcess` as ``python -m sr_fuzz.engine.keeper``. It makes a private folder (mode 0700, also ``TMPDIR`` of
+the tree), starts the command in a session of its own, and adopts whatever that orphans (``PR_SET_CHILD_SUBREAPER``). When
+its standard input closes, because it was asked to or because the user's process died of whatever cause, it kills the
+tree, removes the shared memory that the tree had mapped and the folder, and ends.
+
+SGLang's own shutdown waits for running requests, children and diagnostics, 35 to 69 s on a CPU; and a ``kill -9`` of its
+parent skips every clean-up in Python: hence a process that does nothing but this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+# How often the watched processes are looked at: a death is reported a good deal faster than the two seconds promised.
+_WATCH_S = 0.1
+
+# After SIGKILL a process is gone in milliseconds; one that hangs in the kernel must not hold the keeper for ever.
+_KILL_S = 10.0
+
+SHARED_MEMORY = Path("/dev/shm")
+PROCESSES = "processes"
+"""Folder in the private one: each SGLang process puts a file there, named by its pid, that says what it is."""
+
+
+def main() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    # Writing the core of a process with torch in it takes seconds, in which its death goes unseen.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    line = sys.stdin.readline()
+    if not line:
+        return  # the user's process was killed before it could say what to start
+    order = json.loads(line)
+    folder = Path(tempfile.mkdtemp(prefix="sr-fuzz-"))
+    started = time.time()
+    mapped: set[str] = set()
+    try:
+        for name, text in order["files"].items():
+            (folder / name).write_text(text)
+        process = _start(order["command"], order["environment"], folder)
+        _say(folder=str(folder), pid=process.pid)
+        _watch(process, folder)
+    finally:
+        _kill_all(mapped)
+        for name in mapped:
+            _remove_segment(name, started)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.Popen:
+    (folder / "tmp").mkdir()
+    (folder / PROCESSES).mkdir()
+    filled = [part.replace("{folder}", str(folder)) for part in command]
+    own = {name: value.replace("{folder}", str(folder)) for name, value in environment.items()}
+    with open(folder / "log", "wb") as log:
+        return subprocess.Popen(
+            filled,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=own | {"TMPDIR": str(folder / "tmp")},
+            start_new_session=True,
+        )
+
+
+def _watch(process: subprocess.Popen, folder: Path) -> None:
+    """Until standard input closes; reports the first death among the processes that matter."""
+    reported = False
+    poller = select.poll()
+    poller.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
+    while not (poller.poll(_WATCH_S * 1000) and not os.read(sys.stdin.fileno(), 4096)):
+        if not reported and (death := _death(process, folder)):
+            _say(**death)
+            reported = True
+
+
+def _death(process: subprocess.Popen, folder: Path) -> dict[str, Any] | None:
+    # Registered children first: when they die, the process that started them mostly follows.
+    for entry in sorted((folder / PROCESSES).iterdir()):
+        status = _ended(int(entry.name))
+        if status is not None:
+            return {"died": entry.read_text() or "process", "pid": int(entry.name), "status": status}
+    status = process.poll()
+    if status is not None:
+        return {"died": "main process", "pid": process.pid, "status": _as_wait_status(status)}
+    return None
+
+
+def _ended(pid: int) -> int | None:
+    """Wait status of a process that is over, -1 when nobody can tell any more; None while it runs."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return -1
+    # Fields 3 and 52 of proc(5): state and exit_code, the latter in the form of waitpid(2).
+    return int(fields[49]) if fields[0] in "ZX" else None
+
+
+def _as_wait_status(returncode: int) -> int:
+    return -returncode if returncode < 0 else returncode << 8
+
+
+def _kill_all(mapped: set[str]) -> None:
+    """SIGKILL to every descendant until none is left, noting the shared memory they had mapped before they go."""
+    deadline = time.monotonic() + _KILL_S
+    while time.monotonic() < deadline:
+        family = psutil.Process().children(recursive=True)
+        if not family:
+            return
+        for member in family:
+            mapped |= _segments(member.pid)
+        for member in family:
+            try:
+                member.kill()
+            except psutil.NoSuchProcess:
+                pass
+        _reap()
+        time.sleep(0.01)
+
+
+def _segments(pid: int) -> set[str]:
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except OSError:
+        return set()
+    paths = (line.partition(f"{SHARED_MEMORY}/")[2].removesuffix(" (deleted)") for line in lines)
+    return {path for path in paths if path}
+
+
+def _remove_segment(name: str, started: float) -> None:
+    """Only what the tree made: a segment of somebody else is older than it, or is still mapped by somebody."""
+    path = SHARED_MEMORY / name
+    try:
+        if path.stat().st_ctime >= started - 1 and path.stat().st_uid == os.getuid():
+            path.unlink()
+    except FileNotFoundError:
+        pass
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def _say(**message: Any) -> None:
+    try:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass  # the user's process is gone; the end of standard input says so too
+
+
+if __name__ == "__main__":
+    # Ctrl-C is for the user's process, which closes the engine in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main()

@@ -1,0 +1,141 @@
+"""Playing one job on a booted scheduler, whatever turns its loop, and saying as data how it went."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+import traceback
+from collections import deque
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from invariants import select
+from sr_fuzz.engine.boot import Booted
+from sr_fuzz.engine.stacks import is_ours, locations
+from sr_fuzz.engine.wire import Done, Execute, Failed, Run
+from sr_fuzz.interpreter import Interpreter
+from sr_fuzz.monitor import Monitor, ViolationFound
+from sr_fuzz.outcome import Outcome, Violation
+from sr_fuzz.runtime.context import ScriptedContext
+from sr_fuzz.script import script_hash
+from sr_fuzz.view.view import SchedulerView
+
+# Enough to see what led to a violation; SGLang repeats a few warnings on every retraction.
+_LOG_LINES = 12
+
+_IDLE_CHECKER = "managers/scheduler_components/invariant_checker.py:"
+
+
+class _LogTail(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: deque[str] = deque(maxlen=_LOG_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname} {record.name}: {record.getMessage()}"[:400])
+
+
+class Player:
+    """Everything one job needs, around a booted scheduler. `generator` goes to the hook; `done` or `judge` ends it."""
+
+    def __init__(self, booted: Booted, job: Run | Execute, *, run_number: int | None = None) -> None:
+        """``run_number``: where scripts share a server, so that no request id comes twice."""
+        self._booted = booted
+        self._job = job
+        self._notes: Sequence[str] | dict[str, None] = ()
+        self.context = ScriptedContext(
+            scheduler_hook=booted.hook,
+            transport=booted.transport,
+            flushes=lambda: booted.recorder.flushes,
+            rid_suffix="." if run_number is None else f".{run_number}.",
+        )
+        self.view = SchedulerView(
+            scheduler=booted.scheduler, context=self.context, recorder=booted.recorder, proxy=booted.proxy
+        )
+        self.monitor = Monitor(self.view, select(job.invariants))
+        self._log = _LogTail()
+        self._started = time.monotonic()
+
+    def generator(self) -> Generator:
+        """The script as a generator, each ``yield`` of which is one turn. Raises what a bad function path raises."""
+        logging.getLogger().addHandler(self._log)
+        self._started = time.monotonic()
+        if isinstance(self._job, Execute):
+            return _resolve(self._job.path)(self.context, *self._job.args)
+        interpreter = Interpreter(self._job.script, self.context, self.view, self.monitor)
+        self._notes = interpreter.notes
+        return interpreter.play()
+
+    def done(self, violation: Violation | None = None, failure: str = "") -> Done:
+        """The script is over."""
+        logging.getLogger().removeHandler(self._log)
+        outcome = Outcome(
+            script_hash=script_hash(self._job.script) if isinstance(self._job, Run) else "",
+            sglang_version=self._booted.sglang_version,
+            violation=violation,
+            steps=self.monitor.turns,
+            forwards=self.view.forward_steps,
+            wall_s=time.monotonic() - self._started,
+            trace=tuple(self.monitor.trace),
+            checks=self.monitor.checks,
+            not_checked=self.monitor.not_checked,
+            log=tuple(self._log.lines) if violation is not None else (),
+            notes=tuple(self._notes),
+        )
+        return Done(outcome, failure)
+
+    def loop_left(self) -> Done:
+        """SGLang's event loop returned although nobody asked it to."""
+        step = self.monitor.turns + 1
+        return self.done(Violation("exception", "loop_left", "SGLang left its event loop by itself", step))
+
+    def judge(self, error: BaseException) -> Done | Failed:
+        """Whatever ended the script before its time: a violation, SGLang's exception, the script's own, or ours."""
+        if isinstance(error, ViolationFound):
+            return self.done(error.violation)
+        if not is_ours(error.__traceback__):
+            return self.done(self._exception(error))
+        text = "".join(traceback.format_exception(error))
+        if isinstance(self._job, Execute):
+            return self.done(failure=text)
+        logging.getLogger().removeHandler(self._log)
+        return Failed(f"sr_fuzz itself failed: {error!r}", text)
+
+    def _exception(self, error: BaseException) -> Violation:
+        step = self.monitor.turns + 1
+        text = str(error).strip()
+        places = locations(error.__traceback__)
+        # SGLang's own idle check reports by raising; it is a checker like ours, and named as one.
+        own_check = any(place.startswith(_IDLE_CHECKER) for place in places)
+        if own_check:
+            # It counts, ours name the pages and who had them: they get the first word.
+            try:
+                self.monitor.end_turn(step)
+            except ViolationFound as found:
+                message = f"{found.violation.message} (SGLang's idle check says: {text[:300]})"
+                return replace(found.violation, message=message)
+        else:
+            self.monitor.record_unfinished_turn()
+        return Violation(
+            invariant="sglang_idle_check" if own_check else "exception",
+            rule="failed" if own_check else type(error).__name__,
+            message=f"SGLang raised {type(error).__name__}: {text[:600] or '(no message)'}",
+            step=step,
+            location=places,
+            stack="".join(traceback.format_exception(error)),
+        )
+
+
+def _resolve(path: str) -> Any:
+    module_name, _, qualname = path.partition(":")
+    if not module_name or not qualname:
+        raise ValueError(f"script function {path!r}: expected `module:function`")
+    target: Any = importlib.import_module(module_name)
+    for part in qualname.split("."):
+        target = getattr(target, part)
+    if not callable(target):
+        raise TypeError(f"script function {path!r}: not callable")
+    return target

@@ -1,0 +1,37 @@
+"""The main process of the server engine: ``python -m sr_fuzz.engine.server_main FOLDER``.
+
+SGLang starts its other processes with multiprocessing's ``spawn``, which imports this module anew in each of them,
+under the name ``__mp_main__`` and before anything else: so what SGLang's import needs without a GPU is in place there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from sr_fuzz.cpu import standins
+from sr_fuzz.engine.lifeline import die_with_parent
+
+if standins.wanted():
+    standins.mend_imports()
+
+
+def main(folder: Path) -> None:
+    """Launch SGLang's HTTP server with the keyword arguments in its settings file."""
+    # The keeper is the parent; without it nobody would ever stop this process.
+    die_with_parent(os.getppid())
+    from sglang.srt.entrypoints.http_server import launch_server
+    from sglang.srt.server_args import ServerArgs
+
+    from sr_fuzz import versions
+    from sr_fuzz.engine.wire import SETTINGS
+
+    versions.sglang_version()
+    arguments = json.loads((folder / SETTINGS).read_text())
+    launch_server(versions.construct(ServerArgs, arguments))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

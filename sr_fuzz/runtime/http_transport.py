@@ -1,0 +1,297 @@
+"""The transport of the server engine: a script's calls go out over HTTP and are awaited at the scheduler's socket.
+
+Each call posts, then waits until the tokenizer manager's message is at the receive proxy: so messages keep the order
+of the calls, and all arrive in the turn at whose head the script made them. The HTTP answer is never waited for, as it
+may need turns that the scheduler, which waits in here, cannot take meanwhile. For the same reason a call that the
+tokenizer manager would not pass on before the scheduler has turned is put off, with everything called after it:
+
+- after a pause in mode ``abort``, until all requests are answered, it takes neither a pause nor a continue;
+- it sends no second flush before the first is answered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sr_fuzz.errors import EngineError, RequestRefused
+from sr_fuzz.runtime.http_poster import BackgroundHttpPoster, HttpExchange, HttpPosterError
+from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
+
+# The tokenizer manager hands a message to its socket before it answers the HTTP request; from there to our end of the
+# socket it takes well below a millisecond. After this long, no message means that none was sent.
+_GRACE_S = 0.2
+# A server that holds a stream back still sends its head at once; only its order relative to later calls hangs on it.
+_HEAD_S = 5.0
+# How many unanswered calls one line names.
+_NAMED_CALLS = 5
+
+
+class HttpTransport:
+    """One script's way into the server; see `sr_fuzz.runtime.transport.Transport`."""
+
+    def __init__(
+        self,
+        proxy: ScriptedTokenizerRecvProxy,
+        poster: BackgroundHttpPoster,
+        base_url: str,
+        *,
+        arrival_timeout_s: float = 60.0,
+        default_dp_rank: int | None = None,
+        answered: Callable[[str], bool] | None = None,
+    ) -> None:
+        """``answered`` tells of a request id whether the scheduler has spoken its last word.
+
+        It decides in which turn a pause in mode ``abort`` is over. Without it the HTTP answers decide, which come
+        some milliseconds, and so some turns, later.
+        """
+        self._proxy = proxy
+        self._poster = poster
+        self._base_url = base_url.rstrip("/")
+        self._timeout_s = arrival_timeout_s
+        self._default_dp_rank = default_dp_rank
+        self._answered = answered if answered is not None else self._client_has_answer
+        # These three belong to the server and outlive a script.
+        self._paused = False
+        self._abort_pause: HttpExchange | None = None
+        self._flush: HttpExchange | None = None
+        self._flush_is_new = False
+        self._forget_script()
+        proxy.on_turn = self.next_turn
+
+    def _forget_script(self) -> None:
+        self.responses: dict[str, HttpExchange] = {}
+        """The answers to the generate requests that reached the scheduler, by request id."""
+        self.refused: dict[str, str] = {}
+        """What the server said to those that did not."""
+        self.not_forwarded: list[str] = []
+        """Request ids whose abort was not passed on: unknown to the tokenizer manager, or aborted before."""
+        self._held_back: list[tuple[str, HttpExchange]] = []
+        self._put_off: deque[tuple[Callable[[], bool], Callable[[], None]]] = deque()
+
+    def reset(self) -> None:
+        """Forget the last script. Whether the server is paused is remembered, as the server does."""
+        self._forget_script()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the tokenizer manager holds requests back."""
+        return self._paused
+
+    def settle(self, timeout_s: float) -> str:
+        """Wait, at most ``timeout_s`` seconds, until every call is answered; what is not, and what failed, as a line.
+
+        An empty text: the server is done with all of them. Turns no loop: call it when the scheduler is through.
+        """
+        if self._put_off:
+            return f"{len(self._put_off)} calls were put off until the engine turns, and never got through"
+        deadline = time.monotonic() + timeout_s
+        waiting = [e for e in self._poster.exchanges if not e.wait(max(0.0, deadline - time.monotonic()))]
+        if waiting:
+            rids = {exchange: rid for rid, exchange in [*self.responses.items(), *self._held_back]}
+            names = ", ".join(rids.get(exchange, exchange.url) for exchange in waiting[:_NAMED_CALLS])
+            more = f" and {len(waiting) - _NAMED_CALLS} more" if len(waiting) > _NAMED_CALLS else ""
+            return f"no HTTP answer within {timeout_s:g} s to {names}{more}"
+        self._poster.reset()
+        try:
+            self._poster.check()
+        except HttpPosterError as error:
+            return str(error)
+        return ""
+
+    @property
+    def held_back(self) -> list[str]:
+        """Request ids that the tokenizer manager holds until it is told to continue, in order."""
+        return [rid for rid, _ in self._held_back]
+
+    # -- the calls ---------------------------------------------------------------------------------------------
+
+    def generate(self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> None:
+        """``fields`` are those of a ``/generate`` body. Raises `RequestRefused`, unless the server holds it back."""
+        body = {"rid": rid, "input_ids": list(input_ids), "sampling_params": sampling, "stream": True, **fields}
+        if self._default_dp_rank is not None:
+            body.setdefault("routed_dp_rank", self._default_dp_rank)
+        self._in_order(lambda: self._generate(rid, body))
+
+    def pause(self, mode: str) -> None:
+        self._in_order(lambda: self._pause(mode), put_off=self._pause_is_stuck)
+
+    def continue_(self, torch_empty_cache: bool = False) -> None:
+        self._in_order(lambda: self._continue(torch_empty_cache), put_off=self._pause_is_stuck)
+
+    def abort(self, rid: str, *, abort_all: bool = False, await_arrival: bool = True) -> None:
+        self._in_order(lambda: self._abort(rid, abort_all, await_arrival))
+
+    def flush_cache(self) -> None:
+        self._in_order(self._flush_cache, put_off=self._flush_is_stuck)
+
+    def next_turn(self) -> None:
+        """At the head of each turn: what was put off and can get through by now."""
+        self._flush_is_new = False
+        if not self._pause_is_stuck():
+            self._end_abort_pause()
+        while self._put_off and not self._put_off[0][0]():
+            _, call = self._put_off.popleft()
+            try:
+                call()
+            except RequestRefused:
+                pass  # the call has long returned; `refused` tells
+
+    def _in_order(self, call: Callable[[], None], put_off: Callable[[], bool] = lambda: False) -> None:
+        if self._put_off or put_off():
+            self._put_off.append((put_off, call))
+        else:
+            call()
+
+    # -- generate ----------------------------------------------------------------------------------------------
+
+    def _generate(self, rid: str, body: dict[str, Any]) -> None:
+        since = self._proxy.mark()
+        exchange = self._post("/generate", body)
+        if self._paused:
+            # A stream's head comes when the tokenizer manager has taken the request in: so held-back requests queue
+            # up there in order, and an abort that follows finds them. Others answer late; for those, grace must do.
+            exchange.wait_for_head(_HEAD_S if body["stream"] else _GRACE_S)
+            self._held_back.append((rid, exchange))
+            return
+        if self._await_request(rid, exchange, since, taken=[]) is None:
+            refusal = exchange.refusal
+            raise RequestRefused(rid, refusal[0] if refusal else None, self.refused[rid])
+
+    def _release_held_back(self, since: int) -> None:
+        held_back, self._held_back = self._held_back, []
+        taken: list[Any] = []
+        for rid, exchange in held_back:
+            self._await_request(rid, exchange, since, taken)
+
+    def _await_request(self, rid: str, exchange: HttpExchange, since: int, taken: list[Any]) -> Any | None:
+        """Wait for the request's message; None when it is refused. ``taken`` are messages of others by this id."""
+
+        def is_it(message: Any) -> bool:
+            if getattr(message, "rid", None) != rid or not hasattr(message, "sampling_params"):
+                return False
+            return not any(message is other for other in taken)
+
+        def ended() -> str | None:
+            # The scheduler waits in here: an answer that is complete by now is none of its.
+            return "answered" if exchange.done else None
+
+        message = self._proxy.wait_until_arrived(
+            is_it, timeout_s=self._timeout_s, description=f"generate request {rid!r}", give_up=ended, since=since
+        )
+        if message is None:
+            self.refused[rid] = exchange.problem or "the server answered without the scheduler"
+        else:
+            taken.append(message)
+            self.responses[rid] = exchange
+        return message
+
+    # -- pause and continue ------------------------------------------------------------------------------------
+
+    def _pause(self, mode: str) -> None:
+        self._end_abort_pause()
+        since = self._proxy.mark()
+        exchange = self._post("/pause_generation", {"mode": mode})
+        self._paused = True
+        if mode != "abort":
+            self._await_control("PauseGenerationReqInput", exchange, since)
+            return
+        # In abort mode the tokenizer manager aborts everything and sends the scheduler no pause at all.
+        self._await_control("AbortReq", exchange, since)
+        self._abort_pause = exchange
+        if not self._pause_is_stuck():
+            self._end_abort_pause()
+
+    def _continue(self, torch_empty_cache: bool) -> None:
+        self._end_abort_pause()
+        since = self._proxy.mark()
+        exchange = self._post("/continue_generation", {"torch_empty_cache": torch_empty_cache})
+        self._await_control("ContinueGenerationReqInput", exchange, since)
+        self._paused = False
+        self._release_held_back(since)
+
+    def _pause_is_stuck(self) -> bool:
+        """Whether a pause in mode ``abort`` waits for answers that the scheduler has yet to give."""
+        if self._abort_pause is None or self._abort_pause.done:
+            return False
+        return not all(self._answered(rid) for rid in self.responses)
+
+    def _end_abort_pause(self) -> None:
+        # Once everything is answered it ends by itself, but looks only once a second, and aborts once more each time.
+        # To wait here lets those messages arrive in a turn that does not hang on a clock.
+        exchange, self._abort_pause = self._abort_pause, None
+        if exchange is not None and not exchange.wait(self._timeout_s):
+            raise TimeoutError(f"a pause in mode 'abort' did not end within {self._timeout_s:g} s of the last answer")
+
+    # -- abort and flush ---------------------------------------------------------------------------------------
+
+    def _abort(self, rid: str, abort_all: bool, await_arrival: bool) -> None:
+        since = self._proxy.mark()
+        exchange = self._post("/abort_request", {"rid": rid, "abort_all": abort_all})
+        message = self._proxy.wait_until_arrived(
+            lambda message: _is_abort(message, rid, abort_all),
+            timeout_s=self._timeout_s,
+            description="abort of everything" if abort_all else f"abort of {rid!r}",
+            give_up=_after_grace(exchange),
+            since=since,
+        )
+        if message is None:
+            _raise_problem(exchange)
+            self.not_forwarded.append(rid)
+        elif not await_arrival:
+            self._proxy.delay(message)
+
+    def _flush_cache(self) -> None:
+        since = self._proxy.mark()
+        self._flush = self._post("/flush_cache", {})
+        self._flush_is_new = True
+        self._await_control("FlushCacheReqInput", self._flush, since)
+
+    def _flush_is_stuck(self) -> bool:
+        """Whether the flush before is unanswered: it may be on its way when the scheduler has turned since."""
+        return self._flush is not None and not self._flush.wait(0 if self._flush_is_new else _GRACE_S)
+
+    # -- both --------------------------------------------------------------------------------------------------
+
+    def _post(self, path: str, body: dict[str, Any]) -> HttpExchange:
+        return self._poster.send(self._base_url + path, body)
+
+    def _await_control(self, kind: str, exchange: HttpExchange, since: int) -> None:
+        message = self._proxy.wait_until_arrived(
+            lambda message: type(message).__name__ == kind,
+            timeout_s=self._timeout_s,
+            description=kind,
+            give_up=lambda: exchange.problem if exchange.done else None,
+            since=since,
+        )
+        if message is None:
+            _raise_problem(exchange)
+
+    def _client_has_answer(self, rid: str) -> bool:
+        return self.responses[rid].done
+
+
+def _is_abort(message: Any, rid: str, abort_all: bool) -> bool:
+    if type(message).__name__ != "AbortReq" or bool(message.abort_all) != abort_all:
+        return False
+    return abort_all or message.rid == rid
+
+
+def _after_grace(exchange: HttpExchange) -> Callable[[], str | None]:
+    """A reason to give up once the answer has been here for the grace."""
+    answered_at: list[float] = []
+
+    def give_up() -> str | None:
+        if not exchange.done:
+            return None
+        answered_at[:] = answered_at or [time.monotonic()]
+        return "answered" if time.monotonic() - answered_at[0] >= _GRACE_S else None
+
+    return give_up
+
+
+def _raise_problem(exchange: HttpExchange) -> None:
+    if exchange.problem is not None:
+        raise EngineError(f"POST {exchange.url} did not reach the scheduler: {exchange.problem}")

@@ -1,0 +1,178 @@
+"""What stands before the scheduler's socket from the tokenizer on the server engine: messages are seen as they arrive.
+
+The scheduler keeps receiving as it always does, in order; the script may wait until a message of its own is there.
+Both IPC codecs of SGLang pass through untouched: with pickle the scheduler calls ``recv_pyobj``, with msgpack ``recv``.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+
+from sr_fuzz import versions
+
+# How long one look at the socket lasts before ``give_up`` is asked again; an arrival ends it at once.
+_POLL_MS = 5
+# How many of the other arrivals a time-out names.
+_NAMED_ARRIVALS = 5
+
+# By name: what a message is must not depend on which release of SGLang, if any, is imported.
+_WORK_REQS = {
+    "TokenizedGenerateReqInput",
+    "TokenizedEmbeddingReqInput",
+    "BatchTokenizedGenerateReqInput",
+    "BatchTokenizedEmbeddingReqInput",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Arrival:
+    number: int
+    raw: bytes
+    message: Any
+
+
+class ScriptedTokenizerRecvProxy:
+    """Stands for the PULL socket ``recv_from_tokenizer``; what it does not do itself, the socket does."""
+
+    def __init__(self, *, underlying: zmq.Socket, decode: Callable[[bytes], Any] | None = None) -> None:
+        """``decode`` turns a message's bytes into the object that predicates get; the default is SGLang's own codec."""
+        self._underlying = underlying
+        self._decode = decode if decode is not None else versions.ipc_decoder()
+        self._poller = zmq.Poller()
+        self._poller.register(underlying, zmq.POLLIN)
+        self._buffer: deque[_Arrival] = deque()
+        self._later: list[_Arrival] = []
+        self._count = 0
+        self.taken: list[Any] | deque[Any] = []
+        """Messages the scheduler has taken; whoever counts turns empties it."""
+        self.work_reqs_seen = 0
+        """Messages that bring work, a batched one counted once."""
+        self.on_turn: Callable[[], None] | None = None
+        """Called at the head of each turn, once late messages are due."""
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what is not found here; without the guard a half-made proxy would recurse.
+        if name == "_underlying":
+            raise AttributeError(name)
+        return getattr(self._underlying, name)
+
+    # -- what the scheduler calls ------------------------------------------------------------------------------
+
+    def recv(self, flags: int = 0, copy: bool = True, track: bool = False) -> bytes:
+        """The next message as it came. Raises ``zmq.Again`` when there is none; never blocks."""
+        return self._take(flags, "recv")
+
+    def recv_pyobj(self, flags: int = 0) -> Any:
+        """The next message, unpickled. Raises ``zmq.Again`` when there is none; never blocks."""
+        return pickle.loads(self._take(flags, "recv_pyobj"))
+
+    def poll(self, timeout: int | None = None, flags: int = zmq.POLLIN) -> int:
+        """As the socket's own, but what was received already counts as readable."""
+        self._drain()
+        return zmq.POLLIN if self._buffer and flags & zmq.POLLIN else self._underlying.poll(timeout, flags)
+
+    def _take(self, flags: int, method: str) -> bytes:
+        self._drain()
+        if self._buffer:
+            arrival = self._buffer.popleft()
+            self.taken.append(arrival.message)
+            return arrival.raw
+        if flags & zmq.NOBLOCK:
+            raise zmq.Again()
+        raise RuntimeError(f"{method} without NOBLOCK on the tokenizer's socket: a blocked scheduler takes no turns")
+
+    # -- what the hook and the view call -----------------------------------------------------------------------
+
+    def next_turn(self) -> None:
+        """Called once at the head of each turn, before the script acts: late messages become due."""
+        self._buffer.extend(self._later)
+        self._later.clear()
+        if self.on_turn is not None:
+            self.on_turn()
+
+    @property
+    def pending(self) -> int:
+        """Messages that have arrived and that the scheduler has not taken."""
+        self._drain()
+        return len(self._buffer) + len(self._later)
+
+    def stand_aside(self) -> None:
+        """Only pass messages through from now on: nobody counts turns here, so nobody would empty `taken`."""
+        self.taken = deque(maxlen=0)
+
+    # -- what the transport calls ------------------------------------------------------------------------------
+
+    def mark(self) -> int:
+        """A point in the order of arrivals: everything that is here by now lies before it."""
+        self._drain()
+        return self._count
+
+    def wait_until_arrived(
+        self,
+        predicate: Callable[[Any], bool],
+        *,
+        timeout_s: float,
+        description: str = "matching message",
+        give_up: Callable[[], str | None] | None = None,
+        since: int | None = None,
+    ) -> Any | None:
+        """Wait for a message that satisfies ``predicate`` and return it; it stays due for the scheduler.
+
+        Counts what arrives after ``since`` (a `mark`), or after this call began to look. ``give_up`` is asked every
+        few milliseconds; once it returns a reason, and a last look finds nothing, the answer is None. Raises
+        ``TimeoutError`` after ``timeout_s`` seconds.
+        """
+        start = self._count if since is None else since
+        looked = 0
+        deadline = time.monotonic() + timeout_s
+        last_look = False
+        while True:
+            self._drain()
+            fresh = [arrival for arrival in self._buffer if arrival.number > start]
+            for arrival in fresh[looked:]:
+                if predicate(arrival.message):
+                    return arrival.message
+            looked = len(fresh)
+            if last_look:
+                return None
+            if give_up is not None and give_up() is not None:
+                last_look = True
+                continue
+            left_ms = 1000 * (deadline - time.monotonic())
+            if left_ms <= 0:
+                raise TimeoutError(_no_arrival(description, timeout_s, fresh))
+            self._poller.poll(min(_POLL_MS, left_ms))
+
+    def delay(self, message: Any) -> None:
+        """Let a message that has arrived arrive one turn later instead, before anything that comes then."""
+        for arrival in self._buffer:
+            if arrival.message is message:
+                self._buffer.remove(arrival)
+                self._later.append(arrival)
+                return
+        raise ValueError(f"cannot delay a {type(message).__name__} that has not arrived or was taken already")
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                raw = self._underlying.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            message = self._decode(raw)
+            self._count += 1
+            self.work_reqs_seen += type(message).__name__ in _WORK_REQS
+            self._buffer.append(_Arrival(self._count, raw, message))
+
+
+def _no_arrival(description: str, timeout_s: float, others: list[_Arrival]) -> str:
+    names = [type(arrival.message).__name__ for arrival in others]
+    more = f" and {len(names) - _NAMED_ARRIVALS} more" if len(names) > _NAMED_ARRIVALS else ""
+    instead = ", ".join(names[:_NAMED_ARRIVALS]) + more if names else "nothing"
+    return f"no {description} arrived at the scheduler within {timeout_s:g} s; what arrived instead: {instead}"

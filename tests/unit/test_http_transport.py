@@ -1,0 +1,464 @@
+"""Over HTTP a script's calls arrive at the scheduler in their order, and what cannot arrive holds up nobody.
+
+A small server stands for SGLang's, with the traits of its tokenizer manager that matter here: it refuses within the
+stream, holds requests back while paused, drops aborts of what it does not know, sends one flush at a time, and ends a
+pause in mode ``abort`` only when everything is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+from types import SimpleNamespace
+
+import pytest
+import zmq
+from aiohttp import web
+from local_server import serving
+
+from sr_fuzz.errors import EngineError, RequestRefused
+from sr_fuzz.runtime.http_poster import BackgroundHttpPoster
+from sr_fuzz.runtime.http_transport import HttpTransport
+from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
+
+WAIT_S = 20
+LONGEST = 16
+
+
+class TokenizedGenerateReqInput(SimpleNamespace):
+    pass
+
+
+class PauseGenerationReqInput(SimpleNamespace):
+    pass
+
+
+class ContinueGenerationReqInput(SimpleNamespace):
+    pass
+
+
+class AbortReq(SimpleNamespace):
+    pass
+
+
+class FlushCacheReqInput(SimpleNamespace):
+    pass
+
+
+class FakeServer:
+    """Runs on the server's thread, but for `answer`, `answer_flush`, `hang_up` and `down`."""
+
+    def __init__(self, socket):
+        self._socket = socket
+        self.bodies = []
+        self.down = False
+        self.lost = None
+
+    def setup(self):
+        self.loop = asyncio.get_running_loop()
+        self.paused = False
+        self.pause_cond = asyncio.Condition()
+        self.known = {}
+        self.abort_sent = set()
+        self.flush_lock = asyncio.Lock()
+        self.flush_answered = asyncio.Event()
+
+    @property
+    def handlers(self):
+        names = ("generate", "pause_generation", "continue_generation", "abort_request", "flush_cache")
+        return {f"/{name}": getattr(self, name) for name in names}
+
+    def answer(self, *rids):
+        """The scheduler's last word about requests."""
+        for rid in rids:
+            self.loop.call_soon_threadsafe(lambda rid=rid: self.known[rid].set())
+
+    def hang_up(self, rid):
+        self.lost = rid
+        self.answer(rid)
+
+    def answer_flush(self):
+        self.loop.call_soon_threadsafe(self.flush_answered.set)
+
+    def send(self, message):
+        self._socket.send_pyobj(message)
+
+    async def read(self, request):
+        body = await request.json()
+        self.bodies.append((request.path, body))
+        if self.down:
+            raise web.HTTPServiceUnavailable(text="shutting down")
+        return body
+
+    async def generate(self, request):
+        body = await self.read(request)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            event = await self.run(body)
+        except ValueError as error:
+            event = {"error": {"message": str(error), "code": 400}}
+        if self.lost == body["rid"]:
+            request.transport.abort()
+        await response.write(f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n".encode())
+        return response
+
+    async def run(self, body):
+        rid = body["rid"]
+        if rid in self.known:
+            raise ValueError(f"Duplicate request ID detected: {rid}")
+        self.known[rid] = asyncio.Event()
+        try:
+            async with self.pause_cond:
+                await self.pause_cond.wait_for(lambda: not self.paused)
+            if len(body["input_ids"]) > LONGEST:
+                raise ValueError(f"The input is longer than\n{LONGEST} tokens")
+            fields = {name: value for name, value in body.items() if name != "stream"}
+            self.send(TokenizedGenerateReqInput(**fields))
+            await self.known[rid].wait()
+        finally:
+            del self.known[rid]
+        return {"rid": rid}
+
+    async def pause_generation(self, request):
+        mode = (await self.read(request))["mode"]
+        async with self.pause_cond:
+            self.paused = True
+            if mode != "abort":
+                self.send(PauseGenerationReqInput(mode=mode))
+            else:
+                while True:
+                    self.send(AbortReq(rid="", abort_all=True))
+                    if not self.known:
+                        break
+                    await asyncio.sleep(0.02)
+        return web.json_response({"status": "ok"})
+
+    async def continue_generation(self, request):
+        await self.read(request)
+        async with self.pause_cond:
+            self.paused = False
+            self.send(ContinueGenerationReqInput())
+            self.pause_cond.notify_all()
+        return web.json_response({"status": "ok"})
+
+    async def abort_request(self, request):
+        body = await self.read(request)
+        rid = body["rid"]
+        if body["abort_all"]:
+            self.send(AbortReq(rid="", abort_all=True))
+        elif rid in self.known and rid not in self.abort_sent:
+            self.abort_sent.add(rid)
+            self.send(AbortReq(rid=rid, abort_all=False))
+        return web.Response()
+
+    async def flush_cache(self, request):
+        await self.read(request)
+        async with self.flush_lock:
+            self.flush_answered.clear()
+            self.send(FlushCacheReqInput())
+            await self.flush_answered.wait()
+        return web.Response(text="flushed")
+
+
+class Engine:
+    """The whole of it: the fake server, the proxy before its socket, and a transport."""
+
+    def __init__(self, server, proxy, poster, url):
+        self.server, self.proxy, self.poster, self.url = server, proxy, poster, url
+        self.transport = self.new_transport()
+
+    def new_transport(self, **options):
+        return HttpTransport(self.proxy, self.poster, self.url, **{"arrival_timeout_s": WAIT_S, **options})
+
+    def send(self, rid, length=2, **fields):
+        self.transport.generate(rid=rid, input_ids=range(length), sampling={"max_new_tokens": 4}, **fields)
+
+    def turn(self):
+        """What the scheduler receives before the head of the next turn, as short words."""
+        words = []
+        while True:
+            try:
+                words.append(_word(self.proxy.recv_pyobj(zmq.NOBLOCK)))
+            except zmq.Again:
+                self.proxy.next_turn()
+                return words
+
+
+def _word(message):
+    kind = type(message).__name__
+    if kind == "AbortReq":
+        return "abort all" if message.abort_all else f"abort {message.rid}"
+    return {
+        "TokenizedGenerateReqInput": lambda: message.rid,
+        "PauseGenerationReqInput": lambda: f"pause {message.mode}",
+        "ContinueGenerationReqInput": lambda: "continue",
+        "FlushCacheReqInput": lambda: "flush",
+    }[kind]()
+
+
+@pytest.fixture
+def engine():
+    context = zmq.Context()
+    push, pull = context.socket(zmq.PUSH), context.socket(zmq.PULL)
+    pull.bind("inproc://tokenizer")
+    push.connect("inproc://tokenizer")
+    server = FakeServer(push)
+    poster = BackgroundHttpPoster()
+    with serving(server.handlers, setup=server.setup) as url:
+        yield Engine(server, ScriptedTokenizerRecvProxy(underlying=pull, decode=pickle.loads), poster, url)
+        poster.reset(cancel_open=True)
+        poster.close()
+    context.destroy(linger=0)
+
+
+def _finish(engine, *rids):
+    engine.server.answer(*rids)
+    for rid in rids:
+        assert engine.transport.responses[rid].wait(WAIT_S)
+
+
+# -- order ---------------------------------------------------------------------------------------------------------
+
+
+def test_calls_of_one_turn_arrive_in_it_in_their_order(engine):
+    engine.send("a.")
+    engine.send("b.")
+    engine.transport.abort("a.")
+    engine.transport.flush_cache()
+    engine.transport.pause("in_place")
+    engine.transport.continue_()
+    engine.send("c.")
+    engine.transport.abort("", abort_all=True)
+    wanted = ["a.", "b.", "abort a.", "flush", "pause in_place", "continue", "c.", "abort all"]
+    assert engine.turn() == wanted
+    assert engine.turn() == []
+
+
+def test_a_request_goes_out_as_it_was_asked_for(engine):
+    engine.transport = engine.new_transport(default_dp_rank=1)
+    engine.transport.generate(rid="a.", input_ids=(5, 6), sampling={"max_new_tokens": 1}, priority=3)
+    engine.transport.generate(rid="b.", input_ids=[7], sampling={}, routed_dp_rank=0)
+    engine.transport.continue_(torch_empty_cache=True)
+    default = {"rid": "a.", "input_ids": [5, 6], "sampling_params": {"max_new_tokens": 1}, "stream": True}
+    assert engine.server.bodies == [
+        ("/generate", {**default, "priority": 3, "routed_dp_rank": 1}),
+        ("/generate", {"rid": "b.", "input_ids": [7], "sampling_params": {}, "stream": True, "routed_dp_rank": 0}),
+        ("/continue_generation", {"torch_empty_cache": True}),
+    ]
+
+
+def test_the_answer_of_each_request_is_kept_until_the_next_script(engine):
+    engine.send("a.")
+    engine.turn()
+    assert not engine.transport.responses["a."].done
+    _finish(engine, "a.")
+    assert engine.transport.responses["a."].events == [{"rid": "a."}]
+    engine.transport.reset()
+    assert engine.transport.responses == {}
+
+
+def test_a_message_that_never_comes_is_a_time_out_that_says_so(engine):
+    engine.transport = engine.new_transport(arrival_timeout_s=0.05)
+    engine.server.send = lambda message: None
+    with pytest.raises(TimeoutError, match=r"^no generate request 'a\.' arrived .* 0\.05 s; .* instead: nothing$"):
+        engine.send("a.")
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_request_raises_with_the_servers_words(engine):
+    with pytest.raises(RequestRefused) as caught:
+        engine.send("a.", length=LONGEST + 1)
+    assert (caught.value.rid, caught.value.status) == ("a.", 400)
+    assert caught.value.text == "HTTP 400: The input is longer than 16 tokens"
+    assert engine.transport.refused == {"a.": caught.value.text}
+    assert engine.turn() == []
+    engine.send("b.")
+    assert engine.turn() == ["b."]
+
+
+def test_a_second_request_by_the_same_id_is_refused_and_the_first_keeps_its_answer(engine):
+    engine.send("a.")
+    with pytest.raises(RequestRefused, match="Duplicate request ID"):
+        engine.send("a.")
+    _finish(engine, "a.")
+    assert engine.transport.responses["a."].events == [{"rid": "a."}]
+
+
+@pytest.mark.parametrize(
+    ("call", "path"),
+    [
+        (lambda transport: transport.pause("retract"), "/pause_generation"),
+        (lambda transport: transport.continue_(), "/continue_generation"),
+        (lambda transport: transport.flush_cache(), "/flush_cache"),
+        (lambda transport: transport.abort("", abort_all=True), "/abort_request"),
+    ],
+)
+def test_a_control_call_that_the_server_refuses_is_an_error_of_the_engine(engine, call, path):
+    engine.server.down = True
+    with pytest.raises(EngineError, match=f"{path} did not reach the scheduler: HTTP 503: shutting down$"):
+        call(engine.transport)
+
+
+# -- pauses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "word"), [("in_place", "pause in_place"), ("retract", "pause retract"), ("abort", "abort all")]
+)
+def test_while_paused_requests_are_held_back_until_continue(engine, mode, word):
+    engine.transport.pause(mode)
+    engine.send("a.")
+    engine.send("b.")
+    assert engine.transport.held_back == ["a.", "b."]
+    assert engine.turn() == [word]
+    engine.transport.continue_()
+    assert engine.transport.held_back == []
+    received = engine.turn()
+    assert received[0] == "continue" and sorted(received[1:]) == ["a.", "b."]
+    assert set(engine.transport.responses) == {"a.", "b."}
+    engine.send("c.")
+    assert engine.turn() == ["c."]
+
+
+def test_a_request_held_back_that_is_then_refused_holds_up_nobody(engine):
+    engine.transport.pause("in_place")
+    engine.send("a.", length=LONGEST + 1)
+    engine.send("b.")
+    engine.send("b.")
+    engine.transport.continue_()
+    assert engine.turn() == ["pause in_place", "continue", "b."]
+    assert engine.transport.refused == {
+        "a.": "HTTP 400: The input is longer than 16 tokens",
+        "b.": "HTTP 400: Duplicate request ID detected: b.",
+    }
+    assert set(engine.transport.responses) == {"b."}
+
+
+def test_a_request_held_back_can_be_aborted(engine):
+    engine.transport.pause("in_place")
+    engine.send("a.")
+    engine.transport.abort("a.")
+    assert engine.turn() == ["pause in_place", "abort a."]
+
+
+def test_a_new_script_remembers_that_the_server_is_paused(engine):
+    engine.transport.pause("in_place")
+    engine.transport.reset()
+    engine.send("a.")
+    assert engine.transport.held_back == ["a."]
+
+
+def test_continue_waits_for_the_end_of_a_pause_that_aborts(engine):
+    answered = set()
+    engine.transport = engine.new_transport(answered=answered.__contains__)
+    engine.send("a.")
+    engine.transport.pause("abort")
+    # None of these may block: the scheduler has to turn before the pause can end.
+    engine.transport.continue_()
+    engine.send("b.")
+    engine.transport.pause("in_place")
+    assert engine.turn()[:2] == ["a.", "abort all"]
+    assert set(engine.turn()) <= {"abort all"}
+    assert "b." not in engine.transport.responses
+    answered.add("a.")
+    engine.server.answer("a.")
+    assert set(engine.turn()) <= {"abort all"}  # at the end of it the turn begins in which everything arrives
+    assert [word for word in engine.turn() if word != "abort all"] == ["continue", "b.", "pause in_place"]
+
+
+def test_a_refusal_of_a_request_that_was_put_off_is_remembered(engine):
+    engine.send("a.")
+    engine.transport.pause("abort")
+    engine.transport.continue_()
+    engine.send("b.", length=LONGEST + 1)
+    engine.send("c.")
+    _finish(engine, "a.")
+    engine.turn()
+    assert [word for word in engine.turn() if word != "abort all"] == ["continue", "c."]
+    assert list(engine.transport.refused) == ["b."]
+
+
+# -- aborts --------------------------------------------------------------------------------------------------------
+
+
+def test_an_abort_of_an_unknown_request_returns_and_is_noted(engine):
+    engine.transport.abort("nobody.")
+    engine.send("a.")
+    engine.transport.abort("a.")
+    engine.transport.abort("a.")
+    assert engine.turn() == ["a.", "abort a."]
+    assert engine.transport.not_forwarded == ["nobody.", "a."]
+
+
+def test_an_abort_that_is_not_awaited_arrives_one_turn_later(engine):
+    engine.send("a.")
+    engine.transport.abort("a.", await_arrival=False)
+    engine.transport.abort("", abort_all=True, await_arrival=False)
+    engine.transport.abort("nobody.", await_arrival=False)
+    engine.send("b.")
+    assert engine.turn() == ["a.", "b."]
+    engine.send("c.")
+    assert engine.turn() == ["abort a.", "abort all", "c."]
+
+
+# -- flushes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_flush_arrives_once_the_first_is_answered_and_keeps_its_place(engine):
+    engine.transport.flush_cache()
+    engine.transport.flush_cache()
+    engine.send("a.")
+    engine.server.answer_flush()
+    assert engine.turn() == ["flush"]
+    assert engine.turn() == ["flush", "a."]
+
+
+def test_a_flush_in_a_later_turn_arrives_at_once_when_the_one_before_is_answered(engine):
+    engine.transport.flush_cache()
+    engine.server.answer_flush()
+    assert engine.turn() == ["flush"]
+    engine.transport.flush_cache()
+    assert engine.turn() == ["flush"]
+
+
+# -- the end of a script -------------------------------------------------------------------------------------------
+
+
+def test_settling_waits_for_every_answer_and_then_forgets_them(engine):
+    engine.send("a.")
+    engine.send("b.")
+    engine.turn()
+    engine.server.answer("a.", "b.")
+    assert engine.transport.settle(WAIT_S) == ""
+    assert [engine.transport.responses[rid].events for rid in ("a.", "b.")] == [[{"rid": "a."}], [{"rid": "b."}]]
+    assert engine.poster.exchanges == []
+
+
+def test_settling_names_who_has_no_answer(engine):
+    engine.transport.flush_cache()
+    engine.send("a.")
+    engine.transport.pause("in_place")
+    for number in range(6):
+        engine.send(f"b{number}.")
+    assert engine.transport.paused
+    engine.server.answer_flush()
+    assert engine.transport._flush.wait(WAIT_S)
+    assert engine.transport.settle(0.05) == "no HTTP answer within 0.05 s to a., b0., b1., b2., b3. and 2 more"
+
+
+def test_settling_tells_of_calls_that_never_got_through(engine):
+    engine.transport.flush_cache()
+    engine.transport.flush_cache()
+    assert engine.transport.settle(WAIT_S).startswith("1 calls were put off")
+
+
+def test_settling_tells_of_a_client_that_lost_its_connection(engine):
+    engine.send("a.")
+    engine.turn()
+    engine.server.hang_up("a.")
+    assert engine.transport.settle(WAIT_S).startswith(f"POST {engine.url}/generate: ")
+    assert engine.transport.settle(WAIT_S) == ""
