@@ -92,6 +92,15 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     priority_scheduling_preemption_threshold: Annotated[int, Meta(ge=0, le=1000)] = 10
     max_queued_requests: Annotated[int, Meta(ge=1, le=1024)] | None = None
     stream_interval: Annotated[int, Meta(ge=1, le=64)] = 1
+    tp_size: Annotated[int, Meta(ge=1, le=8)] = 1
+    pp_size: Annotated[int, Meta(ge=1, le=8)] = 1
+    dp_size: Annotated[int, Meta(ge=1, le=8)] = 1
+    """Tensor, pipeline and data parallel ranks; more than one of any needs the server engine."""
+
+    @property
+    def world_size(self) -> int:
+        """Scheduler processes."""
+        return self.tp_size * self.pp_size * self.dp_size
 
 
 class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, array_like=False):
@@ -104,6 +113,8 @@ class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     family: Annotated[int, Meta(ge=0, le=255)] = 0
     length: PromptLen = 8
     unique_tail: Annotated[int, Meta(ge=0, le=4096)] = 0
+    uniform: bool = False
+    """All tokens equal, one token a family, and no tail: the only prompts that SGLang's scripted runtime can send."""
 
 
 class _Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="action"):
@@ -314,6 +325,8 @@ def _check_requests(script: Script, source: str) -> None:
         length, tail = action.prompt.length, action.prompt.unique_tail
         if tail > length:
             raise ScriptError(f"{where}.prompt.unique_tail: expected 0 to the prompt's length {length}, got {tail}")
+        if tail and action.prompt.uniform:
+            raise ScriptError(f"{where}.prompt.unique_tail: expected 0, since the prompt is uniform, got {tail}")
 
 
 def script_hash(script: Script) -> str:
@@ -353,7 +366,7 @@ def action_text(action: Action) -> str:
 def _start_text(action: StartReq) -> str:
     prompt = action.prompt
     shape = f"{prompt.family}:{prompt.length}" + (f"+{prompt.unique_tail}" if prompt.unique_tail else "")
-    parts = [shape, f"new={action.max_new_tokens}"]
+    parts = [shape, *["uniform"] * prompt.uniform, f"new={action.max_new_tokens}"]
     for field in ("ignore_eos", "stop_token_ids", "priority", "return_logprob", "logprob_start_len",
                   "top_logprobs_num", "stream"):  # fmt: skip
         value = getattr(action, field)

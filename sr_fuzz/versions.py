@@ -264,6 +264,18 @@ def _rank(scheduler: Any, name: str) -> int:
     return getattr(holder, name, None) or 0
 
 
+def batches(scheduler: Any) -> list[tuple[str, Any]]:
+    """The batches whose requests can go on, with the names of their places; with pipeline stages one for each slot."""
+    if scheduler.server_args.pp_size == 1:
+        named = [("running", scheduler.running_batch), ("last_batch", scheduler.last_batch)]
+    else:
+        # The loop swaps these lists' entries in and out of ``running_batch`` and ``last_batch`` as it goes round.
+        slots = (("microbatch", "mbs"), ("last_batch", "last_mbs"), ("running", "running_mbs"))
+        named = [(place, batch) for place, name in slots for batch in getattr(scheduler, name, ())]
+        named += [("running", scheduler.running_batch)]
+    return [(place, batch) for place, batch in named if batch is not None]
+
+
 def pipeline_turns(scheduler: Any) -> int:
     """Turns for which an engine must look idle before it is: a result may be between two pipeline stages."""
     args = scheduler.server_args

@@ -1,12 +1,12 @@
 """The keeper: a small process between the user's and an engine's tree of processes, which leaves nothing behind.
 
-Started by `KeptProcess` as ``python -m sr_fuzz.engine.keeper``. It makes a private folder (mode 0700, also ``TMPDIR`` of
-the tree), starts the command in a session of its own, and adopts whatever that orphans (``PR_SET_CHILD_SUBREAPER``). When
-its standard input closes, because it was asked to or because the user's process died of whatever cause, it kills the
-tree, removes the shared memory that the tree had mapped and the folder, and ends.
+Started by `KeptProcess` as ``python -m sr_fuzz.engine.keeper``. It makes a private folder (mode 0700, also ``TMPDIR``
+of the tree), starts the command in a session of its own, and adopts whatever that orphans (``PR_SET_CHILD_SUBREAPER``).
+When its standard input closes, because it was asked to or because the user's process died of whatever cause, it kills
+the tree, removes the shared memory that the tree had mapped and the folder, and ends.
 
-SGLang's own shutdown waits for running requests, children and diagnostics, 35 to 69 s on a CPU; and a ``kill -9`` of its
-parent skips every clean-up in Python: hence a process that does nothing but this.
+SGLang's own shutdown waits for running requests, children and diagnostics, 35 to 69 s on a CPU; and a ``kill -9`` of
+its parent skips every clean-up in Python: hence a process that does nothing but this.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
         return  # the user's process was killed before it could say what to start
     order = json.loads(line)
     folder = Path(tempfile.mkdtemp(prefix="sr-fuzz-"))
-    started = time.time()
+    others = set(os.listdir(SHARED_MEMORY))
     mapped: set[str] = set()
     try:
         for name, text in order["files"].items():
@@ -61,8 +61,9 @@ def main() -> None:
         _watch(process, folder)
     finally:
         _kill_all(mapped)
-        for name in mapped:
-            _remove_segment(name, started)
+        # What was there before, and is mapped by the tree all the same, is somebody else's.
+        for name in mapped - others:
+            (SHARED_MEMORY / name).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -144,16 +145,6 @@ def _segments(pid: int) -> set[str]:
         return set()
     paths = (line.partition(f"{SHARED_MEMORY}/")[2].removesuffix(" (deleted)") for line in lines)
     return {path for path in paths if path}
-
-
-def _remove_segment(name: str, started: float) -> None:
-    """Only what the tree made: a segment of somebody else is older than it, or is still mapped by somebody."""
-    path = SHARED_MEMORY / name
-    try:
-        if path.stat().st_ctime >= started - 1 and path.stat().st_uid == os.getuid():
-            path.unlink()
-    except FileNotFoundError:
-        pass
 
 
 def _reap() -> None:

@@ -22,7 +22,7 @@ _CLOSE_LIMIT_S = 15.0
 
 
 class KeptProcess:
-    """``command`` under a keeper (see `keeper`). In its arguments and environment ``{folder}`` is the private folder."""
+    """``command`` under a keeper. In its arguments and environment ``{folder}`` stands for the private folder."""
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], *, files: Mapping[str, str] | None = None

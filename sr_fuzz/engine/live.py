@@ -9,6 +9,7 @@ emptied after a script: then `problem` says why, and its owner starts another on
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -48,6 +49,10 @@ _DUMP_S = 1.0
 _RESET_S = 60.0
 # A message sent just before the end is read before the end is believed.
 _LAST_WORDS_S = 0.3
+
+
+_ERROR = re.compile(r"[\w.]*(?:Error|Exception|UnsupportedVersion): ")
+"""The last line of a traceback in a log."""
 
 
 class LiveScheduler:
@@ -154,8 +159,10 @@ class LiveScheduler:
         return first
 
     def _why_no_start(self, limit_s: float) -> str:
-        death = self._process.death()
-        return f"the engine did not start: {death or f'it was not ready within {limit_s:g} s'}"
+        death = self._process.death() or f"it was not ready within {limit_s:g} s"
+        # When one process fails SGLang kills the others: the log knows which error came first, the death does not.
+        errors = [line for line in self._process.log_tail(200).splitlines() if _ERROR.match(line)]
+        return f"the engine did not start: {errors[0][:400] if errors else death}"
 
     def _receive(self, deadline: float) -> LiveReply | None:
         """The next message; None at the deadline or when a process has died."""
@@ -214,8 +221,14 @@ class LiveScheduler:
         except ProcessLookupError:
             return
         deadline = time.monotonic() + _DUMP_S
-        while not self._stack() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        seen = ""
+        # It is written line by line: whole once it has stopped growing.
+        while time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            now = self._stack()
+            if now and now == seen:
+                return
+            seen = now
 
     def _stack(self) -> str:
         try:

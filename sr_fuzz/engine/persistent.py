@@ -2,8 +2,8 @@
 
 Faster than a fresh process for each script, and the only way where a process cannot be forked (CUDA) or costs half a
 minute (the HTTP server). What is gained is paid for here: a violation that shows in a scheduler that has played other
-scripts before is tried again alone, in a fresh one; only if it shows there too is it the script's own doing. If not, the
-outcome says so, with the scripts that went before.
+scripts before is tried again alone, in a fresh one; only if it shows there too is it the script's own doing. If not,
+the outcome says so, with the scripts that went before.
 """
 
 from __future__ import annotations

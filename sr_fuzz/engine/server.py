@@ -1,11 +1,12 @@
 """The server engine: SGLang's full HTTP server, with our hook in its scheduler process.
 
-`ScriptedHttpServer` is one server, started with keyword arguments of SGLang's ``ServerArgs``, as in SGLang's own scripted
-runtime. `ServerEngine` plays scripts as the local engine does, on a server for each engine configuration.
+`ScriptedHttpServer` is one server, started with keyword arguments of SGLang's ``ServerArgs``, as in SGLang's own
+scripted runtime. `ServerEngine` plays scripts as the local engine does, on a server for each engine configuration.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import urllib.error
@@ -15,6 +16,7 @@ from typing import Any
 
 from sr_fuzz import versions
 from sr_fuzz.cpu import standins
+from sr_fuzz.engine import parallel
 from sr_fuzz.engine.live import LiveHolder, LiveScheduler, encode_settings, process_environment
 from sr_fuzz.engine.persistent import LiveEngine, default_device, names
 from sr_fuzz.engine.wire import Execute, Run
@@ -107,9 +109,9 @@ class ScriptedHttpServer:
     ) -> None:
         """Run a script function in the scheduler process, which imports it by its module and name.
 
-        ``args`` are plain data. Raises ``AssertionError`` with the function's traceback when it raises, or with a report
-        when an invariant breaks or SGLang fails; ``TimeoutError`` when it is not over after ``timeout_s``; `EngineError`
-        when it could not be run.
+        ``args`` are plain data. Raises ``AssertionError`` with the function's traceback when it raises, or with a
+        report when an invariant breaks or SGLang fails; ``TimeoutError`` when it is not over after ``timeout_s``;
+        `EngineError` when it could not be run.
         """
         outcome = self.outcome_of(script_fn, args=args, timeout_s=timeout_s, invariants=invariants)
         if outcome.violation is not None and outcome.violation.invariant == "hang":
@@ -150,10 +152,11 @@ class ScriptedHttpServer:
         if not self._has_own_port:
             # Another one for each life: the old one may linger in the kernel.
             self._arguments["port"] = free_port()
+        environment = process_environment(self._arguments["device"], faults=self._faults, sys_path=self._sys_path)
         return LiveScheduler(
             "sr_fuzz.engine.server_main",
             settings=encode_settings(self._arguments),
-            environment=process_environment(self._arguments["device"], faults=self._faults, sys_path=self._sys_path),
+            environment=environment | parallel.environment(self._arguments),
             start_limit_s=START_LIMIT_S,
             ready=self._answers,
         )
@@ -209,6 +212,9 @@ def with_defaults(engine_kwargs: dict[str, Any]) -> dict[str, Any]:
     device = engine_kwargs.get("device") or default_device()
     oracle = engine_kwargs.get("model_path", str(standins.MODEL_PATH)) == str(standins.MODEL_PATH)
     defaults = {**(versions.oracle_settings() if oracle else {}), **versions.device_settings(device)}
+    if oracle and engine_kwargs.get("pp_size", 1) > 1:
+        # A layer for each stage; the oracle model has as many as it is told.
+        defaults["json_model_override_args"] = json.dumps({"num_hidden_layers": engine_kwargs["pp_size"]})
     if device == "cpu":
         # SGLang would size the pool by the machine's memory.
         defaults["max_total_tokens"] = _CPU_POOL_TOKENS

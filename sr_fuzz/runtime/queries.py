@@ -16,9 +16,8 @@ def _queued_reqs(ctx: ScriptedContext) -> Iterator[Any]:
     if scheduler.chunked_req is not None:
         yield scheduler.chunked_req
     yield from scheduler.waiting_queue
-    for batch in (scheduler.running_batch, scheduler.last_batch):
-        if batch is not None:
-            yield from batch.reqs
+    for _, batch in versions.batches(scheduler):
+        yield from batch.reqs
 
 
 def list_active_reqs(ctx: ScriptedContext) -> list[Any]:

@@ -49,7 +49,7 @@ class LocalTransport:
 
     def generate(self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> None:
         if "lora_path" in fields:
-            raise ValueError(f"start_req: lora_path={fields['lora_path']!r}: only the server engine loads LoRA adapters")
+            raise ValueError(f"start_req: lora_path={fields['lora_path']!r}: only the server engine loads adapters")
         self._proxy.put(versions.generate_message(rid=rid, input_ids=input_ids, sampling=sampling, **fields))
 
     def pause(self, mode: str) -> None:

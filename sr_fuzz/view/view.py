@@ -182,10 +182,7 @@ class SchedulerView:
         """The queues and batches of the unified (not disaggregated) mode from which a request can go on."""
         scheduler = self.scheduler
         places = [("waiting", list(scheduler.waiting_queue))]
-        if scheduler.running_batch is not None:
-            places.append(("running", list(scheduler.running_batch.reqs)))
-        if scheduler.last_batch is not None:
-            places.append(("last_batch", list(scheduler.last_batch.reqs)))
+        places += [(place, list(batch.reqs)) for place, batch in versions.batches(scheduler)]
         if scheduler.chunked_req is not None:
             places.append(("chunked", [scheduler.chunked_req]))
         for batch, _ in getattr(scheduler, "result_queue", ()):

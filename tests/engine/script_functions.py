@@ -155,3 +155,19 @@ def wrong_assertion(t):
     """An assertion of the script itself that does not hold."""
     r = t.start_req(prompt_len=4, max_new_tokens=2)
     yield from run_until(r, lambda h: h.chunks_done == 7, max_steps=5)
+
+
+def left_paused(t):
+    """Ends while the engine is paused and requests wait and run."""
+    t.start_req(prompt_len=20, max_new_tokens=20, ignore_eos=True)
+    for _ in range(4):
+        yield
+    t.pause_generation(mode="in_place")
+    yield
+
+
+def loses_a_row(t):
+    """Breaks the engine by hand, as no script can, and fails."""
+    t.scheduler.req_to_token_pool.free_slots.pop()
+    raise AssertionError("lost a row")
+    yield

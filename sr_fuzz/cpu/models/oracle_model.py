@@ -12,7 +12,10 @@ Hidden states are one-hot rows and the head is a scaled identity, so logprobs go
 from __future__ import annotations
 
 import torch
+from sglang.srt.distributed.parallel_state import get_pp_group
+from sglang.srt.distributed.utils import get_pp_indices
 from sglang.srt.layers.logits_processor import LogitsProcessor
+from sglang.srt.model_executor.forward_batch_info import PPProxyTensors
 from torch import nn
 
 from sr_fuzz.cpu.oracle import MODULUS, WEIGHTS, token_of
@@ -39,6 +42,11 @@ class SrFuzzOracleForCausalLM(nn.Module):
         self.register_buffer("_weights", torch.tensor(WEIGHTS, dtype=torch.int64), persistent=False)
         self._pool = None
         self._req_to_token = None
+        stages = get_pp_group()
+        # Each stage has a layer of its own, and with it a KV pool of its own to write and read.
+        layers = get_pp_indices(config.num_hidden_layers, stages.rank_in_group, stages.world_size)
+        self.start_layer, self.end_layer = layers
+        self._is_last_stage = stages.is_last_rank
 
     def load_weights(self, weights) -> None:
         """Nothing to load."""
@@ -46,15 +54,18 @@ class SrFuzzOracleForCausalLM(nn.Module):
     def bind(self, req_to_token_pool, token_to_kv_pool) -> None:
         """Take the pools to write to and read from."""
         self._req_to_token = req_to_token_pool.req_to_token
-        self._pool = token_to_kv_pool.get_key_buffer(0)
+        self._pool = token_to_kv_pool.get_key_buffer(self.start_layer)
 
     @torch.no_grad()
-    def forward(self, input_ids, positions, forward_batch, **kwargs):
+    def forward(self, input_ids, positions, forward_batch, pp_proxy_tensors=None, **kwargs):
         hidden = torch.zeros((input_ids.shape[0], self.config.hidden_size), device=input_ids.device)
         if self._pool is not None and input_ids.shape[0]:
             self._write(input_ids, positions, forward_batch.out_cache_loc)
-            tokens = self._predict(input_ids.shape[0], forward_batch)
-            hidden[torch.arange(len(tokens)), torch.tensor(tokens)] = 1.0
+            if self._is_last_stage:
+                tokens = self._predict(input_ids.shape[0], forward_batch)
+                hidden[torch.arange(len(tokens)), torch.tensor(tokens)] = 1.0
+        if not self._is_last_stage:
+            return PPProxyTensors({"hidden_states": hidden})
         return self.logits_processor(input_ids, hidden, self.lm_head, forward_batch)
 
     def read_back(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

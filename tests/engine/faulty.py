@@ -1,0 +1,53 @@
+"""Faults for tests of the live engines: each makes SGLang end a script in another way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+
+
+@contextmanager
+def broken_in_many_ways():
+    """A pause raises, an abort of one request is a segmentation fault, an eviction never returns.
+
+    Three in one, so that a test needs one engine for all of them.
+    """
+    from sglang.srt.managers.scheduler import Scheduler
+
+    def raises(self, message):
+        raise RuntimeError("this scheduler cannot pause")
+
+    def dies(self, message):
+        if not message.abort_all:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return abort(self, message)
+
+    def hangs(self, *args, **kwargs):
+        while True:
+            time.sleep(0.01)
+
+    abort = Scheduler.abort_request
+    Scheduler.pause_generation = raises
+    Scheduler.abort_request = dies
+    Scheduler.continue_generation = hangs
+    yield
+
+
+@contextmanager
+def loses_a_row_in_company():
+    """The second request that is admitted in a process keeps a row for ever: no script shows it alone."""
+    from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
+
+    free = ReqToTokenPool.free
+    freed = []
+
+    def forgets(self, req):
+        freed.append(req.rid)
+        if len(freed) == 2:
+            return None
+        return free(self, req)
+
+    ReqToTokenPool.free = forgets
+    yield
