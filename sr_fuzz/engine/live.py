@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -99,8 +100,9 @@ class LiveScheduler:
         return self.attached.pid
 
     @property
-    def folder(self) -> str:
-        return str(self._process.folder)
+    def folder(self) -> Path:
+        """The private folder of its processes."""
+        return self._process.folder
 
     def log_tail(self) -> str:
         return self._process.log_tail()
@@ -246,6 +248,11 @@ class LiveHolder:
         self._closed = False
         self.played: list[Run | Execute] = []
         """Jobs since the present one was started, the latest last."""
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether there is no scheduler that can play."""
+        return self._live is None or not self._live.is_usable()
 
     def ready(self) -> LiveScheduler:
         """A scheduler that can play, another one if the last one cannot. Raises `EngineError`."""

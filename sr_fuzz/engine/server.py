@@ -12,6 +12,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from sr_fuzz import versions
@@ -98,6 +99,16 @@ class ScriptedHttpServer:
     def scheduler_pid(self) -> int:
         """Process id of the scheduler that plays."""
         return self.holder.ready().pid
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it can play no more; the next script then starts another one."""
+        return self.holder.is_dead
+
+    @property
+    def folder(self) -> Path:
+        """The private folder of its processes, gone when they are."""
+        return self.holder.ready().folder
 
     def execute_script(
         self,

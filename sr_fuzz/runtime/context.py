@@ -203,6 +203,11 @@ class ScriptedContext:
         """The HTTP exchanges of generate requests, by request id; None on an engine without HTTP."""
         return self._transport.responses
 
+    @property
+    def put_off(self) -> Sequence[str]:
+        """Calls of this script that what lies before the scheduler would not pass on yet, in order."""
+        return self._transport.put_off
+
     def settle(self, timeout_s: float) -> str:
         """Wait until every HTTP client has its answer, without turning the loop; a text says who has none."""
         return self._transport.settle(timeout_s)

@@ -19,7 +19,7 @@ DEFAULT_MAX_STEPS = 400
 SMALL_MODEL = "Qwen/Qwen3-0.6B"
 """What SGLang's own tests run on a GPU; see `base_engine_kwargs` for what stands for it elsewhere."""
 
-# Ballast must outlive any test, and SGLang clips it to what the context and the pool hold.
+# Ballast must outlive any test; `exhaust_row_pool` asks for less where context or pool hold less.
 BALLAST_MAX_NEW_TOKENS = 30000
 
 # A pool of 4096 tokens is full with two of these: 2 * (1536 + 512) tokens.
@@ -44,7 +44,9 @@ def base_engine_kwargs(
     """
     kwargs: dict[str, Any] = {"model_path": model_path, "chunked_prefill_size": chunked_prefill_size}
     if model_path == SMALL_MODEL and not _cuda_available():
-        kwargs |= {"model_path": str(MODEL_PATH), "json_model_override_args": json.dumps(_LIKE_A_REAL_MODEL)}
+        # A pipeline stage without a layer does not boot.
+        layers = {"num_hidden_layers": overrides.get("pp_size", 1)}
+        kwargs |= {"model_path": str(MODEL_PATH), "json_model_override_args": json.dumps(_LIKE_A_REAL_MODEL | layers)}
     return kwargs | overrides
 
 
@@ -99,8 +101,10 @@ def warmup_radix(t: Any, prompt_tokens: Sequence[int], *, max_steps: int = DEFAU
 def exhaust_row_pool(t: Any, *, leave_rows: int, max_steps: int = DEFAULT_MAX_STEPS) -> Generator:
     """Fill request rows with ballast requests until ``leave_rows`` are free; an abort of all gives them back."""
     pool = t.scheduler.req_to_token_pool
+    # The scheduler would clip more than fits; the HTTP server refuses it.
+    new_tokens = min(BALLAST_MAX_NEW_TOKENS, t.scheduler.max_req_len - 2)
     for _ in range(max(0, pool.available_size() - leave_rows)):
-        t.start_req(prompt_len=1, max_new_tokens=BALLAST_MAX_NEW_TOKENS, ignore_eos=True)
+        t.start_req(prompt_len=1, max_new_tokens=new_tokens, ignore_eos=True)
     for _ in range(max_steps):
         if pool.available_size() <= leave_rows:
             return

@@ -69,7 +69,7 @@ class HttpTransport:
         self.not_forwarded: list[str] = []
         """Request ids whose abort was not passed on: unknown to the tokenizer manager, or aborted before."""
         self._held_back: list[tuple[str, HttpExchange]] = []
-        self._put_off: deque[tuple[Callable[[], bool], Callable[[], None]]] = deque()
+        self._put_off: deque[tuple[str, Callable[[], bool], Callable[[], None]]] = deque()
 
     def reset(self) -> None:
         """Forget the last script. Whether the server is paused is remembered, as the server does."""
@@ -102,6 +102,11 @@ class HttpTransport:
         return ""
 
     @property
+    def put_off(self) -> list[str]:
+        """Calls that the tokenizer manager would not pass on yet, in order."""
+        return [what for what, _, _ in self._put_off]
+
+    @property
     def held_back(self) -> list[str]:
         """Request ids that the tokenizer manager holds until it is told to continue, in order."""
         return [rid for rid, _ in self._held_back]
@@ -113,35 +118,35 @@ class HttpTransport:
         body = {"rid": rid, "input_ids": list(input_ids), "sampling_params": sampling, "stream": True, **fields}
         if self._default_dp_rank is not None:
             body.setdefault("routed_dp_rank", self._default_dp_rank)
-        self._in_order(lambda: self._generate(rid, body))
+        self._in_order(f"generate {rid}", lambda: self._generate(rid, body))
 
     def pause(self, mode: str) -> None:
-        self._in_order(lambda: self._pause(mode), put_off=self._pause_is_stuck)
+        self._in_order(f"pause in mode {mode}", lambda: self._pause(mode), put_off=self._pause_is_stuck)
 
     def continue_(self, torch_empty_cache: bool = False) -> None:
-        self._in_order(lambda: self._continue(torch_empty_cache), put_off=self._pause_is_stuck)
+        self._in_order("continue", lambda: self._continue(torch_empty_cache), put_off=self._pause_is_stuck)
 
     def abort(self, rid: str, *, abort_all: bool = False, await_arrival: bool = True) -> None:
-        self._in_order(lambda: self._abort(rid, abort_all, await_arrival))
+        self._in_order("abort", lambda: self._abort(rid, abort_all, await_arrival))
 
     def flush_cache(self) -> None:
-        self._in_order(self._flush_cache, put_off=self._flush_is_stuck)
+        self._in_order("flush", self._flush_cache, put_off=self._flush_is_stuck)
 
     def next_turn(self) -> None:
         """At the head of each turn: what was put off and can get through by now."""
         self._flush_is_new = False
         if not self._pause_is_stuck():
             self._end_abort_pause()
-        while self._put_off and not self._put_off[0][0]():
-            _, call = self._put_off.popleft()
+        while self._put_off and not self._put_off[0][1]():
+            _, _, call = self._put_off.popleft()
             try:
                 call()
             except RequestRefused:
                 pass  # the call has long returned; `refused` tells
 
-    def _in_order(self, call: Callable[[], None], put_off: Callable[[], bool] = lambda: False) -> None:
+    def _in_order(self, what: str, call: Callable[[], None], put_off: Callable[[], bool] = lambda: False) -> None:
         if self._put_off or put_off():
-            self._put_off.append((put_off, call))
+            self._put_off.append((what, put_off, call))
         else:
             call()
 

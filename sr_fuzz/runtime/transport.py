@@ -28,6 +28,11 @@ class Transport(Protocol):
         ...
 
     @property
+    def put_off(self) -> Sequence[str]:
+        """Calls that could not be made yet, in order: what lies before the scheduler would not pass them on."""
+        ...
+
+    @property
     def paused(self) -> bool:
         """Whether a client's requests are held back before they reach the scheduler."""
         ...
@@ -73,6 +78,11 @@ class LocalTransport:
     def responses(self) -> None:
         """There are no clients."""
         return None
+
+    @property
+    def put_off(self) -> Sequence[str]:
+        """Every call arrives."""
+        return ()
 
     @property
     def paused(self) -> bool:

@@ -51,3 +51,20 @@ def loses_a_row_in_company():
 
     ReqToTokenPool.free = forgets
     yield
+
+
+@contextmanager
+def short_answers():
+    """The tokenizer manager keeps the last token from clients of requests whose name begins with ``short``."""
+    from sglang.srt.managers.tokenizer_manager import TokenizerManager
+
+    handle = TokenizerManager._handle_batch_output
+
+    async def cut(self, recv_obj):
+        for index, rid in enumerate(getattr(recv_obj, "rids", ())):
+            if rid.startswith("short") and recv_obj.finished_reasons[index] is not None:
+                recv_obj.output_ids[index] = recv_obj.output_ids[index][:-1]
+        return await handle(self, recv_obj)
+
+    TokenizerManager._handle_batch_output = cut
+    yield

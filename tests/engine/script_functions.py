@@ -171,3 +171,9 @@ def loses_a_row(t):
     t.scheduler.req_to_token_pool.free_slots.pop()
     raise AssertionError("lost a row")
     yield
+
+
+def turn_for_ever(t):
+    """Never over."""
+    while True:
+        yield

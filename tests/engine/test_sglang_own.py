@@ -1,0 +1,102 @@
+"""A finding, written out for SGLang, shows on SGLang's own scripted runtime as it does here."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sr_fuzz.emit_sglang import SCRIPT_FUNCTION, emit_sglang
+from sr_fuzz.engine.sglang_own import complaint_of, run_file
+from sr_fuzz.outcome import Finding, signature
+from sr_fuzz.script import Script, to_json
+from sr_fuzz.translate import to_public_api
+from tests.faults.seeded import FAULTS
+from tests.faults.triggers import SCRIPTS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def emitted(engine, script: Script, folder: Path) -> Path:
+    """A test of what ``script`` breaks on ``engine``, once it is in the words of SGLang's API."""
+    translated = to_public_api(script)
+    violation = engine.run(translated).violation
+    assert violation is not None
+    return emit_sglang(Finding(signature(violation, script.config), translated, violation, "0.5.23"), folder)
+
+
+# One for each kind of check that a test can carry.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "double_free", "freed_too_early", "unfreed_row", "skipped_unlock", "corrupted_page", "missed_stop",
+        "advanced_while_paused", "lost_request", "starved_request", "late_abort", "missed_retraction",
+    ],
+)  # fmt: skip
+def test_its_own_checks_see_the_fault_and_nothing_without_it(sr_engine, name: str, tmp_path: Path):
+    script = SCRIPTS[name]
+    with sr_engine.with_faults(FAULTS[name].path) as engine:
+        path = emitted(engine, script, tmp_path)
+        assert complaint_of(engine, path, SCRIPT_FUNCTION, script.config) is not None
+    assert complaint_of(sr_engine, path, SCRIPT_FUNCTION, script.config) is None
+
+
+# The same server plays both, since its start is what takes the time.
+BESIDE = """
+from sglang.test.scripted_runtime.test_case import ScriptedTestCase
+from sr_fuzz.engine.public_player import play
+from {module} import {script}
+
+class TestBoth(ScriptedTestCase):
+    ENGINE_KWARGS = {kwargs!r}
+
+    def test_emitted(self):
+        self.server.execute_script({script})
+
+    def test_played(self):
+        self.server.execute_script(play, args=({json!r}, {record!r}))
+"""
+
+
+def test_sglangs_own_runtime_shows_it_and_agrees_with_ours_step_by_step(sr_engine, tmp_path: Path):
+    """With the fault the test fails there; without it, it passes, and a record of the script is the same as ours."""
+    fault, script = FAULTS["starved_request"], to_public_api(SCRIPTS["starved_request"])
+    with sr_engine.with_faults(fault.path) as engine:
+        path = emitted(engine, script, tmp_path)
+    theirs, ours = tmp_path / "theirs.json", tmp_path / "ours.json"
+    encoded = to_json(script).decode()
+    beside = tmp_path / "test_beside.py"
+    kwargs = {name: getattr(script.config, name) for name in script.config.__struct_fields__}
+    names = {"module": path.stem, "script": SCRIPT_FUNCTION, "kwargs": kwargs}
+    beside.write_text(BESIDE.format(**names, json=encoded, record=str(theirs)))
+    before = set(psutil.Process().children(recursive=True))
+    # Side by side, since each starts a server.
+    with ThreadPoolExecutor() as pool:
+        broken = pool.submit(run_file, path, faults=[fault.path], sys_path=[str(ROOT)])
+        healthy = pool.submit(run_file, beside, sys_path=[str(ROOT)])
+    assert broken.result().failed and not broken.result().passed, broken.result().output
+    assert "AssertionError: still busy after" in broken.result().summary
+    assert healthy.result().passed and not healthy.result().failed, healthy.result().output
+    job = sr_engine.execute("sr_fuzz.engine.public_player:play", config=script.config, args=(encoded, str(ours)))
+    assert job.ok
+    assert json.loads(theirs.read_text()) == json.loads(ours.read_text())
+    assert len(json.loads(ours.read_text())["outputs"]["r0"]) == 20
+    # Nothing of it outlives it.
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+def test_a_fault_that_is_not_there_is_no_result(tmp_path: Path):
+    path = tmp_path / "test_nothing.py"
+    path.write_text("")
+    run = run_file(path, faults=["no.such:fault"])
+    assert not run.passed and not run.failed
+    assert "fault 'no.such:fault': No module named 'no'" in run.summary
+
+
+def test_a_file_without_a_test_is_no_result(tmp_path: Path):
+    path = tmp_path / "test_nothing.py"
+    path.write_text("")
+    assert run_file(path).summary == "could not be run: no tests in the file"
