@@ -32,6 +32,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 # How often the watched processes are looked at: a death is reported a good deal faster than the two seconds promised.
 _WATCH_S = 0.1
 
+# Shared memory is looked for once a second: reading the maps of a process with torch in it takes milliseconds.
+_LOOKS_A_SCAN = 10
+
 # After SIGKILL a process is gone in milliseconds; one that hangs in the kernel must not hold the keeper for ever.
 _KILL_S = 10.0
 
@@ -58,7 +61,7 @@ def main() -> None:
             (folder / name).write_text(text)
         process = _start(order["command"], order["environment"], folder)
         _say(folder=str(folder), pid=process.pid)
-        _watch(process, folder)
+        _watch(process, folder, mapped)
     finally:
         _kill_all(mapped)
         # What was there before, and is mapped by the tree all the same, is somebody else's.
@@ -83,12 +86,19 @@ def _start(command: list[str], environment: dict[str, str], folder: Path) -> sub
         )
 
 
-def _watch(process: subprocess.Popen, folder: Path) -> None:
-    """Until standard input closes; reports the first death among the processes that matter."""
-    reported = False
+def _watch(process: subprocess.Popen, folder: Path, mapped: set[str]) -> None:
+    """Until standard input closes; reports the first death among the processes that matter.
+
+    Notes in ``mapped`` the shared memory they have: of a process that has died nobody can tell any more.
+    """
+    reported, looks = False, 0
     poller = select.poll()
     poller.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
     while not (poller.poll(_WATCH_S * 1000) and not os.read(sys.stdin.fileno(), 4096)):
+        if looks % _LOOKS_A_SCAN == 0:
+            for entry in (folder / PROCESSES).iterdir():
+                mapped |= _segments(int(entry.name))
+        looks += 1
         if not reported and (death := _death(process, folder)):
             _say(**death)
             reported = True

@@ -79,6 +79,21 @@ def test_a_death_in_the_tree_is_reported_with_who_and_how(segment):
         kept.close()
 
 
+def test_shared_memory_of_a_process_that_died_is_removed_too(segment):
+    kept = keep(segment)
+    try:
+        assert wait_until(lambda: "up" in kept.log_tail())
+        mapper = kept.pid
+        (kept.folder / "draft").write_text("mapping process")
+        (kept.folder / "draft").rename(kept.folder / "processes" / str(mapper))
+        time.sleep(1.5)  # it is looked for once a second; not a limit on anything
+        os.kill(mapper, signal.SIGKILL)
+        assert wait_until(kept.death)
+    finally:
+        kept.close()
+    assert not Path("/dev/shm", segment).exists()
+
+
 def test_shared_memory_of_others_is_left_alone(segment):
     path = Path("/dev/shm", segment)
     path.write_bytes(b"\0" * 4096)
