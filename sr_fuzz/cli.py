@@ -10,14 +10,18 @@ import os
 import re
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from sr_fuzz.confirm import PlayTest, SglangTest
+    from sr_fuzz.engine.sglang_own import SglangRun
     from sr_fuzz.outcome import Outcome
     from sr_fuzz.replay import Case, Engine
     from sr_fuzz.script import EngineConfig
@@ -44,11 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from sr_fuzz.campaign.known import KnownError
     from sr_fuzz.errors import EngineError
     from sr_fuzz.script import ScriptError
+    from sr_fuzz.translate import NotExpressible
 
     try:
         status = app(args=None if arguments is None else list(arguments), prog_name="sr-fuzz", standalone_mode=False)
     except (InputError, ScriptError, KnownError) as error:
         return _fail(str(error))
+    except NotExpressible as error:
+        return _fail(f"SGLang's own scripted runtime cannot show it: {error}")
     except EngineError as error:
         return _fail(_engine_trouble(str(error)))
     except (KeyboardInterrupt, typer.Abort):
@@ -284,19 +291,31 @@ def minimise(
     return 0
 
 
+class EmitFormat(StrEnum):
+    """What an emitted test runs on."""
+
+    PYTEST = "pytest"
+    SGLANG = "sglang"
+
+
 @app.command()
 def emit(
     file: FileArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the test goes.")] = OUT,
+    format: Annotated[
+        EmitFormat,
+        typer.Option(help="pytest: for this project's plugin; sglang: for SGLang's own test suite."),
+    ] = EmitFormat.PYTEST,
     cause: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The known cause: marks the test xfail(strict=True) with it.")
+        str | None, typer.Option(metavar="TEXT", help="The known cause: marks the test as an expected failure with it.")
     ] = None,
     fault: FaultOption = None,
 ) -> int:
-    """Write a finding out as a pytest test; print its path.
+    """Write a finding out as a test; print its path.
 
-    A finding file is written out as it is. A script, or an emitted test, is run first to see what it breaks; the exit
-    status is 2 when it breaks nothing.
+    As a pytest test a finding file is written out as it is. A script, or an emitted test, is run first to see what it
+    breaks. For SGLang's own scripted runtime the script is translated and run again. The exit status is 2 when it
+    breaks nothing, and when SGLang's runtime cannot show what it breaks.
     """
     from sr_fuzz.emit import emit as write
     from sr_fuzz.investigate import first_seen, reproduce
@@ -304,6 +323,11 @@ def emit(
 
     case = load(file)
     _make_folder(out)
+    if format is EmitFormat.SGLANG:
+        _mention_faults(case, fault)
+        with _engine(fault) as engine:
+            typer.echo(_sglang_test(engine, case, out, fault, cause=cause).path)
+        return 0
     if case.finding is not None:
         typer.echo(write(case.finding, out, known_cause=cause, trace=case.trace))
         return 0
@@ -312,6 +336,116 @@ def emit(
         finding, outcome = reproduce(first_seen(case.script, seen, fault or ()), engine.run)
     typer.echo(write(finding, out, known_cause=cause, trace=outcome.trace))
     return 0
+
+
+def _sglang_test(
+    engine: Engine,
+    case: Case,
+    out: Path,
+    fault: Sequence[str] | None,
+    *,
+    cause: str | None = None,
+    purpose: str = "emit",
+) -> SglangTest:
+    """A test for SGLang's own scripted runtime, from a file of any kind."""
+    from sr_fuzz.confirm import write_sglang_test
+    from sr_fuzz.investigate import first_seen
+
+    finding = case.finding or first_seen(case.script, _violating(engine, case, purpose), fault or ()).finding
+    return write_sglang_test(finding, out, engine.run, _complaints(engine), known_cause=cause)
+
+
+def _complaints(engine: Engine) -> PlayTest:
+    from sr_fuzz.emit_sglang import SCRIPT_FUNCTION
+    from sr_fuzz.engine.sglang_own import complaint_of
+
+    return lambda path, config: complaint_of(engine, path, SCRIPT_FUNCTION, config)  # type: ignore[arg-type]
+
+
+# -- confirm ---------------------------------------------------------------------------------------------------
+
+
+class Elsewhere(StrEnum):
+    """Where a finding of the local engine is tried again."""
+
+    SERVER = "server"
+    SGLANG = "sglang"
+
+
+@app.command()
+def confirm(
+    file: FileArgument,
+    on: Annotated[
+        Elsewhere,
+        typer.Option(help="server: our hook in SGLang's HTTP server; sglang: SGLang's own scripted runtime."),
+    ] = Elsewhere.SERVER,
+    n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How often.")] = 1,
+    fault: FaultOption = None,
+) -> int:
+    """Try a finding of the local engine on a full server, which takes a minute.
+
+    The exit status is 0 when it does not show there, 1 when it does (in one of N runs), and 2 when it cannot be run.
+    """
+    from sr_fuzz.replay import load
+
+    case = load(file)
+    _mention_faults(case, fault)
+    shown = _confirm_on_server(case, n, fault) if on is Elsewhere.SERVER else _confirm_on_sglang(case, n, fault)
+    typer.echo(f"{'reproduced' if shown else 'not reproduced'}: in {shown} of {n} runs on {_PLACES[on]}")
+    return 1 if shown else 0
+
+
+_PLACES = {Elsewhere.SERVER: "the server engine", Elsewhere.SGLANG: "SGLang's own scripted runtime"}
+
+
+def _confirm_on_server(case: Case, n: int, fault: Sequence[str] | None) -> int:
+    from sr_fuzz.replay import replay as play
+
+    shown = 0
+    with _server_engine(fault) as engine:
+        for _ in range(n):
+            outcome, verdict = play(engine, case)
+            if not outcome.ok:
+                shown += 1
+                typer.echo(outcome.report())
+            typer.echo(f"on the server engine: {verdict}")
+    return shown
+
+
+def _confirm_on_sglang(case: Case, n: int, fault: Sequence[str] | None) -> int:
+    from sr_fuzz.errors import EngineError
+    from sr_fuzz.script import text
+
+    shown = 0
+    with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as folder:
+        with _engine(fault) as engine:
+            test = _sglang_test(engine, case, Path(folder), fault, purpose="confirm")
+        typer.echo(f"script in the words of SGLang's API: {text(test.finding.script)}")
+        typer.echo(f"its test fails on the local engine: {test.complaint}")
+        for _ in range(n):
+            run = _run_on_sglang(test.path, fault or ())
+            if not run.passed and not run.failed:
+                raise EngineError(f"SGLang's own scripted runtime {run.summary}")
+            typer.echo(f"on SGLang's own scripted runtime: {run.summary}")
+            shown += run.failed
+    return shown
+
+
+@contextmanager
+def _server_engine(faults: Sequence[str] | None) -> Iterator[Engine]:
+    from sr_fuzz.engine.server import ServerEngine
+
+    with ServerEngine(faults=tuple(faults or ()), sys_path=[os.getcwd()]) as engine:
+        yield engine
+
+
+def _run_on_sglang(path: Path, faults: Sequence[str]) -> SglangRun:
+    from sr_fuzz.engine.sglang_own import run_file
+
+    return run_file(path, faults=faults, sys_path=[os.getcwd()])
+
+
+# -- what several commands need --------------------------------------------------------------------------------
 
 
 def _violating(engine: Engine, case: Case, purpose: str) -> Outcome:

@@ -60,8 +60,15 @@ def continuation(prompt: Sequence[int]) -> Iterator[int]:
 
 def prompt_tokens(prompt: Prompt, name: str) -> list[int]:
     """The tokens a described prompt stands for: shared by the family, then a tail that depends on ``name``."""
+    if prompt.uniform:
+        return [uniform_token(prompt.family)] * prompt.length
     shared = prompt.length - prompt.unique_tail
     family = random.Random(f"family {prompt.family}")
     tokens = [family.randrange(_FIRST_PROMPT_TOKEN, VOCAB_SIZE) for _ in range(shared)]
     tail = random.Random(f"tail {name}")
     return tokens + [tail.randrange(_FIRST_PROMPT_TOKEN, VOCAB_SIZE) for _ in range(prompt.unique_tail)]
+
+
+def uniform_token(family: int) -> int:
+    """The token that uniform prompts of ``family`` consist of. Families that are 61 apart have the same."""
+    return _FIRST_PROMPT_TOKEN + family % (VOCAB_SIZE - _FIRST_PROMPT_TOKEN)

@@ -20,8 +20,9 @@ from sr_fuzz.interpreter import Interpreter
 from sr_fuzz.monitor import Monitor, ViolationFound
 from sr_fuzz.outcome import Outcome, Violation
 from sr_fuzz.runtime.context import ScriptedContext
+from sr_fuzz.runtime.recorder import Stream
 from sr_fuzz.script import script_hash
-from sr_fuzz.view.view import SchedulerView
+from sr_fuzz.view.view import SchedulerView, name_of
 
 # Enough to see what led to a violation; SGLang repeats a few warnings on every retraction.
 _LOG_LINES = 12
@@ -82,10 +83,15 @@ class Player:
             trace=tuple(self.monitor.trace),
             checks=self.monitor.checks,
             not_checked=self.monitor.not_checked,
+            outputs=self._outputs() if isinstance(self._job, Run) else {},
             log=tuple(self._log.lines) if violation is not None else (),
             notes=tuple(self._notes),
         )
         return Done(outcome, failure)
+
+    def _outputs(self) -> dict[str, tuple[int, ...]]:
+        streams = self._booted.recorder.streams.values()
+        return {name_of(s.rid): tuple(s.tokens) for s in streams if _ran_to_its_end(s)}
 
     def loop_left(self) -> Done:
         """SGLang's event loop returned although nobody asked it to."""
@@ -127,6 +133,10 @@ class Player:
             location=places,
             stack="".join(traceback.format_exception(error)),
         )
+
+
+def _ran_to_its_end(stream: Stream) -> bool:
+    return any(delta.finish is not None and delta.finish.get("type") in ("length", "stop") for delta in stream.deltas)
 
 
 def _resolve(path: str) -> Any:

@@ -21,6 +21,7 @@ from sr_fuzz.campaign.events import Emitted, Event, FindingKnown, FindingNew, Fi
 from sr_fuzz.campaign.known import known_signatures
 from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.emit import emit, to_source
+from sr_fuzz.engine.sglang_own import SglangRun
 from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Finding, Violation
 from sr_fuzz.replay import load
@@ -102,7 +103,7 @@ def error_of(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> st
     return captured.err
 
 
-@pytest.mark.parametrize("command", ["replay", "minimise", "emit"])
+@pytest.mark.parametrize("command", ["replay", "minimise", "emit", "confirm"])
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_a_bad_file_is_one_line(command: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     content, complaint = BAD_FILES[name]
@@ -130,6 +131,9 @@ def test_a_bad_file_is_one_line(command: str, name: str, tmp_path: Path, capsys:
         (["replay", "."], ".: a directory"),
         (["replay", "a", "b"], "b"),
         (["minimise", "x", "--max-runs", "none"], "--max-runs"),
+        (["emit", "x", "--format", "cobol"], "--format"),
+        (["confirm", "x", "--on", "mars"], "--on"),
+        (["confirm", "x", "-n", "0"], "-n"),
     ],
 )
 def test_a_bad_command_line_is_one_line(
@@ -223,6 +227,129 @@ def test_emit_makes_a_known_finding_of_a_file(
     assert cli.main(["emit", str(path.with_suffix(".json")), "--out", str(tmp_path / "k"), "--cause", "a cause"]) == 0
     assert [reason for _, reason in known_signatures(tmp_path / "k").values()] == ["a cause"]
     assert len(engine.played) == ran
+
+
+# -- on SGLang's own scripted runtime, and on the server --------------------------------------------------------
+
+
+@pytest.fixture
+def complaints(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> list[Path]:
+    """Emitted tests that were played on the local engine; each complains."""
+    played: list[Path] = []
+
+    def play(path: Path, config: EngineConfig) -> str | None:
+        played.append(path)
+        return "AssertionError: pages that nobody owns: [5]"
+
+    monkeypatch.setattr(cli, "_complaints", lambda engine: play)
+    return played
+
+
+def test_emit_writes_a_test_for_sglang(
+    complaints: list[Path], script_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = ["emit", str(script_file), "--format", "sglang", "--out", str(tmp_path / "new"), "--cause", "a cause"]
+    assert cli.main(arguments) == 0
+    path = Path(capsys.readouterr().out.strip())
+    source = path.read_text()
+    assert path.parent == tmp_path / "new" and path.name.startswith("test_sglang_kv_pages_leaked_")
+    assert "r0 = t.start_req(prompt_len=30, prompt_token=" in source and "# Open bug: a cause" in source
+    assert len(complaints) == 1
+
+
+def test_emit_runs_what_it_translated(engine: FakeEngine, complaints: list[Path], script_file: Path, tmp_path: Path):
+    assert cli.main(["emit", str(script_file), "--format", "sglang", "--out", str(tmp_path / "new")]) == 0
+    original, translated = engine.played
+    assert original == SCRIPT
+    assert all(a.prompt.uniform for a in translated.actions if isinstance(a, StartReq))
+
+
+def test_a_finding_that_is_lost_in_translation_is_not_written(
+    engine: FakeEngine, complaints: list[Path], script_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def rule(script: Script) -> Violation | None:
+        uniform = any(a.prompt.uniform for a in script.actions if isinstance(a, StartReq))
+        return Violation("liveness", "stuck_waiting", "r0 waits", 9) if uniform else leak()
+
+    engine.rule = rule
+    message = error_of(["emit", str(script_file), "--format", "sglang", "--out", str(tmp_path / "new")], capsys)
+    assert "the script shows liveness: stuck_waiting instead of kv_pages: leaked" in message
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_test_that_would_see_nothing_is_not_written(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, script_file: Path, tmp_path: Path, capsys
+):
+    monkeypatch.setattr(cli, "_complaints", lambda engine: lambda path, config: None)
+    message = error_of(["emit", str(script_file), "--format", "sglang", "--out", str(tmp_path / "new")], capsys)
+    assert "kv_pages: leaked does not show in what SGLang's scripted runtime lets a test look at" in message
+    assert not list((tmp_path / "new").iterdir())
+
+
+@pytest.fixture
+def sglang_runs(monkeypatch: pytest.MonkeyPatch, complaints: list[Path]) -> list[SglangRun]:
+    """How the coming runs on SGLang's own scripted runtime go, in order."""
+    runs: list[SglangRun] = []
+
+    def run(path: Path, faults: Sequence[str]) -> SglangRun:
+        assert path.is_file()
+        return runs.pop(0)
+
+    monkeypatch.setattr(cli, "_run_on_sglang", run)
+    return runs
+
+
+PASSED = SglangRun(True, False, "1 passed", "")
+FAILED = SglangRun(False, True, "test_x: AssertionError: pages that nobody owns: [5]", "")
+UNRUN = SglangRun(False, False, "could not be run: not over after 300 s", "")
+
+
+@pytest.mark.parametrize(
+    ("runs", "status", "verdict"),
+    [
+        ([FAILED], 1, "reproduced: in 1 of 1 runs on SGLang's own scripted runtime"),
+        ([PASSED, FAILED], 1, "reproduced: in 1 of 2 runs"),
+        ([PASSED], 0, "not reproduced: in 0 of 1 runs"),
+    ],
+)
+def test_confirm_says_whether_sglangs_own_runtime_shows_it(
+    sglang_runs: list[SglangRun], runs: list[SglangRun], status: int, verdict: str, script_file: Path, capsys
+):
+    sglang_runs += runs
+    assert cli.main(["confirm", str(script_file), "--on", "sglang", "-n", str(len(runs))]) == status
+    output = capsys.readouterr().out
+    assert verdict in output and "AssertionError: pages that nobody owns: [5]" in output
+
+
+def test_confirm_tells_a_run_that_did_not_work_from_one_that_shows_nothing(
+    sglang_runs: list[SglangRun], script_file: Path, capsys: pytest.CaptureFixture[str]
+):
+    sglang_runs.append(UNRUN)
+    assert cli.main(["confirm", str(script_file), "--on", "sglang"]) == 2
+    complaint = "sr-fuzz: error: SGLang's own scripted runtime could not be run: not over after 300 s\n"
+    assert capsys.readouterr().err == complaint
+
+
+def test_confirm_on_the_server(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, script_file: Path, capsys: pytest.CaptureFixture[str]
+):
+    shown = iter([None, leak(), None])
+
+    @contextmanager
+    def start(faults: Sequence[str] | None) -> Iterator[FakeEngine]:
+        yield FakeEngine(lambda script: next(shown))
+
+    monkeypatch.setattr(cli, "_server_engine", start)
+    assert cli.main(["confirm", str(script_file), "-n", "2"]) == 1
+    assert "reproduced: in 1 of 2 runs on the server engine" in capsys.readouterr().out
+    assert cli.main(["confirm", str(script_file), "--on", "server"]) == 0
+
+
+def test_there_is_nothing_to_confirm_in_a_script_that_breaks_nothing(
+    engine: FakeEngine, complaints: list[Path], script_file: Path, capsys: pytest.CaptureFixture[str]
+):
+    engine.rule = lambda script: None
+    assert "nothing to confirm" in error_of(["confirm", str(script_file), "--on", "sglang"], capsys)
 
 
 # -- run -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sr_fuzz.cpu.oracle import prompt_tokens
 from sr_fuzz.script import (
     MAX_ACTIONS,
     SCHEDULE_POLICIES,
@@ -52,7 +53,8 @@ names = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,15}", fullmatch=True)
 @st.composite
 def prompts(draw: st.DrawFn) -> Prompt:
     length = draw(st.integers(1, 4096))
-    return Prompt(draw(st.integers(0, 255)), length, draw(st.integers(0, length)))
+    uniform = draw(st.booleans())
+    return Prompt(draw(st.integers(0, 255)), length, 0 if uniform else draw(st.integers(0, length)), uniform)
 
 
 @st.composite
@@ -234,6 +236,18 @@ def test_the_text_of_a_script() -> None:
     )
 
 
+def test_the_text_says_when_a_prompt_is_uniform() -> None:
+    assert action_text(StartReq("r0", Prompt(2, 40, uniform=True))) == "r0 = start_req(2:40, uniform, new=8)"
+
+
+def test_a_uniform_prompt_is_one_token_that_its_family_shares() -> None:
+    one, longer = (prompt_tokens(Prompt(7, length, uniform=True), name) for length, name in ((4, "r0"), (9, "r1")))
+    assert len(one) == 4 and len(set(one)) == 1 and longer == one[:1] * 9
+    other = prompt_tokens(Prompt(8, 4, uniform=True), "r0")
+    assert set(one) != set(other)
+    assert all(2 < token < VOCAB_SIZE for token in [*one, *other])
+
+
 def test_the_text_of_the_default_configuration() -> None:
     assert config_text(EngineConfig()) == "default"
 
@@ -389,11 +403,15 @@ MALFORMED = {
     ),
     "unknown part of a prompt": (
         action("start_req", name="r0", prompt={"size": 1}),
-        "actions[1].prompt: unknown field `size`; the fields are family, length, unique_tail",
+        "actions[1].prompt: unknown field `size`; the fields are family, length, unique_tail, uniform",
     ),
     "tail longer than its prompt": (
         action("start_req", name="r0", prompt={"length": 5, "unique_tail": 6}),
         "actions[1].prompt.unique_tail: expected 0 to the prompt's length 5, got 6",
+    ),
+    "tail of a uniform prompt": (
+        action("start_req", name="r0", prompt={"length": 5, "unique_tail": 3, "uniform": True}),
+        "actions[1].prompt.unique_tail: expected 0, since the prompt is uniform, got 3",
     ),
     "name started twice": (
         json.dumps({"config": {}, "actions": [{"action": "start_req", "name": "r0"}] * 2}),

@@ -7,6 +7,9 @@ early, shared wrongly or overwritten changes the output. `read_back` serves the 
 
 Hidden states are one-hot rows and the head is a scaled identity, so logprobs go through SGLang's own
 ``LogitsProcessor`` and sampling at any temperature picks the same token.
+
+It runs on CUDA too. Reading back waits for the device, so what a forward has written is there when it returns, under
+overlap scheduling as well: races between CUDA streams cannot show.
 """
 
 from __future__ import annotations

@@ -1,0 +1,93 @@
+"""GPU kernels that SGLang imports wherever there is a CUDA GPU, and that the oracle model never runs.
+
+They come in packages of hundreds of megabytes. Where one is missing a stand-in takes its place: everything is found in
+it, and raises when it is called. Where a package is installed nothing changes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, NoReturn
+
+PACKAGES = {
+    "sgl_kernel": {"SGLANG_SKIP_SGL_KERNEL_VERSION_CHECK": "1"},
+    # A stand-in that is found must not be taken for one that works.
+    "flashinfer": {"SGLANG_IS_FLASHINFER_AVAILABLE": "false"},
+}
+"""Import name -> environment in which SGLang does without the package."""
+
+# One kernel that decoding runs whatever the model. SGLang compiles it at its first use, with an nvcc that a machine
+# without ``sgl_kernel`` may lack as well. The second name is from 0.5.17 on.
+_CLAMP = ("sglang.jit_kernel.clamp_position", "sglang.kernels.ops.attention.clamp_position")
+
+
+def missing() -> tuple[str, ...]:
+    """Those of `PACKAGES` that are not installed; ask before `install`."""
+    return tuple(name for name in PACKAGES if importlib.util.find_spec(name) is None)
+
+
+def install() -> None:
+    """Put stand-ins for what is missing. Call it before SGLang is imported; only the first call does something."""
+    if any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        return
+    lacking = missing()
+    for name in lacking:
+        os.environ.update(PACKAGES[name])
+    if lacking:
+        # First, since SGLang has the compiled kernel's module.
+        sys.meta_path.insert(0, _Finder(lacking))
+
+
+class _Absent:
+    """Whatever is in a stand-in: has attributes of the same kind, and cannot be called."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> _Absent:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Absent(f"{self._name}.{name}")
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        package = self._name.partition(".")[0]
+        raise ModuleNotFoundError(f"{self._name} was called, but {package} is not installed: a real model needs it")
+
+
+class _StandIn(ModuleType):
+    def __getattr__(self, name: str) -> _Absent:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Absent(f"{self.__name__}.{name}")
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Finds every module of the packages that are missing, and the kernel that is compiled."""
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        self._packages = packages
+
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname in _CLAMP and "sgl_kernel" in self._packages:
+            return ModuleSpec(fullname, self)
+        return ModuleSpec(fullname, self, is_package=True) if fullname.partition(".")[0] in self._packages else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return ModuleType(spec.name) if spec.name in _CLAMP else _StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__name__ in _CLAMP:
+            module.clamp_position = module.clamp_position_cuda = _clamp_position  # type: ignore[attr-defined]
+
+
+def _clamp_position(seq_lens: Any) -> Any:
+    """Positions of the tokens that are decoded: one less than the lengths (integers, shape [requests]), at least 0."""
+    import torch
+
+    return torch.clamp(seq_lens - 1, min=0).to(torch.int64)
