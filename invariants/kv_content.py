@@ -47,7 +47,8 @@ class KvContent(Invariant):
             positions += range(length)
         if not slots or len(slots) != len(tokens):
             return self._length_problem(view) if slots else None
-        found_tokens, found_positions = view.model.read_back(torch.tensor(slots))
+        # The pool may be on a GPU.
+        found_tokens, found_positions = (found.cpu() for found in view.model.read_back(torch.tensor(slots)))
         wrong = (found_tokens != torch.tensor(tokens)) | (found_positions != torch.tensor(positions))
         if not bool(wrong.any()):
             return None

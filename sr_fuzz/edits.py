@@ -88,11 +88,6 @@ def set_prompt(key: int, **values: Any) -> Edit:
     return change(key, how)
 
 
-def uniform_prompt(key: int) -> Edit:
-    """A prompt of equal tokens, as long as it was: what SGLang's own scripted runtime can send."""
-    return set_prompt(key, uniform=True, unique_tail=0)
-
-
 def configure(**values: Any) -> Edit:
     return lambda state: State(msgspec.structs.replace(state.config, **values), state.actions)
 

@@ -76,6 +76,8 @@ class Interpreter:
         if self._paused:
             self.notes["a request was sent while paused; the HTTP server holds it back until continue"] = None
         sampling: dict[str, Any] = {"max_new_tokens": action.max_new_tokens, "ignore_eos": action.ignore_eos}
+        if not hasattr(self._view.model, "read_back"):
+            sampling["temperature"] = 0  # only the likeliest tokens of a real model can be compared
         if action.stop_token_ids:
             sampling["stop_token_ids"] = list(action.stop_token_ids)
         fields: dict[str, Any] = {"stream": action.stream}

@@ -7,9 +7,8 @@ Rules:
 
 * A candidate is accepted only if its run shows the *same whole signature* (`sr_fuzz.outcome.signature`). A run that
   shows another violation is a rejection, however similar it looks: a minimal script never slides to another bug.
-* Every candidate is simpler than what it was made from: it has fewer actions, a smaller number, one more field at
-  its default, or one more prompt of equal tokens. So the search ends, and the same script and engine give the same
-  result every time.
+* Every candidate is simpler than what it was made from: it has fewer actions, a smaller number, or one more field
+  at its default. So the search ends, and the same script and engine give the same result every time.
 * No script runs twice (what was rejected is remembered by `script_hash`), and a candidate that changes nothing, or
   that `validate` refuses, does not run at all.
 * At most ``max_runs`` runs. Passes are ordered by what they win for a run: deletion before cosmetics; and
@@ -32,8 +31,7 @@ The passes, in order:
 6. *again*: requests, then all actions, one by one: of a simpler script more is superfluous. A script that is still
    long may use up the whole budget here, a short one only what cosmetics may;
 7. *numbers*: to 1, then by halves;
-8. *prompts* of equal tokens, which SGLang's own scripted runtime can send too;
-9. *names*: ``r0``, ``r1`` … in order of appearance.
+8. *names*: ``r0``, ``r1`` … in order of appearance.
 """
 
 from __future__ import annotations
@@ -56,7 +54,6 @@ from sr_fuzz.edits import (
     set_fields,
     set_prompt,
     turns_of_step_until,
-    uniform_prompt,
     without,
 )
 from sr_fuzz.errors import EngineError
@@ -254,12 +251,6 @@ def _pass_numbers(search: _Search) -> None:
         sites = [site for edit, site in edits.items() if edit not in failed]
 
 
-def _pass_prompts(search: _Search) -> None:
-    starts = [(key, action.prompt) for key, action in search.state.actions.items() if isinstance(action, StartReq)]
-    # A single token is equal to itself.
-    search.apply([uniform_prompt(key) for key, prompt in starts if prompt.length > 1], cosmetic=True)
-
-
 def _pass_names(search: _Search) -> None:
     search.accept(rename({name: f"r{index}" for index, name in enumerate(search.script.names)}))
 
@@ -272,6 +263,5 @@ _PASSES = (
     _pass_fields,
     _pass_again,
     _pass_numbers,
-    _pass_prompts,
     _pass_names,
 )

@@ -15,6 +15,7 @@ from hypothesis import event, given
 from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.emit import emit
+from sr_fuzz.engine_options import Ranks
 from sr_fuzz.investigate import first_seen, reproduce, shrink
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.replay import Engine
@@ -39,10 +40,18 @@ class FindingFailure(AssertionError):
 class PropertyChecker:
     """Checks properties on an engine; known findings do not fail a test."""
 
-    def __init__(self, engine: Engine, known: Mapping[str, tuple[Path, str]], emit_to: Path | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        known: Mapping[str, tuple[Path, str]],
+        emit_to: Path | None = None,
+        ranks: Ranks = Ranks(),
+    ) -> None:
+        """``ranks`` are put into each script, so that a finding that is written out says what it ran on."""
         self._engine = engine
         self._known = known
         self._emit_to = emit_to
+        self._ranks = ranks
 
     def __call__(self, scripts: SearchStrategy[Script], *, invariants: Sequence[str] | None = None) -> None:
         """Run as many scripts as the Hypothesis profile says; ``pytest.fail`` with a report at a new finding.
@@ -57,7 +66,7 @@ class PropertyChecker:
                 outcomes[key] = self._engine.run(script, invariants=invariants)
             return outcomes[key]
 
-        @given(scripts)
+        @given(scripts.map(self._ranks.in_script))
         def holds(script: Script) -> None:
             outcome = run(script)
             if outcome.violation is None:

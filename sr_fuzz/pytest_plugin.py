@@ -1,4 +1,4 @@
-"""The pytest plugin: Hypothesis profiles, the engine as a fixture, options.
+"""The pytest plugin: Hypothesis profiles, engine and server as fixtures, options.
 
 Profiles are registered here, not in a ``conftest.py`` of a sub-folder, which is loaded too late for
 ``--hypothesis-profile``; and each with an explicit parent and all its values, because Hypothesis takes the values of
@@ -10,6 +10,7 @@ says ``sr_profile`` or the command line names one, and no engine starts before a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from sr_fuzz.engine_options import KINDS, EngineOptions, Ranks, choose, make_engine, start
 from strategies.fresh import BACKEND
 
 # Without Phase.shrink Hypothesis stops at the first failure after one replay: the minimiser takes over. No database: a
@@ -42,7 +44,10 @@ PROFILES: dict[str, dict[str, Any]] = {
     "gpu": {"max_examples": 25, "derandomize": False},
 }
 
-ENGINE_KEY: pytest.StashKey[Any] = pytest.StashKey()
+# What `sr_server` starts with: chunks that a prompt of a test fills several of, a pool and rows that it can exhaust.
+_SERVER_SIZES = {"chunked_prefill_size": 16, "page_size": 1, "max_total_tokens": 2048, "max_running_requests": 8}
+
+_OPTIONS: pytest.StashKey[EngineOptions] = pytest.StashKey()
 
 
 def register_profiles() -> None:
@@ -56,6 +61,15 @@ register_profiles()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sr_fuzz", "sr_fuzz: fuzzing SGLang's scheduler")
+    group.addoption(
+        "--sr-engine",
+        choices=KINDS,
+        help="engine of sr_engine and sr_check (default: local; with the gpu profile persistent, or server for "
+        "several ranks)",
+    )
+    group.addoption("--sr-model", metavar="PATH_OR_NAME", help="run a real model instead of the oracle model")
+    for name, kind in (("tp", "tensor"), ("pp", "pipeline"), ("dp", "data")):
+        group.addoption(f"--sr-{name}", metavar="N", type=int, default=1, help=f"{kind} parallel ranks")
     group.addoption("--sr-emit", metavar="DIR", type=Path, help="write new findings to DIR as tests")
     group.addoption(
         "--sr-fault",
@@ -80,14 +94,24 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"ini option sr_profile: {profile!r} is none of {', '.join(PROFILES)}")
     if profile and not _profile_option(config):
         settings.load_profile(profile)
+    ranks = Ranks(*(config.getoption(f"--sr-{name}") for name in Ranks._fields))
+    try:
+        config.stash[_OPTIONS] = choose(
+            config.getoption("--sr-engine"), model=config.getoption("--sr-model"), ranks=ranks, gpu=_on_gpu(config)
+        )
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
     for path in config.getoption("--sr-fault"):
         if path.count(":") != 1:
             raise pytest.UsageError(f"--sr-fault {path}: expected package.module:function")
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
+def pytest_report_header(config: pytest.Config) -> list[str]:
     profile = _profile_option(config) or config.getini("sr_profile")
-    return f"sr_fuzz profile: {profile}" if profile in PROFILES else None
+    lines = [f"sr_fuzz profile: {profile}"] if profile in PROFILES else []
+    if config.stash[_OPTIONS] != choose():
+        lines.append(f"sr_fuzz engine: {config.stash[_OPTIONS].line}")
+    return lines
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -98,34 +122,94 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def sr_engine(pytestconfig: pytest.Config) -> Iterator[Any]:
-    """A `LocalEngine` for the whole session, with the faults of ``--sr-fault``."""
-    if _profile_option(pytestconfig) == "gpu":
-        pytest.skip(_no_gpu() or "the gpu profile needs the server engine, which this version of sr_fuzz lacks")
-    from sr_fuzz.engine.local import LocalEngine
+def _sr_engine_as_chosen(pytestconfig: pytest.Config) -> Iterator[Any]:
+    """The session's engine, started; configurations run on it with the ranks that they have themselves."""
+    options = pytestconfig.stash[_OPTIONS]
+    _skip_without_gpu(pytestconfig)
+    from sr_fuzz.alone import AloneEngine
     from sr_fuzz.errors import EngineError
 
-    with LocalEngine(faults=pytestconfig.getoption("--sr-fault"), sys_path=[str(pytestconfig.rootpath)]) as engine:
+    _tell_sglang_about_model(options)
+    with make_engine(options, **_faults_and_path(pytestconfig)) as engine:
         try:
-            engine.sglang_version
+            start(engine, options)
         except EngineError as error:
             pytest.fail(f"the engine does not start: {error}", pytrace=False)
-        yield engine
+        yield engine if options.model is None else AloneEngine(engine)
 
 
 @pytest.fixture(scope="session")
-def sr_check(sr_engine: Any, pytestconfig: pytest.Config) -> Any:
+def sr_engine(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
+    """The session's engine, by default a `LocalEngine`, with the faults of ``--sr-fault``.
+
+    With ``--sr-tp``, ``--sr-pp``, ``--sr-dp`` every configuration gets these ranks. With ``--sr-model`` each request
+    is also compared with itself alone, as `AloneEngine` does.
+    """
+    from sr_fuzz.wrapped_engine import RankedEngine
+
+    ranks = pytestconfig.stash[_OPTIONS].ranks
+    return RankedEngine(_sr_engine_as_chosen, ranks) if ranks.several else _sr_engine_as_chosen
+
+
+@pytest.fixture(scope="session")
+def sr_check(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
     """A `PropertyChecker` on the session's engine: ``sr_check(scripts(configs), invariants=[...])``."""
     from sr_fuzz.campaign.known import known_signatures
     from sr_fuzz.properties import PropertyChecker
 
     folder = pytestconfig.getoption("--sr-known") or pytestconfig.rootpath / "tests" / "regressions"
-    return PropertyChecker(sr_engine, known_signatures(folder), pytestconfig.getoption("--sr-emit"))
+    emit_to, ranks = pytestconfig.getoption("--sr-emit"), pytestconfig.stash[_OPTIONS].ranks
+    # Not `sr_engine`, which would put the ranks back into a script that the minimiser has freed of them.
+    return PropertyChecker(_sr_engine_as_chosen, known_signatures(folder), emit_to, ranks)
+
+
+@pytest.fixture(scope="session")
+def sr_server(pytestconfig: pytest.Config) -> Iterator[Any]:
+    """A `ScriptedHttpServer` that has started, with a small pool and small chunks, for script functions.
+
+    Device, model, ranks and faults are those of `sr_engine`, whatever engine that is.
+    """
+    options = pytestconfig.stash[_OPTIONS]
+    _skip_without_gpu(pytestconfig)
+    from sr_fuzz.engine.persistent import default_device
+    from sr_fuzz.engine.server import ScriptedHttpServer
+    from sr_fuzz.errors import EngineError
+    from sr_fuzz.versions import model_settings
+
+    device = options.device or default_device()
+    kwargs = {"device": device} if options.model is None else model_settings(options.model, device)
+    kwargs |= _SERVER_SIZES | options.ranks.fields
+    _tell_sglang_about_model(options)
+    try:
+        server = ScriptedHttpServer.start(**_faults_and_path(pytestconfig), **kwargs)
+    except EngineError as error:
+        pytest.fail(f"the server does not start: {error}", pytrace=False)
+    with server:
+        yield server
+
+
+def _faults_and_path(config: pytest.Config) -> dict[str, list[str]]:
+    return {"faults": config.getoption("--sr-fault"), "sys_path": [str(config.rootpath)]}
+
+
+def _tell_sglang_about_model(options: EngineOptions) -> None:
+    """Up to 0.5.21 a deterministic SGLang cuts prompts at multiples of 4096 tokens: it would admit no longer one."""
+    if options.model is not None:
+        os.environ.setdefault("SGLANG_TRITON_PREFILL_TRUNCATION_ALIGN_SIZE", "1")
 
 
 def _profile_option(config: pytest.Config) -> str | None:
     """The profile the command line names; the option belongs to Hypothesis's own plugin."""
     return config.getoption("--hypothesis-profile", default=None)
+
+
+def _on_gpu(config: pytest.Config) -> bool:
+    return (_profile_option(config) or config.getini("sr_profile")) == "gpu"
+
+
+def _skip_without_gpu(config: pytest.Config) -> None:
+    if _on_gpu(config) and (reason := _no_gpu()):
+        pytest.skip(reason)
 
 
 def _no_gpu() -> str | None:

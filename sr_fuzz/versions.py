@@ -96,8 +96,8 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
     fields = {name: getattr(config, name) for name in config.__struct_fields__}
     # -1 makes SGLang size the pool from device memory unless the fraction is given; max_total_tokens then caps it.
     extra = {"mem_fraction_static": 0.5} if config.chunked_prefill_size < 0 else {}
-    chosen = oracle_settings() if model is None else {"model_path": model}
-    return {**chosen, **device_settings(device), **fields, **extra}
+    chosen = {**oracle_settings(), **device_settings(device)} if model is None else model_settings(model, device)
+    return {**chosen, **fields, **extra}
 
 
 def oracle_settings() -> dict[str, Any]:
@@ -116,6 +116,17 @@ def oracle_settings() -> dict[str, Any]:
     }
 
 
+def model_settings(model: str, device: str) -> dict[str, Any]:
+    """Settings for a real model on ``device``, its outputs as independent of the schedule as SGLang can make them."""
+    # Prompts and outputs are token ids.
+    settings = {**device_settings(device), "model_path": model, "skip_tokenizer_init": True}
+    if device == "cuda":
+        # Of the backends that SGLang has deterministic, the one that keeps the prefix cache on every GPU.
+        settings |= {"enable_deterministic_inference": True, "attention_backend": "triton"}
+        settings["sampling_backend"] = "pytorch"
+    return settings
+
+
 def device_settings(device: str) -> dict[str, Any]:
     """Settings that a fuzzed scheduler needs on ``device`` (``cpu`` or ``cuda``)."""
     common = {
@@ -129,8 +140,15 @@ def device_settings(device: str) -> dict[str, Any]:
     }
     if device == "cpu":
         return common | {"attention_backend": "torch_native", "sampling_backend": "pytorch"}
-    # A captured graph would leave out the model's own reads and writes of the KV cache.
-    return common | {"disable_cuda_graph": True}
+    return common | {
+        # A captured graph would leave out the model's own reads and writes of the KV cache, and takes memory.
+        "disable_cuda_graph": True,
+        # SGLang gives what is left of the device to the KV pool unless it is capped; a configuration's own cap wins.
+        # Enough for the largest ballast of SGLang's tests, 32 MB with the oracle, some GB with a small real model.
+        "max_total_tokens": 65536,
+        # It registers buffers on every device, and its kernels may be missing; NCCL does without.
+        "disable_custom_all_reduce": True,
+    }
 
 
 def server_args(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> Any:

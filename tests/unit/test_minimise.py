@@ -144,16 +144,6 @@ def test_step_until_becomes_the_steps_that_it_took():
     assert script.actions == (Step(STEP_UNTIL_TURNS),)
 
 
-@pytest.mark.parametrize("matters", [True, False])
-def test_prompts_become_uniform_unless_their_tokens_matter(matters: bool):
-    def rule(script: Script) -> Violation | None:
-        prompts = [a.prompt for a in script.actions if isinstance(a, StartReq)]
-        return leak() if any(p.length >= 9 and not (matters and p.uniform) for p in prompts) else None
-
-    script, _ = shrink(Script(EngineConfig(), (StartReq("r0", Prompt(3, 9, 2)),)), rule)
-    assert script.actions == (StartReq("r0", Prompt(length=9, uniform=not matters), 1),)
-
-
 def test_no_script_runs_twice_and_every_candidate_is_valid():
     script = noisy(*CORE, config=EngineConfig(page_size=16, max_total_tokens=96, chunked_prefill_size=32))
     _, played = shrink(script, abort_while_paused)

@@ -85,12 +85,42 @@ def test_a_malformed_fault_path_says_what_is_expected(tmp_path):
     assert "--sr-fault nonsense: expected package.module:function" in result.stderr
 
 
-def test_without_a_gpu_the_gpu_profile_skips_with_the_reason():
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sr-model", "some/model"], "--sr-model some/model: needs --sr-engine persistent or server"),
+        (["--sr-tp", "2"], "--sr-tp 2: several ranks need --sr-engine server, not local"),
+        (["--hypothesis-profile=gpu", "--sr-engine", "local"], "the gpu profile needs persistent or server"),
+    ],
+)
+def test_engine_options_that_do_not_go_together_are_a_usage_error(tmp_path, arguments, said):
+    (tmp_path / "test_it.py").write_text(HEALTHY)
+    result = run_pytest(*arguments, cwd=tmp_path)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert said in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+def test_the_header_names_an_engine_that_was_asked_for_and_only_then(tmp_path):
+    (tmp_path / "test_it.py").write_text(HEALTHY)
+    asked = run_pytest("--sr-engine", "server", "--sr-tp", "2", "--sr-model", "some/model", cwd=tmp_path).stdout
+    assert "sr_fuzz engine: server model=some/model tp_size=2" in asked
+    assert "sr_fuzz" not in run_pytest("-p", "no:hypothesispytest", cwd=tmp_path).stdout.partition("plugins:")[0]
+
+
+NEEDS_A_SERVER = """
+def test_server(sr_server):
+    assert False, "this test must not run"
+"""
+
+
+def test_without_a_gpu_the_gpu_profile_skips_with_the_reason(tmp_path):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    result = run_pytest("--hypothesis-profile=gpu", "-rs", "tests/properties", "tests/regressions", cwd=ROOT)
+    (tmp_path / "test_server.py").write_text(NEEDS_A_SERVER)
+    folders = ["tests/properties", "tests/regressions", "tests/engine/test_gpu.py", str(tmp_path)]
+    result = run_pytest("--hypothesis-profile=gpu", "-rs", *folders, cwd=ROOT)
     assert result.returncode == 0
     assert "no CUDA GPU here" in result.stdout
-    assert " passed" not in result.stdout
+    assert " passed" not in result.stdout and " failed" not in result.stdout
