@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from invariants.base import Invariant, Problem, names, numbers
+from sr_fuzz.view.allocators import two_pools
 from sr_fuzz.view.view import SchedulerView
 
 
@@ -28,6 +29,8 @@ class KvPages(Invariant):
     family = "memory"
 
     def not_covered(self, view: SchedulerView) -> str | None:
+        if two_pools(view.allocator):
+            return "the sliding-window pool's pages are not told apart from the full-attention pool's"
         return view.unreadable_tree
 
     def check(self, view: SchedulerView) -> Problem | None:

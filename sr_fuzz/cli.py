@@ -115,6 +115,24 @@ FaultOption = Annotated[
 ]  # fmt: skip
 
 
+class EngineKind(StrEnum):
+    """What plays the scripts."""
+
+    LOCAL = "local"
+    PERSISTENT = "persistent"
+    SERVER = "server"
+
+
+EngineOption = Annotated[
+    EngineKind,
+    typer.Option(
+        "--engine",
+        help="local: a fresh process for each script; persistent: many scripts in one process; server: SGLang's "
+        "whole HTTP server.",
+    ),
+]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from sr_fuzz import __version__
@@ -160,6 +178,7 @@ def run(
             show_default=False,
         ),
     ] = None,
+    engine_kind: EngineOption = EngineKind.LOCAL,
     fault: FaultOption = None,
 ) -> int:
     """Look for findings until the time is up.
@@ -167,7 +186,7 @@ def run(
     A new finding is minimised, confirmed and written to [bold]--out[/] as a pytest test; a known one is counted.
     The exit status is 0 whether or not something was found.
     """
-    configs = _find_configs(config or ["default"])
+    configs = _fitting(_find_configs(config or ["default"]), engine_kind, asked=config is not None)
     known_findings = _known(known)
     _make_folder(out)
 
@@ -178,7 +197,7 @@ def run(
 
     names = {configuration: name for name, configuration in configs.items()}
     console = make_console()
-    with _engine(fault) as engine, Terminal(console) as terminal:
+    with _engine(fault, engine_kind, len(configs)) as engine, Terminal(console) as terminal:
         run_campaign(
             engine,
             scripts=scripts(list(configs.values()), exhausters=exhausters),
@@ -203,6 +222,22 @@ def _find_configs(names: Sequence[str]) -> dict[str, EngineConfig]:
         raise InputError(f"--config: {error}") from None
 
 
+# Schedulers that a live engine keeps at once: one takes 0.7 GB, a server with its three processes 2 GB, and to start
+# another one for the next script would take longer than all scripts.
+_KEPT = {EngineKind.PERSISTENT: 6, EngineKind.SERVER: 3}
+
+
+def _fitting(configs: dict[str, EngineConfig], kind: EngineKind, *, asked: bool) -> dict[str, EngineConfig]:
+    """Those that fit the engine: all that were asked for, or else as many as it keeps. Raises `InputError`."""
+    most = _KEPT.get(kind, len(configs))
+    if len(configs) > most and asked:
+        raise InputError(
+            f"--engine {kind.value} keeps a scheduler for each configuration, at most {most}; --config names "
+            f"{len(configs)}"
+        )
+    return dict(list(configs.items())[:most])
+
+
 def _known(folder: Path) -> dict[str, tuple[Path, str]]:
     from sr_fuzz.campaign.known import known_signatures
 
@@ -223,13 +258,20 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _engine(faults: Sequence[str] | None) -> Iterator[Engine]:
-    from sr_fuzz.engine.local import LocalEngine
+def _engine(
+    faults: Sequence[str] | None, kind: EngineKind = EngineKind.LOCAL, configs: int = 1
+) -> Iterator[Engine]:
+    """``configs``: how many configurations will take turns."""
+    from sr_fuzz.engine_options import choose, make_engine
 
     if sys.stderr.isatty():
-        print("starting the engine: importing SGLang takes about ten seconds ...", file=sys.stderr)
+        took = "half a minute" if kind is EngineKind.SERVER else "about ten seconds"
+        print(f"starting the engine: importing SGLang takes {took} ...", file=sys.stderr)
     # Faults may lie in the project at hand, as with `python -m`.
-    with LocalEngine(faults=tuple(faults or ()), sys_path=[os.getcwd()]) as engine:
+    engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=[os.getcwd()])
+    if kind is not EngineKind.LOCAL:
+        engine.max_schedulers = max(configs, engine.max_schedulers)
+    with engine:
         yield engine
 
 
@@ -237,7 +279,7 @@ def _engine(faults: Sequence[str] | None) -> Iterator[Engine]:
 
 
 @app.command()
-def replay(file: FileArgument, fault: FaultOption = None) -> int:
+def replay(file: FileArgument, engine_kind: EngineOption = EngineKind.LOCAL, fault: FaultOption = None) -> int:
     """Play a script again, and show what happens.
 
     The exit status is 0 when there is no violation, 1 when there is one (its signature may differ from that in FILE,
@@ -248,7 +290,7 @@ def replay(file: FileArgument, fault: FaultOption = None) -> int:
 
     case = load(file)
     _mention_faults(case, fault)
-    with _engine(fault) as engine:
+    with _engine(fault, engine_kind) as engine:
         outcome, verdict = play(engine, case)
     typer.echo(outcome.report())
     typer.echo(verdict)
@@ -260,6 +302,7 @@ def minimise(
     file: FileArgument,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the finding, as JSON.")] = None,
     max_runs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Runs to spend; 60 if not given.")] = None,
+    engine_kind: EngineOption = EngineKind.LOCAL,
     fault: FaultOption = None,
 ) -> int:
     """Shrink a script that breaks something; print the shortest one that breaks the same.
@@ -276,7 +319,7 @@ def minimise(
     if out is not None and not out.absolute().parent.is_dir():
         raise InputError(f"--out: {out.absolute().parent} is not a folder")
     _mention_faults(case, fault)
-    with _engine(fault) as engine:
+    with _engine(fault, engine_kind) as engine:
         seen = _violating(engine, case, "minimise")
         first = first_seen(case.script, seen, fault or ())
         finding, outcome = reproduce(shrink(first, engine.run, max_runs=max_runs or MAX_RUNS), engine.run)
@@ -402,7 +445,7 @@ def _confirm_on_server(case: Case, n: int, fault: Sequence[str] | None) -> int:
     from sr_fuzz.replay import replay as play
 
     shown = 0
-    with _server_engine(fault) as engine:
+    with _engine(fault, EngineKind.SERVER) as engine:
         for _ in range(n):
             outcome, verdict = play(engine, case)
             if not outcome.ok:
@@ -429,14 +472,6 @@ def _confirm_on_sglang(case: Case, n: int, fault: Sequence[str] | None) -> int:
             typer.echo(f"on SGLang's own scripted runtime: {run.summary}")
             shown += run.failed
     return shown
-
-
-@contextmanager
-def _server_engine(faults: Sequence[str] | None) -> Iterator[Engine]:
-    from sr_fuzz.engine.server import ServerEngine
-
-    with ServerEngine(faults=tuple(faults or ()), sys_path=[os.getcwd()]) as engine:
-        yield engine
 
 
 def _run_on_sglang(path: Path, faults: Sequence[str]) -> SglangRun:

@@ -380,6 +380,12 @@ def kv_state(req: Any) -> KvState | None:
     return KvState(int(req.req_pool_idx), int(req.cache_protected_len), int(req.kv_committed_len), int(allocated))
 
 
+def committed_len(req: Any) -> int:
+    """Positions written by a forward that was launched; a request that has given its row back still tells."""
+    holder = req.kv if hasattr(req.kv, "req_pool_idx") else req
+    return int(holder.kv_committed_len)
+
+
 def lock_node(req: Any) -> Any:
     """The node (up to 0.5.18 the node itself, later its integer id) whose path this request has locked, or None.
 

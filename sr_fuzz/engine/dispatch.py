@@ -17,6 +17,7 @@ from sr_fuzz.engine.channel import Channel
 from sr_fuzz.engine.player import Player
 from sr_fuzz.engine.stacks import sglang_folder
 from sr_fuzz.engine.wire import PROTOCOL, Attached, Done, Execute, Failed, Reset, Run, decode_job
+from sr_fuzz.view.allocators import two_pools
 from sr_fuzz.view.view import SchedulerView
 
 # A drained engine has aborted everything: each request needs a turn or two, results in flight some more.
@@ -132,11 +133,19 @@ class Dispatcher:
             return "an exhauster holds something"
         if not self._is_drained(view):
             return "the engine is not idle"
-        if len(set(now.free_pages)) != view.num_pages or len(now.free_pages) != view.num_pages:
-            return f"{len(set(now.free_pages))} of {view.num_pages} pages are free after a flush"
+        free = _free_pages(view)
+        if free != view.num_pages:
+            return f"{free} of {view.num_pages} pages are free after a flush"
         if len(set(now.free_rows)) != view.num_rows:
             return f"{len(set(now.free_rows))} of {view.num_rows} request rows are free"
         return ""
+
+
+def _free_pages(view: SchedulerView) -> int:
+    """Free pages, each counted once; of two pools what SGLang itself counts."""
+    if two_pools(view.allocator):
+        return view.allocator.available_size() // view.page_size
+    return len(set(view.now.free_pages))
 
 
 def no_warm_up() -> Generator:

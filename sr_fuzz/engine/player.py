@@ -65,7 +65,7 @@ class Player:
         logging.getLogger().addHandler(self._log)
         self._started = time.monotonic()
         if isinstance(self._job, Execute):
-            return _resolve(self._job.path)(self.context, *self._job.args)
+            return _called(self._job.path, _resolve(self._job.path), self.context, *self._job.args)
         interpreter = Interpreter(self._job.script, self.context, self.view, self.monitor)
         self._notes = interpreter.notes
         return interpreter.play()
@@ -137,6 +137,14 @@ class Player:
 
 def _ran_to_its_end(stream: Stream) -> bool:
     return any(delta.finish is not None and delta.finish.get("type") in ("length", "stop") for delta in stream.deltas)
+
+
+def _called(path: str, function: Any, *args: Any) -> Generator:
+    """The function's generator. What the call itself raises, it raises as the script, at the head of the first turn."""
+    script = function(*args)
+    if not isinstance(script, Generator):
+        raise TypeError(f"{path} returned {type(script).__name__}; a script function is a generator")
+    yield from script
 
 
 def _resolve(path: str) -> Any:

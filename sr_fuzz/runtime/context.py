@@ -102,7 +102,8 @@ class ScriptedContext:
     def evict_radix(self, *, prefix_tokens: list[int] | None) -> None:
         """As in SGLang's runtime: full eviction only, and that is a flush. See `evict_tree` for the tree's own."""
         if prefix_tokens is not None:
-            raise ValueError("evict_radix supports only full eviction: pass prefix_tokens=None")
+            # An AssertionError, as in SGLang's runtime, whose tests expect one.
+            raise AssertionError("evict_radix supports only full eviction: pass prefix_tokens=None")
         self._transport.flush_cache()
 
     def exhaust_kv(self, *, leave_pages: int) -> None:

@@ -62,8 +62,7 @@ def remaining_prompt_tokens(ctx: ScriptedContext, rid: str) -> int:
     req = find_req_by_rid(ctx, rid)
     if req is None:
         return 0
-    state = versions.kv_state(req)
-    return max(0, len(req.origin_input_ids) - (state.committed if state is not None else 0))
+    return max(0, len(req.origin_input_ids) - versions.committed_len(req))
 
 
 def chunks_done(ctx: ScriptedContext, rid: str) -> int:

@@ -32,12 +32,13 @@ def resolve_node(tree_cache: Any, handle: Any) -> Any | None:
 
 
 def node_lock_ref(node: Any) -> int:
-    """Lock count of the full-attention component (the only one a dense model has)."""
+    """Lock counts of all components together, as SGLang's scripted runtime tells them."""
     data = getattr(node, "component_data", None)
-    return data[0].lock_ref if data is not None else node.lock_ref
+    return sum(part.lock_ref for part in data) if data is not None else node.lock_ref
 
 
 def get_node_lock_ref(tree_cache: Any, handle: Any) -> int:
+    """Of a handle that may be stale: 0 then."""
     node = resolve_node(tree_cache, handle)
     return 0 if node is None else node_lock_ref(node)
 

@@ -33,3 +33,8 @@ def _held_back(allocator: Any) -> list[int]:
     pages += [slot // size for part in getattr(allocator, "free_page_reps_group", ()) for slot in part.tolist()]
     pages += [page for part in getattr(allocator, "free_page_ids_group", ()) for page in part.tolist()]
     return pages
+
+
+def two_pools(allocator: Any) -> bool:
+    """Whether it keeps a pool for full attention and one for a sliding window, with pages of their own."""
+    return hasattr(allocator, "swa_attn_allocator")

@@ -57,9 +57,13 @@ def leak_on_abort(script: Script) -> Violation | None:
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """What the commands run on, in place of a real engine. Records the faults it was started with."""
     fake = FakeEngine(leak_on_abort)
+    fake.kinds = []
 
     @contextmanager
-    def start(faults: Sequence[str] | None) -> Iterator[FakeEngine]:
+    def start(
+        faults: Sequence[str] | None, kind: cli.EngineKind = cli.EngineKind.LOCAL, configs: int = 1
+    ) -> Iterator[FakeEngine]:
+        fake.kinds.append((kind.value, configs))
         if faults == ["no.such:fault"]:
             raise EngineError("the process that imports SGLang died\nTraceback\n  ...\nImportError: libcuda.so")
         yield fake
@@ -331,18 +335,32 @@ def test_confirm_tells_a_run_that_did_not_work_from_one_that_shows_nothing(
 
 
 def test_confirm_on_the_server(
-    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, script_file: Path, capsys: pytest.CaptureFixture[str]
+    engine: FakeEngine, script_file: Path, capsys: pytest.CaptureFixture[str]
 ):
     shown = iter([None, leak(), None])
 
-    @contextmanager
-    def start(faults: Sequence[str] | None) -> Iterator[FakeEngine]:
-        yield FakeEngine(lambda script: next(shown))
-
-    monkeypatch.setattr(cli, "_server_engine", start)
+    engine.rule = lambda script: next(shown)
     assert cli.main(["confirm", str(script_file), "-n", "2"]) == 1
+    assert engine.kinds == [("server", 1)]
     assert "reproduced: in 1 of 2 runs on the server engine" in capsys.readouterr().out
     assert cli.main(["confirm", str(script_file), "--on", "server"]) == 0
+
+
+def test_commands_play_on_the_engine_that_is_asked_for(engine: FakeEngine, script_file: Path, tmp_path: Path):
+    cli.main(["replay", str(script_file), "--engine", "persistent"])
+    cli.main(["minimise", str(script_file), "--engine", "server"])
+    cli.main(["run", "--engine", "server", "--max-scripts", "1", "--out", str(tmp_path / "out")])
+    cli.main(["run", "--max-scripts", "1", "--out", str(tmp_path / "out")])
+    assert engine.kinds[:2] == [("persistent", 1), ("server", 1)]
+    assert engine.kinds[2][0] == "server" and engine.kinds[2][1] <= 3, "as many servers as it can keep"
+    assert engine.kinds[3][0] == "local" and engine.kinds[3][1] > 3
+
+
+def test_more_configurations_than_a_live_engine_keeps_are_refused(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+):
+    message = error_of(["run", "--engine", "server", "--config", "default"], capsys)
+    assert "at most 3; --config names 14" in message
 
 
 def test_there_is_nothing_to_confirm_in_a_script_that_breaks_nothing(
