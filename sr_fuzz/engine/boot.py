@@ -54,6 +54,8 @@ def boot(
         with versions.seams(channels=channels, hook_factory=ScriptedSchedulerHook):
             scheduler = versions.make_scheduler(args)
     bind_oracle(scheduler)
+    # Once here rather than in each child: the first message of a process is slow to make.
+    versions.generate_message(rid="warm", input_ids=[1], sampling={"max_new_tokens": 1})
     _unlink_load_report(scheduler)
     return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, LocalTransport(proxy), version)
 

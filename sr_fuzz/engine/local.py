@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from sr_fuzz.engine.parallel import refuse_ranks
 from sr_fuzz.engine.wire import Boot, Done, Execute, Failed, Ready, Run, decode_reply, encode
 from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Outcome
@@ -193,6 +194,7 @@ class LocalEngine:
             self._zygote.close()
 
     def _submit(self, config: EngineConfig, job: Run | Execute) -> Done:
+        refuse_ranks(config)
         channel = self._channel(config)
         try:
             channel.send_bytes(encode(job))

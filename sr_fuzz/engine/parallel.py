@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
+
+from sr_fuzz.errors import EngineError
+from sr_fuzz.script import EngineConfig
 
 # SGLang binds each rank's OpenMP threads to a NUMA node of its own, unless it is told which cores; one rank then needs
 # no more than one core, and ranks may share one.
 _BIND = "SGLANG_CPU_OMP_THREADS_BIND"
 
 
+_SIZES = ("tp_size", "pp_size", "dp_size")
+
+
 def world_size(arguments: Mapping[str, Any]) -> int:
     """Scheduler processes for keyword arguments of SGLang's ``ServerArgs``."""
-    return arguments.get("tp_size", 1) * arguments.get("pp_size", 1) * arguments.get("dp_size", 1)
+    return math.prod(arguments.get(name, 1) for name in _SIZES)
 
 
 def environment(arguments: Mapping[str, Any]) -> dict[str, str]:
@@ -23,3 +30,10 @@ def environment(arguments: Mapping[str, Any]) -> dict[str, str]:
         return {}
     cores = sorted(os.sched_getaffinity(0))
     return {_BIND: "|".join(str(cores[rank % len(cores)]) for rank in range(ranks))}
+
+
+def refuse_ranks(config: EngineConfig) -> None:
+    """For an engine of one scheduler process. Raises `EngineError` when the configuration asks for several."""
+    if config.world_size > 1:
+        ranks = ", ".join(f"{name}={getattr(config, name)}" for name in _SIZES if getattr(config, name) > 1)
+        raise EngineError(f"{ranks}: several ranks need the server engine, which starts a process for each")

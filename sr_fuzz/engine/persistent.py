@@ -16,9 +16,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from sr_fuzz.engine.live import LiveHolder, LiveScheduler, encode_settings, process_environment
+from sr_fuzz.engine.parallel import refuse_ranks
 from sr_fuzz.engine.scheduler_main import Order
 from sr_fuzz.engine.wire import Execute, Run
-from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Outcome, signature
 from sr_fuzz.script import EngineConfig, Script, text, validate
 
@@ -156,8 +156,7 @@ class PersistentEngine(LiveEngine):
         return PersistentEngine(faults=faults, **self.settings)
 
     def refuse(self, config: EngineConfig) -> None:
-        if config.world_size > 1:
-            raise EngineError("a configuration with several ranks needs the server engine, which starts them")
+        refuse_ranks(config)
 
     def _start(self, config: EngineConfig) -> LiveHolder:
         order = Order(config, self.device, self.model)

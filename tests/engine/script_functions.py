@@ -6,15 +6,11 @@ They use nothing but that API (`t.start_req`, `r.finished`, `yield`), so each wo
 from __future__ import annotations
 
 from sr_fuzz.runtime.helpers import (
-    advance_to_decode_step,
     advance_to_lifecycle_stage,
-    advance_to_nth_chunk,
     drain_until_released,
-    exhaust_row_pool,
     run_until,
     run_until_all_finished,
     run_until_finished,
-    warmup_radix,
 )
 
 CHUNK = 16
@@ -74,69 +70,9 @@ def pause_and_retract_at(t, stage):
     yield from run_until_finished(r)
 
 
-def abort_all_while_chunking(t):
-    """An abort in the middle of a prompt gives everything back."""
-    r = t.start_req(prompt_len=PROMPT_LEN, max_new_tokens=NEW)
-    yield from advance_to_nth_chunk(r, 2)
-    assert r.kv_pages > 0
-    t.abort_all()
-    yield from drain_until_released(t)
-    assert not r.is_chunking
 
 
-def abort_one_of_two(t):
-    """An abort of one request leaves the other alone."""
-    first = t.start_req(prompt_len=4, max_new_tokens=30, ignore_eos=True)
-    second = t.start_req(prompt_len=4, max_new_tokens=6, ignore_eos=True, prompt_token=9)
-    yield from advance_to_decode_step(first, 2)
-    t.abort(first)
-    yield from run_until_finished(first, max_steps=6)
-    yield from run_until_finished(second)
 
-
-def radix(t):
-    """A warm prefix is found again: it counts a hit and is locked while in use; a flush drops it."""
-    yield from warmup_radix(t, [5] * 20)
-    yield
-    assert sum(t.get_all_node_lock_refs().values()) == 0
-    before = sum(t.get_all_node_hit_counts().values())
-    r = t.start_req(prompt_len=30, max_new_tokens=8, prompt_token=5, ignore_eos=True)
-    yield from advance_to_decode_step(r, 1)
-    assert r.lock_refs >= 1
-    assert sum(t.get_all_node_hit_counts().values()) > before
-    yield from run_until_finished(r)
-    yield from drain_until_released(t)
-    t.flush_cache()
-    yield
-    yield
-    assert t.get_all_node_lock_refs() == {}
-
-
-def exhausters(t):
-    """What an exhauster holds is gone for requests, and comes back when the script ends it."""
-    total = t.engine_stats()["kv_pool_free"]
-    t.exhaust_kv(leave_pages=8)
-    assert t.engine_stats()["kv_pool_free"] == 8
-    r = t.start_req(prompt_len=12, max_new_tokens=4, ignore_eos=True)
-    for _ in range(4):
-        yield
-    assert r.status == "waiting"
-    t._release_exhausted_pools()
-    assert t.engine_stats()["kv_pool_free"] == total
-    yield from run_until_finished(r)
-    yield
-    t.exhaust_lock_refs(leave_refs=0)
-    assert all(count > 0 for count in t.get_all_node_lock_refs().values())
-    t._release_exhausted_pools()
-    assert sum(t.get_all_node_lock_refs().values()) == 0
-
-
-def exhaust_rows(t):
-    """Ballast requests hold rows until they are aborted. Needs a pool that has room for all of them."""
-    yield from exhaust_row_pool(t, leave_rows=1)
-    assert t.engine_stats()["req_pool_free"] == 1
-    t.abort_all()
-    yield from drain_until_released(t)
 
 
 def exhauster_asked_too_much(t):

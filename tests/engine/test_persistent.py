@@ -69,9 +69,10 @@ def test_what_cannot_be_emptied_is_replaced(engine):
     assert engine.holder(CONFIG).ready().pid != pid
 
 
-def test_several_ranks_are_refused_with_the_reason(engine):
-    with pytest.raises(EngineError, match="needs the server engine"):
-        engine.run(Script(EngineConfig(tp_size=2), ()))
+def test_several_ranks_are_refused_with_the_reason(engine, sr_engine):
+    for one_process in (engine, sr_engine):
+        with pytest.raises(EngineError, match="tp_size=2: several ranks need the server engine"):
+            one_process.run(Script(EngineConfig(tp_size=2), ()))
 
 
 def test_exception_crash_and_hang_are_told_apart_and_the_engine_lives_on():
