@@ -32,8 +32,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 # How often the watched processes are looked at: a death is reported a good deal faster than the two seconds promised.
 _WATCH_S = 0.1
 
-# Shared memory is looked for once a second: reading the maps of a process with torch in it takes milliseconds.
-_LOOKS_A_SCAN = 10
+# A segment is mapped soon after it was made; one that the tree has not mapped after so many looks is somebody else's.
+_LOOKS_AT_SEGMENT = 20
 
 # After SIGKILL a process is gone in milliseconds; one that hangs in the kernel must not hold the keeper for ever.
 _KILL_S = 10.0
@@ -54,19 +54,17 @@ def main() -> None:
         return  # the user's process was killed before it could say what to start
     order = json.loads(line)
     folder = Path(tempfile.mkdtemp(prefix="sr-fuzz-"))
-    others = set(os.listdir(SHARED_MEMORY))
-    mapped: set[str] = set()
+    segments = _Segments()
     try:
         for name, text in order["files"].items():
             (folder / name).write_text(text)
         process = _start(order["command"], order["environment"], folder)
         _say(folder=str(folder), pid=process.pid)
-        _watch(process, folder, mapped)
+        _watch(process, folder, segments)
     finally:
-        _kill_all(mapped)
-        # What was there before, and is mapped by the tree all the same, is somebody else's.
-        for name in mapped - others:
-            (SHARED_MEMORY / name).unlink(missing_ok=True)
+        segments.look(_family())
+        _kill_all()
+        segments.remove()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -86,19 +84,14 @@ def _start(command: list[str], environment: dict[str, str], folder: Path) -> sub
         )
 
 
-def _watch(process: subprocess.Popen, folder: Path, mapped: set[str]) -> None:
-    """Until standard input closes; reports the first death among the processes that matter.
-
-    Notes in ``mapped`` the shared memory they have: of a process that has died nobody can tell any more.
-    """
-    reported, looks = False, 0
+def _watch(process: subprocess.Popen, folder: Path, segments: _Segments) -> None:
+    """Until standard input closes; reports the first death among the processes that matter."""
+    reported = False
     poller = select.poll()
     poller.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
     while not (poller.poll(_WATCH_S * 1000) and not os.read(sys.stdin.fileno(), 4096)):
-        if looks % _LOOKS_A_SCAN == 0:
-            for entry in (folder / PROCESSES).iterdir():
-                mapped |= _segments(int(entry.name))
-        looks += 1
+        # Now, since of a process that has died nobody can tell any more.
+        segments.look_at_new()
         if not reported and (death := _death(process, folder)):
             _say(**death)
             reported = True
@@ -130,15 +123,54 @@ def _as_wait_status(returncode: int) -> int:
     return -returncode if returncode < 0 else returncode << 8
 
 
-def _kill_all(mapped: set[str]) -> None:
-    """SIGKILL to every descendant until none is left, noting the shared memory they had mapped before they go."""
+class _Segments:
+    """The shared memory that the tree makes: what appears while it runs, and is mapped by one of its processes."""
+
+    def __init__(self) -> None:
+        # What is there already, and may be mapped by the tree all the same, is somebody else's.
+        self._others = set(os.listdir(SHARED_MEMORY))
+        self._looks_left: dict[str, int] = {}
+        self._ours: set[str] = set()
+
+    def look_at_new(self) -> None:
+        """Cheap while nothing appears: a listing; else the maps of the tree's processes, which take milliseconds."""
+        for name in set(os.listdir(SHARED_MEMORY)) - self._others:
+            self._looks_left.setdefault(name, _LOOKS_AT_SEGMENT)
+        if any(self._looks_left[name] > 0 for name in self._looks_left.keys() - self._ours):
+            self.look(_family())
+            self._looks_left = {name: left - 1 for name, left in self._looks_left.items()}
+
+    def look(self, family: list[psutil.Process]) -> None:
+        appeared = set(os.listdir(SHARED_MEMORY)) - self._others
+        if appeared:
+            self._ours |= appeared & set().union(*(_mapped(process.pid) for process in family))
+
+    def remove(self) -> None:
+        for name in self._ours:
+            (SHARED_MEMORY / name).unlink(missing_ok=True)
+
+
+def _mapped(pid: int) -> set[str]:
+    """Names of the shared memory that a process has mapped."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except OSError:
+        return set()
+    paths = (line.partition(f"{SHARED_MEMORY}/")[2].removesuffix(" (deleted)") for line in lines)
+    return {path for path in paths if path}
+
+
+def _family() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def _kill_all() -> None:
+    """SIGKILL to every descendant until none is left."""
     deadline = time.monotonic() + _KILL_S
     while time.monotonic() < deadline:
-        family = psutil.Process().children(recursive=True)
+        family = _family()
         if not family:
             return
-        for member in family:
-            mapped |= _segments(member.pid)
         for member in family:
             try:
                 member.kill()
@@ -146,15 +178,6 @@ def _kill_all(mapped: set[str]) -> None:
                 pass
         _reap()
         time.sleep(0.01)
-
-
-def _segments(pid: int) -> set[str]:
-    try:
-        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    except OSError:
-        return set()
-    paths = (line.partition(f"{SHARED_MEMORY}/")[2].removesuffix(" (deleted)") for line in lines)
-    return {path for path in paths if path}
 
 
 def _reap() -> None:

@@ -83,11 +83,8 @@ def test_shared_memory_of_a_process_that_died_is_removed_too(segment):
     kept = keep(segment)
     try:
         assert wait_until(lambda: "up" in kept.log_tail())
-        mapper = kept.pid
-        (kept.folder / "draft").write_text("mapping process")
-        (kept.folder / "draft").rename(kept.folder / "processes" / str(mapper))
-        time.sleep(1.5)  # it is looked for once a second; not a limit on anything
-        os.kill(mapper, signal.SIGKILL)
+        time.sleep(1.0)  # new segments are looked for ten times a second; a lower bound, not a limit
+        os.kill(kept.pid, signal.SIGKILL)
         assert wait_until(kept.death)
     finally:
         kept.close()
