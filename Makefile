@@ -10,7 +10,7 @@
 # GPU_PYTHON=...  the interpreter that has it (python3).
 # GPU_LOCK=...    another list of what is put beside it, from requirements/.
 # GPU_TESTS=...   which tests.
-# WHEELS=DIR      install from this folder alone, where there is no network; `make wheels WHEELS=DIR` fills it elsewhere.
+# WHEELS=DIR      install from this folder alone, without a network; `make wheels WHEELS=DIR` fills it elsewhere.
 #
 # The lock asks for a torch without CUDA. Where pip's package index has only the CUDA build under that version, name
 # PyTorch's CPU wheel index in PIP_EXTRA_INDEX_URL; pip then prefers its `+cpu` build.

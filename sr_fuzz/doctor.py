@@ -1,7 +1,8 @@
 """What is installed here, what will work, what is missing and how to get it.
 
 Looks without importing SGLang (that takes seconds and can fail in ways that are themselves the question); only torch
-is imported, because a torch that cannot load its libraries looks fine from outside.
+is imported, because a torch that cannot load its libraries looks fine from outside. What only the persistent and the
+server engine need is in `doctor_live`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,6 @@ MIN_PYTHON = (3, 11)
 # Measured on SGLang 0.5.23: 0.65 GB for the process that has SGLang and a scheduler loaded. Forked children share most
 # of it; each further configuration and worker adds some hundred megabytes.
 MIN_FREE_GB = 2.0
-
-# Optional distribution -> what does not work without it.
-OPTIONAL = {
-    "uvicorn": "SGLang's HTTP server",
-    "soundfile": "SGLang's HTTP server, which imports it for speech requests",
-}
 
 _PR_GET_PDEATHSIG = 2
 """From Linux's ``prctl.h``: asking is harmless and shows that the call is there."""
@@ -55,16 +50,19 @@ class Torch(NamedTuple):
 
 def checks() -> list[Check]:
     """Look at this machine, the required things first. Takes about two seconds, for importing torch; never raises."""
+    from sr_fuzz import doctor_live
+
     torch = load_torch()
+    free_gb = free_memory_gb()
     return [
         check_python(sys.version_info[:3]),
         check_torch(torch),
         check_sglang(installed("sglang")),
         check_platform(sys.platform, has_fork=hasattr(os, "fork"), has_prctl=can_prctl()),
-        check_memory(free_memory_gb()),
+        check_memory(free_gb),
         check_git(shutil.which("git")),
         check_gpu(torch),
-        *(check_optional(package, installed(package), use) for package, use in OPTIONAL.items()),
+        *doctor_live.checks(torch, free_gb),
     ]
 
 
@@ -203,17 +201,6 @@ def check_gpu(torch: Torch) -> Check:
         found=", ".join(torch.gpus) or "none that torch can use",
         needed="only for the profile `gpu` and tests marked `gpu`",
         how="" if torch.gpus else "on a machine with a CUDA GPU, install a CUDA build of torch",
-        required=False,
-    )
-
-
-def check_optional(package: str, version: str | None, use: str) -> Check:
-    return Check(
-        name=package,
-        ok=version is not None,
-        found=version or "not installed",
-        needed=f"only for {use}",
-        how="" if version else f"pip install --no-deps {package}",
         required=False,
     )
 

@@ -15,8 +15,9 @@ KINDS = ("local", "persistent", "server")
 _MAX_RANKS = 8
 
 
-# Schedulers that stay up on a GPU, where each takes about 0.6 GB of the device and 2 GB of the machine, a server three
-# times that: as many as the largest group of configurations in tests/properties has, since a start takes 10 s and more.
+# Schedulers that stay up on a GPU. A start takes 10 s and more, so as many as the largest group of configurations in
+# tests/properties has; each takes half a gigabyte of the device for its CUDA context and 2 GB of the machine, a server
+# three times that.
 _LIVE_ON_GPU = {"persistent": 8, "server": 3}
 
 

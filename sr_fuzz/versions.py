@@ -121,11 +121,12 @@ def model_settings(model: str, device: str) -> dict[str, Any]:
     """Settings for a real model on ``device``, its outputs as independent of the schedule as SGLang can make them."""
     # Prompts and outputs are token ids.
     settings = {**device_settings(device), "model_path": model, "skip_tokenizer_init": True}
-    if device == "cuda":
-        # Of the backends that SGLang has deterministic, the one that keeps the prefix cache on every GPU.
-        settings |= {"enable_deterministic_inference": True, "attention_backend": "triton"}
-        settings["sampling_backend"] = "pytorch"
-    return settings
+    if device == "cpu":
+        # SGLang would take 16 bits, whose rounding shows in a small model's outputs after a dozen tokens.
+        return settings | {"dtype": "float32"}
+    # Of the backends that SGLang has deterministic, the one that keeps the prefix cache on every GPU.
+    deterministic = {"enable_deterministic_inference": True, "attention_backend": "triton"}
+    return settings | deterministic | {"sampling_backend": "pytorch"}
 
 
 def device_settings(device: str) -> dict[str, Any]:

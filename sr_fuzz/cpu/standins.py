@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 from pathlib import Path
 
 MODEL_PATH = Path(__file__).parent / "model_config"
 """A model directory: a configuration that names the oracle model, no weights, no tokenizer."""
 
+_mended = False
 _library = None
+"""Kept for good: what it defines goes with it."""
 
 
 def environment() -> dict[str, str]:
@@ -32,6 +35,9 @@ def environment() -> dict[str, str]:
 SOCKETLESS = {"SGLANG_USE_PICKLE_IPC": "1"}
 """Environment of a scheduler without sockets: it then asks what stands for one for objects instead of bytes."""
 
+WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+"""For an engine on the CPU of a machine with a GPU: SGLang would take the GPU's code paths wherever it sees one."""
+
 WANTED = "SR_FUZZ_STANDINS"
 """Set in the environment of SGLang's processes where there is no GPU."""
 
@@ -43,28 +49,49 @@ def wanted() -> bool:
 
 def install() -> None:
     """Set the environment of a scheduler without sockets, and mend the imports. Call it before SGLang is imported."""
-    os.environ.update(environment() | {WANTED: "1"} | SOCKETLESS)
+    os.environ.update(environment() | {WANTED: "1"} | WITHOUT_GPU | SOCKETLESS)
     mend_imports()
 
 
 def mend_imports() -> None:
     """Mend what keeps SGLang from being imported without a GPU. Idempotent; call it before the import.
 
-    A CPU build of torchvision lacks two operator schemas; for the rest see `_let_configs_be_registered_again`.
+    A torchvision that was built for another torch lacks two operator schemas; for the rest see
+    `_let_configs_be_registered_again`.
     """
-    global _library
-    if _library is not None:
+    global _mended
+    if _mended:
         return
+    _mended = True
     import torch
 
     torch.set_num_threads(1)
+    if not _torchvision_has_operators():
+        _define_torchvision_operators()
+    _let_configs_be_registered_again()
+
+
+def _torchvision_has_operators() -> bool:
+    """Whether its compiled part loads here; then it has defined its operators, and a second definition would abort."""
+    import torch
+
+    spec = importlib.util.find_spec("torchvision")
+    for library in Path(spec.origin).parent.glob("_C*.so") if spec and spec.origin else ():
+        try:
+            torch.ops.load_library(str(library))
+            return True
+        except OSError:
+            pass
+    return False
+
+
+def _define_torchvision_operators() -> None:
+    global _library
+    import torch
+
     _library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
-        try:
-            _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        except RuntimeError:
-            pass  # a torchvision that matches this torch has defined it already
-    _let_configs_be_registered_again()
+        _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def _let_configs_be_registered_again() -> None:

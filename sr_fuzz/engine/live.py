@@ -290,7 +290,7 @@ def process_environment(device: str, *, faults: Sequence[str] = (), sys_path: Se
     """The environment of an engine's processes: faults by import path, and the folders they are imported from."""
     base = dict(os.environ) | standins.environment()
     if device == "cpu":
-        base[standins.WANTED] = "1"
+        base |= {standins.WANTED: "1"} | standins.WITHOUT_GPU
     paths = [*map(str, sys_path), *filter(None, base.get("PYTHONPATH", "").split(os.pathsep))]
     base["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     if faults:

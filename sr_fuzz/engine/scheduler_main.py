@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from sr_fuzz.cpu import standins
+from sr_fuzz.cpu import missing_kernels, standins
 from sr_fuzz.engine.lifeline import die_with_parent
 from sr_fuzz.script import EngineConfig
 
@@ -31,6 +31,8 @@ def main(folder: Path) -> None:
     os.environ.update(standins.SOCKETLESS)
     if standins.wanted():
         standins.mend_imports()
+    else:
+        missing_kernels.install()
     from sr_fuzz.engine.attach import begin, dump_stacks_to, register, run_dispatched
     from sr_fuzz.engine.boot import boot
     from sr_fuzz.engine.wire import SETTINGS

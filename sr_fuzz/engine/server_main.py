@@ -11,11 +11,13 @@ import os
 import sys
 from pathlib import Path
 
-from sr_fuzz.cpu import standins
+from sr_fuzz.cpu import missing_kernels, standins
 from sr_fuzz.engine.lifeline import die_with_parent
 
 if standins.wanted():
     standins.mend_imports()
+else:
+    missing_kernels.install()
 
 
 def main(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from sr_fuzz import doctor
+from sr_fuzz import doctor, doctor_live
 from sr_fuzz.doctor import Check, Torch
 
 BROKEN_TORCH = Torch("", "OSError: libcudart.so.13: cannot open shared object file", ())
@@ -31,7 +32,22 @@ LACKING = {
     "no git": (doctor.check_git(None), "not found", "contribute"),
     "no GPU": (doctor.check_gpu(CPU_TORCH), "none", "gpu"),
     "GPU behind a broken torch": (doctor.check_gpu(BROKEN_TORCH), "none", "gpu"),
-    "no optional package": (doctor.check_optional("soundfile", None, "speech"), "not installed", "only for speech"),
+    "server packages": (
+        doctor_live.check_packages({"uvicorn": "0.54.0", "soundfile": None, "fastapi": None}),
+        "without soundfile, fastapi",
+        "only for the server engine",
+    ),
+    "no shared memory": (doctor_live.check_shared_memory(None), "cannot be written", "server engine"),
+    "little shared memory": (doctor_live.check_shared_memory(31.0), "31 MB free", "32 MB"),
+    "long paths": (doctor_live.check_sockets("/tmp" + "/x" * 36), "a path of 76 bytes", "at most 74 bytes"),
+    "one GPU": (doctor_live.check_ranks(1, 100.0, {}), "1 would fit", "each takes a GPU"),
+    "memory for one rank": (doctor_live.check_ranks(0, 2.5, {}), "1 would fit", "0.7 GB on the CPU"),
+    "no ranks": (
+        doctor_live.check_ranks(0, 24.0, {"data": "its replicas do not answer here"}),
+        "tensor, pipeline parallel",
+        "--sr-dp",
+    ),
+    "no GPU kernels": (doctor_live.check_kernels(["flashinfer"], on_gpu=True), "without flashinfer", "real model"),
 }
 
 THERE = {
@@ -44,7 +60,12 @@ THERE = {
     "memory": (doctor.check_memory(2.0), "2.0 GB"),
     "git": (doctor.check_git("/usr/bin/git"), "/usr/bin/git"),
     "GPU": (doctor.check_gpu(GPU_TORCH), "NVIDIA H200"),
-    "optional package": (doctor.check_optional("soundfile", "0.13.1", "speech"), "0.13.1"),
+    "server packages": (doctor_live.check_packages({"uvicorn": "0.54.0", "fastapi": "0.163.2"}), "its 2 packages"),
+    "shared memory": (doctor_live.check_shared_memory(64.0), "64 MB"),
+    "short paths": (doctor_live.check_sockets("/tmp"), "/tmp"),
+    "two GPUs": (doctor_live.check_ranks(2, 1.0, {}), "2 would fit"),
+    "memory for ranks": (doctor_live.check_ranks(0, 24.0, {}), "32 would fit"),
+    "GPU kernels": (doctor_live.check_kernels([], on_gpu=True), "sgl_kernel"),
 }
 
 
@@ -63,7 +84,7 @@ def test_what_is_there_asks_for_nothing(check: Check, found: str) -> None:
     assert check.how == ""
 
 
-@pytest.mark.parametrize("case", ["no git", "no GPU", "no optional package"])
+@pytest.mark.parametrize("case", ["no git", "no GPU", "server packages", "long paths", "no ranks", "no GPU kernels"])
 def test_the_main_job_does_not_need_what_is_optional(case: str) -> None:
     assert not LACKING[case][0].required
 
@@ -82,6 +103,20 @@ def test_all_checks_of_this_machine_have_their_own_name_and_one_line_each() -> N
 def test_this_interpreter_and_its_torch_pass() -> None:
     passed = {check.name for check in doctor.checks() if check.ok}
     assert {"Python", "torch", "SGLang", "platform"} <= passed
+
+
+def test_a_reason_why_ranks_cannot_run_is_in_what_to_do() -> None:
+    check = doctor_live.check_ranks(2, 100.0, {"pipeline": "this model has one layer"})
+    assert check.how == "pipeline parallel: this model has one layer"
+
+
+def test_without_a_gpu_nobody_is_told_to_install_kernels() -> None:
+    assert doctor_live.check_kernels(["sgl_kernel"], on_gpu=False).how == ""
+
+
+def test_shared_memory_is_measured_and_its_absence_noticed(tmp_path: Path) -> None:
+    assert 0 < doctor_live.shared_memory_mb(tmp_path) < shutil.disk_usage(tmp_path).total / 1e6
+    assert doctor_live.shared_memory_mb(tmp_path / "nowhere") is None
 
 
 def test_looking_does_not_import_sglang() -> None:
