@@ -1,6 +1,8 @@
-"""An aborted request ends soon, and says so."""
+"""An aborted request ends soon, and says so; nobody else does."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from invariants.base import Invariant, Problem
 from sr_fuzz.view.view import SchedulerView, name_of
@@ -13,7 +15,8 @@ class Aborts(Invariant):
     """Aborts are honoured.
 
     Formula: a request that was unanswered when an abort for it was taken gets at most three more tokens, and when it
-    ends in a later turn than the next its finish reason is an abort. (That it ends at all is `Liveness`.)
+    ends in a later turn than the next its finish reason is an abort. (That it ends at all is `Liveness`.) A request
+    that ends as aborted without an error status has been covered by an abort that was taken.
 
     Source: ``Scheduler.abort_request``: a waiting request is dropped at once, a chunked one at the next scheduling
     step, a running one is marked (``to_finish``) and finishes with its next decode. Matching is by rid *prefix*.
@@ -21,7 +24,8 @@ class Aborts(Invariant):
 
     Known false alarms: by design a running request must decode once more, so it waits while prefills go first, and
     an abort under ``pause(in_place)`` is answered only after continue; hence tokens are counted, not turns. A result
-    in flight may finish the request naturally in the turn of the abort or the next.
+    in flight may finish the request naturally in the turn of the abort or the next. The engine itself aborts who does
+    not fit, or waits too long; it then gives a status.
     """
 
     name = "aborts"
@@ -29,6 +33,7 @@ class Aborts(Invariant):
 
     def __init__(self) -> None:
         self._aborted: dict[str, tuple[int, int]] = {}
+        self._messages: list[Any] = []
 
     def check(self, view: SchedulerView) -> Problem | None:
         reqs = {req.rid: req for req in view.requests}
@@ -45,18 +50,28 @@ class Aborts(Invariant):
                 if problem is not None:
                     return problem
         self._note_aborts(view, reqs)
-        return None
+        return self._uncalled_for(view)
 
     def _note_aborts(self, view: SchedulerView, reqs: dict) -> None:
         for message in view.received:
             if type(message).__name__ != "AbortReq":
                 continue
+            self._messages.append(message)
             for rid in view.unanswered():
                 # It must have been there when the abort was taken: the order within the turn decides.
                 if not (message.abort_all or rid.startswith(message.rid)) or not self._came_before(view, rid, message):
                     continue
                 req = reqs.get(rid)
                 self._aborted.setdefault(rid, (view.now.step, len(req.output_ids) if req is not None else 0))
+
+    def _uncalled_for(self, view: SchedulerView) -> Problem | None:
+        for rid, delta in view.recorder.sent_in_turn:
+            finish = delta.finish or {}
+            if finish.get("type") != "abort" or finish.get("status_code") is not None:
+                continue
+            if not any(message.abort_all or rid.startswith(message.rid) for message in self._messages):
+                return Problem("uncalled_for", f"{name_of(rid)} ended as aborted, nobody had asked for it: {finish}")
+        return None
 
     @staticmethod
     def _came_before(view: SchedulerView, rid: str, abort) -> bool:

@@ -9,8 +9,9 @@ from sr_fuzz.view.view import SchedulerView, name_of
 class PausedFrozen(Invariant):
     """While the engine is paused no forward runs and no request's output grows.
 
-    Formula: in a turn that begins and ends paused and takes no pause message, no batch runs and ``len(output_ids)``
-    of every request stays what it was.
+    Formula: the engine is paused at the end of a turn exactly if the last pause or continue message that it took was a
+    pause. In a turn that begins and ends paused and takes no pause message, no batch runs and ``len(output_ids)`` of
+    every request stays what it was.
 
     Source: the event loops skip scheduling while ``_engine_paused`` (``event_loop_normal``, ``event_loop_overlap``);
     ``pause_generation``.
@@ -25,15 +26,21 @@ class PausedFrozen(Invariant):
     family = "lifecycle"
 
     def __init__(self) -> None:
-        self._was_paused = False
+        self._asked = False
         self._lengths: dict[int, int] = {}
 
     def check(self, view: SchedulerView) -> Problem | None:
-        quiet = not any(type(m).__name__ == "PauseGenerationReqInput" for m in view.received)
+        was_asked = self._asked
+        kinds = [type(message).__name__ for message in view.received]
+        for kind in kinds:
+            if kind in ("PauseGenerationReqInput", "ContinueGenerationReqInput"):
+                self._asked = kind == "PauseGenerationReqInput"
+        if view.paused != self._asked:
+            seen, wanted = ("paused", "to continue") if view.paused else ("not paused", "to pause")
+            return Problem("not_as_asked", f"the engine is {seen}, the last it was told is {wanted}")
         problem = None
-        if self._was_paused and view.paused and quiet:
+        if was_asked and view.paused and "PauseGenerationReqInput" not in kinds:
             problem = self._moved(view)
-        self._was_paused = view.paused
         if view.paused:
             self._lengths = {id(req): len(req.output_ids) for req in view.requests}
         return problem

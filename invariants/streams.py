@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from invariants.base import Invariant, Problem
 from sr_fuzz.runtime.recorder import Stream
 from sr_fuzz.view.view import SchedulerView, name_of
@@ -12,13 +14,15 @@ class Streams(Invariant):
 
     Formula: the deltas sent, joined, are a prefix of ``output_ids`` up to the stop at any time; when the stream
     itself brings the finish they are all of it. A request ends once, counting a finish reason in the stream and an
-    ``AbortReq``; nothing follows the end; ``completion_tokens`` counts what was sent.
+    ``AbortReq``; nothing follows the end; ``completion_tokens`` counts what was sent. Who asked for logprobs gets one
+    with each token.
 
     Source: ``SchedulerOutputStreamer`` (``send_token_offset``), ``Req.output_ids_through_stop``,
     ``Scheduler.send_abort_output``.
     Covers: token streaming without a detokenizer, streaming or not, any stream interval.
 
-    Known false alarms: an ``AbortReq`` may carry fewer tokens than ``output_ids`` has.
+    Known false alarms: an ``AbortReq`` may carry fewer tokens than ``output_ids`` has. With ``max_new_tokens=0`` one
+    logprob is sent although no token is.
     """
 
     name = "streams"
@@ -36,10 +40,25 @@ class Streams(Invariant):
             stream = view.recorder.streams[rid]
             if rid not in view.arrived:
                 return Problem("unknown_request", f"the engine answered {name_of(rid)!r}, which was never sent")
-            problem = self._ends(rid, stream) or self._tokens(rid, stream, reqs.get(rid))
+            problem = (
+                self._ends(rid, stream)
+                or self._tokens(rid, stream, reqs.get(rid))
+                or self._logprobs(rid, stream, reqs.get(rid))
+            )
             if problem is not None:
                 return problem
         return None
+
+    @staticmethod
+    def _logprobs(rid: str, stream: Stream, req: Any) -> Problem | None:
+        if req is None or not req.return_logprob or req.sampling_params.max_new_tokens == 0:
+            return None
+        deltas = [delta for delta in stream.deltas if not delta.aborted]
+        logprobs = sum(delta.output_logprobs or 0 for delta in deltas)
+        tokens = sum(len(delta.tokens) for delta in deltas)
+        if logprobs == tokens:
+            return None
+        return Problem("logprobs_missing", f"{name_of(rid)} got {logprobs} logprobs with {tokens} tokens")
 
     @staticmethod
     def _ends(rid: str, stream: Stream) -> Problem | None:

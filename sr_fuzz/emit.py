@@ -57,13 +57,19 @@ def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | No
     parts += [f"SCRIPT = {to_source(finding.script)}", "", ""]
     if known_cause is not None:
         parts.append(_xfail(known_cause))
+    engine = "sr_server_engine" if _needs_server(finding) else "sr_engine"
     parts += [
-        f"def {_stem(finding)}(sr_engine):",
-        "    outcome = sr_engine.run(SCRIPT)",
+        f"def {_stem(finding)}({engine}):",
+        f"    outcome = {engine}.run(SCRIPT)",
         "    assert outcome.ok, outcome.report()",
         "",
     ]
     return "\n".join(parts)
+
+
+def _needs_server(finding: Finding) -> bool:
+    """Whether only the server engine can show it: it is about HTTP clients, or about several ranks."""
+    return finding.violation.invariant == "http_answers" or finding.script.config.world_size > 1
 
 
 # -- words -----------------------------------------------------------------------------------------------------

@@ -164,6 +164,16 @@ def sr_check(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
 
 
 @pytest.fixture(scope="session")
+def sr_server_engine(pytestconfig: pytest.Config) -> Iterator[Any]:
+    """A `ServerEngine`, for what only a whole server shows; device, model and faults are those of `sr_engine`."""
+    options = pytestconfig.stash[_OPTIONS]
+    _skip_without_gpu(pytestconfig)
+    _tell_sglang_about_model(options)
+    with make_engine(options._replace(kind="server"), **_faults_and_path(pytestconfig)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
 def sr_server(pytestconfig: pytest.Config) -> Iterator[Any]:
     """A `ScriptedHttpServer` that has started, with a small pool and small chunks, for script functions.
 

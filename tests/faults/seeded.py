@@ -199,6 +199,19 @@ def ran_while_paused():
         yield
 
 
+@fault("unpaused_by_abort", stands_for="a pause that another message ends", expected=("paused_frozen",))
+def unpaused_by_abort():
+    """An abort of a running request takes the pause back."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    def abort(original, scheduler, message):
+        original(scheduler, message)
+        if any(req.to_finish is not None for req in scheduler.running_batch.reqs):
+            scheduler._engine_paused = False
+
+    return wrapped(Scheduler, "abort_request", abort)
+
+
 @fault("lost_request", stands_for="requests lost across a pause", expected=("nobody_lost",))
 def lost_request():
     """A pause that retracts forgets the request that was between two chunks."""
@@ -244,6 +257,22 @@ def ignored_abort():
     return wrapped(Scheduler, "abort_request", abort)
 
 
+@fault("wrong_victim", stands_for="an abort that also hits another request", expected=("aborts",))
+def wrong_victim():
+    """An abort of a running request takes its batch mate with it."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    def abort(original, scheduler, message):
+        original(scheduler, message)
+        reqs = scheduler.running_batch.reqs
+        marks = [req.to_finish for req in reqs if req.to_finish is not None]
+        spared = [req for req in reqs if req.to_finish is None]
+        if marks and spared:
+            spared[0].to_finish = marks[0]
+
+    return wrapped(Scheduler, "abort_request", abort)
+
+
 @fault("late_abort", stands_for="aborts reported late, with extra tokens", expected=("aborts",))
 def late_abort():
     """A running request looks for its abort at every eighth output token only."""
@@ -272,6 +301,21 @@ def streamed_twice():
     def reset(original, req, *args, **kwargs):
         original(req, *args, **kwargs)
         req.send_token_offset = max(0, req.send_token_offset - 1)
+
+    return wrapped(Req, "reset_for_retract", reset)
+
+
+@fault("lost_logprob", stands_for="logprobs cut at a retraction", expected=("streams",))
+def lost_logprob():
+    """A retraction forgets the logprob of the last token."""
+    from sglang.srt.managers.schedule_batch import Req
+
+    def reset(original, req, *args, **kwargs):
+        original(req, *args, **kwargs)
+        holder = req.logprob if hasattr(req, "logprob") else req
+        if req.return_logprob and holder.output_token_logprobs_val:
+            holder.output_token_logprobs_val.pop()
+            holder.output_token_logprobs_idx.pop()
 
     return wrapped(Req, "reset_for_retract", reset)
 

@@ -29,6 +29,12 @@ BETWEEN_CHUNKS: tuple[Action, ...] = (StartReq("r0", Prompt(length=40)), StepUnt
 # The oracle's output is 56, 44, 45, 33, 59, 54 …: the stop token comes after the retraction.
 STOPS = StartReq("r0", Prompt(family=0, length=8), max_new_tokens=12, stop_token_ids=(54,))
 
+TWO_RUNNING: tuple[Action, ...] = (
+    StartReq("r0", max_new_tokens=20),
+    StartReq("r1", Prompt(family=1), max_new_tokens=20),
+    StepUntil("r0", "mid_decode"),
+)
+
 ACTIONS: dict[str, tuple[Action, ...]] = {
     "dropped_free": (*BETWEEN_CHUNKS, Abort("r0"), Step(2)),
     "double_free": (
@@ -51,11 +57,14 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     ),
     "advanced_while_paused": (StartReq("r0"), StepUntil("r0", "mid_decode"), Pause("in_place"), Step(2)),
     "ran_while_paused": (StartReq("r0"), StepUntil("r0", "mid_decode"), Pause("retract"), Step(2)),
+    "unpaused_by_abort": (*TWO_RUNNING, Pause("in_place"), Step(2), Abort("r0"), Step(3)),
     "lost_request": (*BETWEEN_CHUNKS, Pause("retract"), Step(1)),
     "starved_request": (StartReq("r0", max_new_tokens=20), *RETRACT, Step(4), *RETRACT),
     "ignored_abort": (StartReq("r0", max_new_tokens=20), Step(1), Abort("r0")),
+    "wrong_victim": (*TWO_RUNNING, Abort("r0"), Step(3)),
     "late_abort": (StartReq("r0", max_new_tokens=20), StepUntil("r0", "first_decode"), Abort("r0")),
     "streamed_twice": (StartReq("r0"), *RETRACT),
+    "lost_logprob": (StartReq("r0", return_logprob=True), *RETRACT),
     "finish_sent_twice": (StartReq("r0"), StepUntil("r0", "mid_decode"), Abort("r0"), Step(3)),
     "missed_stop": (STOPS, StepUntil("r0", "first_decode"), Pause("retract"), Continue()),
     "missed_retraction": CROWD,

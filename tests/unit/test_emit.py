@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from msgspec.structs import replace
 
 from sr_fuzz.emit import WIDTH, emit, to_source
 from sr_fuzz.outcome import Finding, StepRecord, Violation
@@ -131,6 +132,14 @@ def test_a_known_cause_marks_it_as_an_expected_failure(tmp_path: Path):
     assert "\nimport pytest\n" in source
     assert '@pytest.mark.xfail(strict=True, reason="sgl-project/sglang#1: pages of a parked chunk")\ndef test' in source
     assert to_source(SCRIPT) in source
+
+
+def test_what_only_a_server_shows_runs_on_one(tmp_path: Path):
+    of_clients = replace(FINDING, violation=replace(FINDING.violation, invariant="http_answers"))
+    of_ranks = replace(FINDING, script=Script(EngineConfig(pp_size=2), SCRIPT.actions))
+    for finding in (of_clients, of_ranks):
+        source = emit(finding, tmp_path).read_text()
+        assert "(sr_server_engine):\n    outcome = sr_server_engine.run(SCRIPT)\n" in source
 
 
 def test_the_same_finding_replaces_its_older_repro_and_another_does_not(tmp_path: Path):
