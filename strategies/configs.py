@@ -69,16 +69,68 @@ _DEFAULT = {
     ),  # fmt: skip
 }
 
+# Pages of several tokens: only whole pages are shared, a chunk ends on a page, the last page of a request is its own.
+_PAGED = {
+    "paged4-chunk16": EngineConfig(
+        page_size=4, max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05
+    ),
+    # Sixteen pages: a chunk takes two of them.
+    "paged4-chunk8-tiny": EngineConfig(
+        page_size=4, max_total_tokens=64, max_running_requests=5, chunked_prefill_size=8, disable_overlap_schedule=True,
+        schedule_conservativeness=0.03,
+    ),  # fmt: skip
+    "paged16-chunk16": EngineConfig(
+        page_size=16, max_total_tokens=256, max_running_requests=8, schedule_conservativeness=0.05
+    ),
+    "paged16-nochunk": EngineConfig(
+        page_size=16, max_total_tokens=192, chunked_prefill_size=-1, max_prefill_tokens=64,
+        schedule_conservativeness=0.1,
+    ),  # fmt: skip
+    "paged4-mixed": EngineConfig(
+        page_size=4, max_total_tokens=96, enable_mixed_chunk=True, schedule_conservativeness=0.03
+    ),
+    # Without the tree admission takes another path, which cuts no chunk to pages.
+    "paged4-mixed-noradix": EngineConfig(
+        page_size=4, max_total_tokens=96, enable_mixed_chunk=True, disable_radix_cache=True,
+        schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    "paged4-priority": EngineConfig(
+        page_size=4, max_total_tokens=96, max_running_requests=4, enable_priority_scheduling=True,
+        priority_scheduling_preemption_threshold=0, schedule_conservativeness=0.1,
+    ),  # fmt: skip
+    # One page is larger than most prompts here: nearly nothing is shared, and a request has one page or two.
+    "paged64-chunk64": EngineConfig(
+        page_size=64, max_total_tokens=512, chunked_prefill_size=64, max_running_requests=8,
+        schedule_conservativeness=0.05,
+    ),  # fmt: skip
+}
+
+# Two ranks of each kind; only the server engine starts several.
+_PARALLEL = {
+    "tensor2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, tp_size=2),
+    "pipeline2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, pp_size=2),
+    "data2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, dp_size=2),
+}
+
 # Both loops, with and without chunks, with the tree and without: what an exhauster interacts with.
 _EXHAUSTERS = (
     "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
 )  # fmt: skip
 
+_ONE_RANK = _DEFAULT | _PAGED
+
 CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "default": _DEFAULT,
     "exhausters": {name: _DEFAULT[name] for name in _EXHAUSTERS},
+    "paged": _PAGED,
+    "priority": {name: config for name, config in _ONE_RANK.items() if config.enable_priority_scheduling},
+    "parallel": _PARALLEL,
+    "all": _ONE_RANK,
 }
-"""Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set."""
+"""Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set.
+
+``all`` is what one scheduler process can run.
+"""
 
 
 def find_configs(names: Iterable[str]) -> dict[str, EngineConfig]:
