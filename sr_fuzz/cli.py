@@ -132,6 +132,15 @@ EngineOption = Annotated[
     ),
 ]
 
+SglangOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sglang", metavar="VERSION",
+        help="Another release than the installed one, such as 0.5.20; fetched once into a cache. The environment stays "
+        "as it is.",
+    ),
+]  # fmt: skip
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -179,6 +188,7 @@ def run(
         ),
     ] = None,
     engine_kind: EngineOption = EngineKind.LOCAL,
+    sglang: SglangOption = None,
     fault: FaultOption = None,
 ) -> int:
     """Look for findings until the time is up.
@@ -197,7 +207,7 @@ def run(
 
     names = {configuration: name for name, configuration in configs.items()}
     console = make_console()
-    with _engine(fault, engine_kind, len(configs)) as engine, Terminal(console) as terminal:
+    with _engine(fault, engine_kind, len(configs), sglang) as engine, Terminal(console) as terminal:
         run_campaign(
             engine,
             scripts=scripts(list(configs.values()), exhausters=exhausters),
@@ -259,16 +269,22 @@ def _make_folder(folder: Path) -> None:
 
 @contextmanager
 def _engine(
-    faults: Sequence[str] | None, kind: EngineKind = EngineKind.LOCAL, configs: int = 1
+    faults: Sequence[str] | None,
+    kind: EngineKind = EngineKind.LOCAL,
+    configs: int = 1,
+    sglang: str | None = None,
 ) -> Iterator[Engine]:
-    """``configs``: how many configurations will take turns."""
+    """``configs``: how many configurations will take turns. ``sglang``: the release, None for the installed one."""
+    from sr_fuzz.releases import release_folder
+
+    release = [str(release_folder(sglang))] if sglang is not None else []
     from sr_fuzz.engine_options import choose, make_engine
 
     if sys.stderr.isatty():
         took = "half a minute" if kind is EngineKind.SERVER else "about ten seconds"
         print(f"starting the engine: importing SGLang takes {took} ...", file=sys.stderr)
     # Faults may lie in the project at hand, as with `python -m`.
-    engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=[os.getcwd()])
+    engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=[*release, os.getcwd()])
     if kind is not EngineKind.LOCAL:
         engine.max_schedulers = max(configs, engine.max_schedulers)
     with engine:
@@ -279,7 +295,12 @@ def _engine(
 
 
 @app.command()
-def replay(file: FileArgument, engine_kind: EngineOption = EngineKind.LOCAL, fault: FaultOption = None) -> int:
+def replay(
+    file: FileArgument,
+    engine_kind: EngineOption = EngineKind.LOCAL,
+    sglang: SglangOption = None,
+    fault: FaultOption = None,
+) -> int:
     """Play a script again, and show what happens.
 
     The exit status is 0 when there is no violation, 1 when there is one (its signature may differ from that in FILE,
@@ -290,7 +311,7 @@ def replay(file: FileArgument, engine_kind: EngineOption = EngineKind.LOCAL, fau
 
     case = load(file)
     _mention_faults(case, fault)
-    with _engine(fault, engine_kind) as engine:
+    with _engine(fault, engine_kind, sglang=sglang) as engine:
         outcome, verdict = play(engine, case)
     typer.echo(outcome.report())
     typer.echo(verdict)
@@ -303,6 +324,7 @@ def minimise(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the finding, as JSON.")] = None,
     max_runs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Runs to spend; 60 if not given.")] = None,
     engine_kind: EngineOption = EngineKind.LOCAL,
+    sglang: SglangOption = None,
     fault: FaultOption = None,
 ) -> int:
     """Shrink a script that breaks something; print the shortest one that breaks the same.
@@ -319,7 +341,7 @@ def minimise(
     if out is not None and not out.absolute().parent.is_dir():
         raise InputError(f"--out: {out.absolute().parent} is not a folder")
     _mention_faults(case, fault)
-    with _engine(fault, engine_kind) as engine:
+    with _engine(fault, engine_kind, sglang=sglang) as engine:
         seen = _violating(engine, case, "minimise")
         first = first_seen(case.script, seen, fault or ())
         finding, outcome = reproduce(shrink(first, engine.run, max_runs=max_runs or MAX_RUNS), engine.run)

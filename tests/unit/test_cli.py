@@ -61,7 +61,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 
     @contextmanager
     def start(
-        faults: Sequence[str] | None, kind: cli.EngineKind = cli.EngineKind.LOCAL, configs: int = 1
+        faults: Sequence[str] | None,
+        kind: cli.EngineKind = cli.EngineKind.LOCAL,
+        configs: int = 1,
+        sglang: str | None = None,
     ) -> Iterator[FakeEngine]:
         fake.kinds.append((kind.value, configs))
         if faults == ["no.such:fault"]:
