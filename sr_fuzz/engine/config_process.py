@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from sr_fuzz.engine.boot import Booted, boot
 from sr_fuzz.engine.child import play
 from sr_fuzz.engine.lifeline import die_with_parent
-from sr_fuzz.engine.stacks import dumped_locations
+from sr_fuzz.engine.stacks import NO_STACK, dumped_locations, portable
 from sr_fuzz.engine.wire import Boot, Done, Execute, Failed, Ready, Run, decode_job, encode
 from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Outcome, Violation
@@ -136,7 +136,7 @@ def _died(booted: Booted, job: Run | Execute, status: int, timed_out: bool, stac
         message=message,
         step=0,
         location=dumped_locations(stack),
-        stack=stack or "(no stack: the process was killed before it could write one)",
+        stack=portable(stack) or NO_STACK,
     )
     outcome = Outcome(
         script_hash=script_hash(job.script) if isinstance(job, Run) else "",

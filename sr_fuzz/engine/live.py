@@ -22,7 +22,7 @@ from sr_fuzz.cpu import standins
 from sr_fuzz.engine.channel import Channel
 from sr_fuzz.engine.kept import KeptProcess
 from sr_fuzz.engine.sglang_plugin import LIVE
-from sr_fuzz.engine.stacks import dumped_locations
+from sr_fuzz.engine.stacks import NO_STACK, dumped_locations, portable
 from sr_fuzz.engine.wire import (
     PROTOCOL,
     SETTINGS,
@@ -207,7 +207,7 @@ class LiveScheduler:
             message=message,
             step=0,
             location=dumped_locations(stack, self.attached.sglang_folder),
-            stack=stack or "(no stack: the process was killed before it could write one)",
+            stack=portable(stack, self.attached.sglang_folder) or NO_STACK,
         )
         outcome = Outcome(
             script_hash=script_hash(job.script) if isinstance(job, Run) else "",

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from invariants import select
 from sr_fuzz.engine.boot import Booted
-from sr_fuzz.engine.stacks import is_ours, locations
+from sr_fuzz.engine.stacks import is_ours, locations, portable
 from sr_fuzz.engine.wire import Done, Execute, Failed, Run
 from sr_fuzz.interpreter import Interpreter
 from sr_fuzz.monitor import Monitor, ViolationFound
@@ -131,7 +131,7 @@ class Player:
             message=f"SGLang raised {type(error).__name__}: {text[:600] or '(no message)'}",
             step=step,
             location=places,
-            stack="".join(traceback.format_exception(error)),
+            stack=portable("".join(traceback.format_exception(error))),
         )
 
 

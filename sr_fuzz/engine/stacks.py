@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import linecache
 import re
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ MAX_LOCATIONS = 4
 
 # Decorators that wrap half of the scheduler say nothing about where it failed.
 _WRAPPERS = re.compile(r"/(?:nvtx_utils|scheduler_stage_metrics)\.py$")
+
+NO_STACK = "(no stack: the process was killed before it could write one)"
 
 # Compared by folder, not by name: a checkout called sr_fuzz has SGLang and torch below it, in its environment.
 _PROJECT = Path(__file__).parents[2]
@@ -65,6 +68,18 @@ def dumped_locations(text: str, package: str = "") -> tuple[str, ...]:
             source = linecache.getline(match["file"], int(match["line"]))
             places.append(_place(match["file"], match["name"], source, package))
     return _first(places)
+
+
+def portable(stack: str, package: str = "") -> str:
+    """A stack without the folders of this machine: it goes into reports and into files that are committed.
+
+    ``package``: folder of the SGLang that wrote it, by default the one of this process.
+    """
+    paths = sysconfig.get_paths()
+    roots = [str(Path(package or sglang_folder()).parent), str(_PROJECT), paths["purelib"], paths["stdlib"]]
+    for root in sorted(roots, key=len, reverse=True):
+        stack = stack.replace(f'File "{root}/', 'File "')
+    return stack
 
 
 def _first(places: Iterable[str | None]) -> tuple[str, ...]:
