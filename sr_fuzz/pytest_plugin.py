@@ -39,7 +39,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     # What a developer runs between two edits: other scripts each time.
     "cpu": {"max_examples": 25, "derandomize": False},
     # What decides whether a change lands: the same scripts each time, so that red means the change.
-    "ci": {"max_examples": 20, "derandomize": True},
+    "ci": {"max_examples": 30, "derandomize": True},
     "nightly": {"max_examples": 2000, "derandomize": False},
     "gpu": {"max_examples": 25, "derandomize": False},
 }

@@ -51,7 +51,7 @@ def test_profiles_mean_the_same_whatever_the_environment():
     assert shown[0] == shown[1]
     assert shown[0].splitlines() == [
         "cpu 25 False None ['explicit', 'generate']",
-        "ci 20 True None ['explicit', 'generate']",
+        "ci 30 True None ['explicit', 'generate']",
         "nightly 2000 False None ['explicit', 'generate']",
         "gpu 25 False None ['explicit', 'generate']",
     ]
@@ -61,7 +61,7 @@ def test_the_ini_option_loads_a_profile_and_the_command_line_wins(tmp_path):
     (tmp_path / "test_it.py").write_text(SHOW_PROFILE)
     (tmp_path / "pytest.ini").write_text("[pytest]\nsr_profile = nightly\n")
     assert "PROFILE 2000 False" in run_pytest("-s", cwd=tmp_path).stdout
-    assert "PROFILE 20 True" in run_pytest("-s", "--hypothesis-profile=ci", cwd=tmp_path).stdout
+    assert "PROFILE 30 True" in run_pytest("-s", "--hypothesis-profile=ci", cwd=tmp_path).stdout
 
 
 def test_a_project_that_merely_has_the_plugin_installed_keeps_hypothesis_as_it_is(tmp_path):
