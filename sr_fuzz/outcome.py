@@ -137,7 +137,7 @@ def signature(violation: Violation, config: EngineConfig) -> str:
     """What makes two violations the same finding: invariant, rule, code location in SGLang, engine traits.
 
     No address, request name, page number or count goes in. Traits are only those that choose other code paths of
-    the scheduler's loop: the cache kind, the event loop, paged allocation.
+    the scheduler's loop: the cache kind, the event loop, paged allocation, pipeline stages.
     """
     traits = [
         "no-radix" if config.disable_radix_cache else "radix",
@@ -145,6 +145,8 @@ def signature(violation: Violation, config: EngineConfig) -> str:
     ]
     if config.page_size > 1:
         traits.append("paged")
+    if config.pp_size > 1:
+        traits.append("pipeline")
     # Where a hang was interrupted is chance: a loop has many lines.
     where = "" if violation.invariant == "hang" else "|".join(violation.location[:2])
     digest = hashlib.sha256(where.encode()).hexdigest()[:6] if where else ""

@@ -22,7 +22,7 @@ from sr_fuzz.engine.boot import Booted, bind_oracle
 from sr_fuzz.engine.channel import Channel
 from sr_fuzz.engine.dispatch import Dispatcher, no_warm_up, warm_up
 from sr_fuzz.engine.keeper import PROCESSES
-from sr_fuzz.engine.sglang_plugin import LIVE
+from sr_fuzz.engine.switches import LIVE
 from sr_fuzz.engine.wire import SOCKET, STACKS
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender

@@ -17,12 +17,10 @@ from multiprocessing.connection import Connection
 
 from sr_fuzz.engine.boot import Booted, boot
 from sr_fuzz.engine.child import play
+from sr_fuzz.engine.endings import crashed, hung
 from sr_fuzz.engine.lifeline import die_with_parent
-from sr_fuzz.engine.stacks import NO_STACK, dumped_locations, portable
 from sr_fuzz.engine.wire import Boot, Done, Execute, Failed, Ready, Run, decode_job, encode
 from sr_fuzz.errors import EngineError
-from sr_fuzz.outcome import Outcome, Violation
-from sr_fuzz.script import script_hash
 
 # A hung child gets this long to dump its stack; faulthandler writes it from the signal handler, without the GIL.
 _DUMP_S = 1.0
@@ -122,26 +120,10 @@ def _read_all(fd: int) -> str:
 
 
 def _died(booted: Booted, job: Run | Execute, status: int, timed_out: bool, stack: str, wall_s: float) -> Done | Failed:
+    told = {"sglang_version": booted.sglang_version, "wall_s": wall_s}
     if timed_out:
-        kind, rule = "hang", "timeout"
-        message = f"the script was not over after {job.limit_s:g} s of wall-clock time"
-    elif os.WIFSIGNALED(status):
+        return hung(job, stack, **told)
+    if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
-        kind, rule, message = "crash", name, f"the scheduler process died by {name}"
-    else:
-        return Failed(f"the child ended with status {os.waitstatus_to_exitcode(status)} and said nothing", stack)
-    violation = Violation(
-        invariant=kind,
-        rule=rule,
-        message=message,
-        step=0,
-        location=dumped_locations(stack),
-        stack=portable(stack) or NO_STACK,
-    )
-    outcome = Outcome(
-        script_hash=script_hash(job.script) if isinstance(job, Run) else "",
-        sglang_version=booted.sglang_version,
-        violation=violation,
-        wall_s=wall_s,
-    )
-    return Done(outcome)
+        return crashed(job, name, f"the scheduler process died by {name}", stack, **told)
+    return Failed(f"the child ended with status {os.waitstatus_to_exitcode(status)} and said nothing", stack)

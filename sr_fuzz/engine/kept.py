@@ -17,7 +17,7 @@ from sr_fuzz.errors import EngineError
 # The keeper imports little more than the standard library; a loaded machine may still be slow at it.
 _START_LIMIT_S = 30.0
 
-# Twice what is promised to users: a clean-up that takes longer is stuck, and is said to be.
+# Five times the three seconds promised to users: a clean-up that takes longer is stuck, and is said to be.
 _CLOSE_LIMIT_S = 15.0
 
 

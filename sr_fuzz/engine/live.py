@@ -20,9 +20,9 @@ import msgspec
 
 from sr_fuzz.cpu import standins
 from sr_fuzz.engine.channel import Channel
+from sr_fuzz.engine.endings import crashed, hung
 from sr_fuzz.engine.kept import KeptProcess
-from sr_fuzz.engine.sglang_plugin import LIVE
-from sr_fuzz.engine.stacks import NO_STACK, dumped_locations, portable
+from sr_fuzz.engine.switches import LIVE
 from sr_fuzz.engine.wire import (
     PROTOCOL,
     SETTINGS,
@@ -39,8 +39,6 @@ from sr_fuzz.engine.wire import (
 )
 from sr_fuzz.errors import EngineError
 from sr_fuzz.faults import ENVIRONMENT_VARIABLE as FAULTS
-from sr_fuzz.outcome import Outcome, Violation
-from sr_fuzz.script import script_hash
 
 # Often enough that a death is reported in a small part of the two seconds promised.
 _POLL_S = 0.05
@@ -50,7 +48,6 @@ _DUMP_S = 1.0
 _RESET_S = 60.0
 # A message sent just before the end is read before the end is believed.
 _LAST_WORDS_S = 0.3
-
 
 _ERROR = re.compile(r"[\w.]*(?:Error|Exception|UnsupportedVersion): ")
 """The last line of a traceback in a log."""
@@ -195,27 +192,11 @@ class LiveScheduler:
         death = self._process.death()
         if death is None:
             self._ask_for_stack()
-        stack = self._stack()
+        attached = self.attached
+        told = {"sglang_version": attached.sglang_version, "wall_s": wall_s, "package": attached.sglang_folder}
         if death is None:
-            rule, kind = "timeout", "hang"
-            message = f"the script was not over after {job.limit_s:g} s of wall-clock time"
-        else:
-            rule, kind, message = self._process.death_signal or "ended", "crash", death
-        violation = Violation(
-            invariant=kind,
-            rule=rule,
-            message=message,
-            step=0,
-            location=dumped_locations(stack, self.attached.sglang_folder),
-            stack=portable(stack, self.attached.sglang_folder) or NO_STACK,
-        )
-        outcome = Outcome(
-            script_hash=script_hash(job.script) if isinstance(job, Run) else "",
-            sglang_version=self.sglang_version,
-            violation=violation,
-            wall_s=wall_s,
-        )
-        return Done(outcome)
+            return hung(job, self._stack(), **told)
+        return crashed(job, self._process.death_signal or "ended", death, self._stack(), **told)
 
     def _ask_for_stack(self) -> None:
         try:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sr_fuzz.cpu import standins
 from sr_fuzz.engine.kept import KeptProcess
-from sr_fuzz.engine.sglang_plugin import ORACLE
+from sr_fuzz.engine.switches import ORACLE
 from sr_fuzz.errors import EngineError
 from sr_fuzz.faults import ENVIRONMENT_VARIABLE
 from sr_fuzz.script import EngineConfig

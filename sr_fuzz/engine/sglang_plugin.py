@@ -7,13 +7,8 @@ from __future__ import annotations
 
 import os
 
+from sr_fuzz.engine.switches import LIVE, ORACLE
 from sr_fuzz.faults import activate_from_environment
-
-LIVE = "SR_FUZZ_LIVE"
-"""Names the private folder of the live engine that a process belongs to."""
-
-ORACLE = "SR_FUZZ_BIND_ORACLE"
-"""Set where SGLang's own scripted runtime plays: the oracle model then only needs its pools."""
 
 
 def load() -> None:

@@ -18,8 +18,6 @@ MAX_LOCATIONS = 4
 # Decorators that wrap half of the scheduler say nothing about where it failed.
 _WRAPPERS = re.compile(r"/(?:nvtx_utils|scheduler_stage_metrics)\.py$")
 
-NO_STACK = "(no stack: the process was killed before it could write one)"
-
 # Compared by folder, not by name: a checkout called sr_fuzz has SGLang and torch below it, in its environment.
 _PROJECT = Path(__file__).parents[2]
 _OURS = (f"{_PROJECT}/sr_fuzz/", f"{_PROJECT}/invariants/")

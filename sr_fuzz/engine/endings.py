@@ -1,0 +1,39 @@
+"""What a script that its scheduler did not survive comes back as: a crash or a hang, with the stack it was in."""
+
+from __future__ import annotations
+
+from sr_fuzz.engine.stacks import dumped_locations, portable
+from sr_fuzz.engine.wire import Done, Execute, Run
+from sr_fuzz.outcome import Outcome, Violation
+from sr_fuzz.script import script_hash
+
+_NO_STACK = "(no stack: the process was killed before it could write one)"
+
+
+def hung(job: Run | Execute, stack: str, *, sglang_version: str, wall_s: float, package: str = "") -> Done:
+    """It was not over in time. ``package``: folder of the SGLang that wrote ``stack``, if not that of this process."""
+    message = f"the script was not over after {job.limit_s:g} s of wall-clock time"
+    return _ended(job, ("hang", "timeout", message), stack, sglang_version, wall_s, package)
+
+
+def crashed(
+    job: Run | Execute, rule: str, message: str, stack: str, *, sglang_version: str, wall_s: float, package: str = ""
+) -> Done:
+    """The process died. ``rule``: the signal's name, where there was one. ``package``: see `hung`."""
+    return _ended(job, ("crash", rule, message), stack, sglang_version, wall_s, package)
+
+
+def _ended(
+    job: Run | Execute, how: tuple[str, str, str], stack: str, sglang_version: str, wall_s: float, package: str
+) -> Done:
+    invariant, rule, message = how
+    violation = Violation(
+        invariant=invariant,
+        rule=rule,
+        message=message,
+        step=0,
+        location=dumped_locations(stack, package),
+        stack=portable(stack, package) or _NO_STACK,
+    )
+    played = script_hash(job.script) if isinstance(job, Run) else ""
+    return Done(Outcome(script_hash=played, sglang_version=sglang_version, violation=violation, wall_s=wall_s))
