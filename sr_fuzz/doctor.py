@@ -11,11 +11,10 @@ import ctypes
 import os
 import shutil
 import sys
-from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
+from sr_fuzz.doctor_check import Check, Torch, installed
+from sr_fuzz.doctor_live import checks as live_checks
 
 MIN_PYTHON = (3, 11)
 
@@ -27,31 +26,8 @@ _PR_GET_PDEATHSIG = 2
 """From Linux's ``prctl.h``: asking is harmless and shows that the call is there."""
 
 
-class Check(msgspec.Struct, frozen=True):
-    """One thing looked at. ``how`` says how to get it, empty where nothing need be done."""
-
-    name: str
-    ok: bool
-    found: str
-    needed: str
-    how: str = ""
-    required: bool = True
-    """False: the main job works without it; ``needed`` says what does not."""
-
-
-class Torch(NamedTuple):
-    """What importing torch showed: a version, or the error in one line."""
-
-    version: str
-    error: str
-    gpus: tuple[str, ...]
-    """Names of the CUDA devices, empty where CUDA does not work."""
-
-
 def checks() -> list[Check]:
     """Look at this machine, the required things first. Takes about two seconds, for importing torch; never raises."""
-    from sr_fuzz import doctor_live
-
     torch = load_torch()
     free_gb = free_memory_gb()
     return [
@@ -62,19 +38,11 @@ def checks() -> list[Check]:
         check_memory(free_gb),
         check_git(shutil.which("git")),
         check_gpu(torch),
-        *doctor_live.checks(torch, free_gb),
+        *live_checks(torch, free_gb),
     ]
 
 
 # -- looking ---------------------------------------------------------------------------------------------------
-
-
-def installed(package: str) -> str | None:
-    """The installed version of a distribution, None where there is none."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def load_torch() -> Torch:

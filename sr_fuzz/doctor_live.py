@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sr_fuzz.cpu import missing_kernels
-from sr_fuzz.doctor import Check, Torch, installed
-from sr_fuzz.script import EngineConfig
+from sr_fuzz.doctor_check import Check, Torch, installed
 
 SERVER_PACKAGES = ("aiohttp", "fastapi", "orjson", "python-multipart", "pyzmq", "soundfile", "uvicorn", "uvloop")
 """Distributions that SGLang's HTTP server, or ours in front of it, cannot be imported without."""
@@ -28,8 +27,6 @@ MIN_SHARED_MB = 32
 _MAX_SOCKET_PATH = 107
 _SOCKET_NAME = len("/sr-fuzz-12345678/tmp/tmp12345678")
 
-_KINDS = {"tp_size": "tensor", "pp_size": "pipeline", "dp_size": "data"}
-
 
 def checks(torch: Torch, free_gb: float) -> list[Check]:
     """Look at this machine. None of it is required: the local engine works without."""
@@ -37,7 +34,7 @@ def checks(torch: Torch, free_gb: float) -> list[Check]:
         check_packages({name: installed(name) for name in SERVER_PACKAGES}),
         check_shared_memory(shared_memory_mb()),
         check_sockets(tempfile.gettempdir()),
-        check_ranks(len(torch.gpus), free_gb, refused_ranks("cuda" if torch.gpus else "cpu")),
+        check_ranks(len(torch.gpus), free_gb),
         check_kernels(missing_kernels.missing(), on_gpu=bool(torch.gpus)),
     ]
 
@@ -48,17 +45,6 @@ def checks(torch: Torch, free_gb: float) -> list[Check]:
 def shared_memory_mb(folder: Path = Path("/dev/shm")) -> float | None:
     """Free space for shared memory, in MB; None where nothing can be written."""
     return shutil.disk_usage(folder).free / 1e6 if os.access(folder, os.W_OK) else None
-
-
-def refused_ranks(device: str) -> dict[str, str]:
-    """Kinds of parallelism of which two ranks cannot run on ``device``, each with the reason."""
-    from sr_fuzz.engine import parallel
-
-    refusal = getattr(parallel, "refusal", None)
-    if refusal is None:
-        return {}
-    reasons = {kind: refusal(EngineConfig(**{field: 2}), device) for field, kind in _KINDS.items()}
-    return {kind: reason for kind, reason in reasons.items() if reason}
 
 
 # -- judging ---------------------------------------------------------------------------------------------------
@@ -101,21 +87,17 @@ def check_sockets(folder: str) -> Check:
     )
 
 
-def check_ranks(gpus: int, free_gb: float, refused: Mapping[str, str]) -> Check:
-    """``gpus``: 0 on the CPU. ``refused``: kinds of parallelism that cannot run here, with the reason."""
+def check_ranks(gpus: int, free_gb: float) -> Check:
+    """``gpus``: 0 on the CPU."""
     fit = gpus or max(0, int((free_gb - SERVER_GB) / RANK_GB) + 1)
-    possible = [kind for kind in _KINDS.values() if kind not in refused]
-    ok = fit > 1 and not refused
-    found = f"{fit} would fit" + (f" ({', '.join(possible) or 'no'} parallel)" if refused else "")
-    hints = [f"{kind} parallel: {reason}" for kind, reason in refused.items()]
-    if fit <= 1:
-        hints.append("more GPUs" if gpus else "close other programs, or raise the container's memory limit")
+    ok = fit > 1
+    more = "more GPUs" if gpus else "close other programs, or raise the container's memory limit"
     return Check(
         name="ranks",
         ok=ok,
-        found=found,
+        found=f"{fit} would fit",
         needed=f"2 and more only for --sr-tp, --sr-pp, --sr-dp; each takes a GPU, or {RANK_GB} GB on the CPU",
-        how="; ".join(hints),
+        how="" if ok else more,
         required=False,
     )
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from sr_fuzz import doctor, doctor_live
-from sr_fuzz.doctor import Check, Torch
+from sr_fuzz.doctor_check import Check, Torch
 
 BROKEN_TORCH = Torch("", "OSError: libcudart.so.13: cannot open shared object file", ())
 CPU_TORCH = Torch("2.13.0+cpu", "", ())
@@ -40,13 +40,8 @@ LACKING = {
     "no shared memory": (doctor_live.check_shared_memory(None), "cannot be written", "server engine"),
     "little shared memory": (doctor_live.check_shared_memory(31.0), "31 MB free", "32 MB"),
     "long paths": (doctor_live.check_sockets("/tmp" + "/x" * 36), "a path of 76 bytes", "at most 74 bytes"),
-    "one GPU": (doctor_live.check_ranks(1, 100.0, {}), "1 would fit", "each takes a GPU"),
-    "memory for one rank": (doctor_live.check_ranks(0, 2.5, {}), "1 would fit", "0.7 GB on the CPU"),
-    "no ranks": (
-        doctor_live.check_ranks(0, 24.0, {"data": "its replicas do not answer here"}),
-        "tensor, pipeline parallel",
-        "--sr-dp",
-    ),
+    "one GPU": (doctor_live.check_ranks(1, 100.0), "1 would fit", "each takes a GPU"),
+    "memory for one rank": (doctor_live.check_ranks(0, 2.5), "1 would fit", "0.7 GB on the CPU"),
     "no GPU kernels": (doctor_live.check_kernels(["flashinfer"], on_gpu=True), "without flashinfer", "real model"),
 }
 
@@ -63,8 +58,8 @@ THERE = {
     "server packages": (doctor_live.check_packages({"uvicorn": "0.54.0", "fastapi": "0.163.2"}), "its 2 packages"),
     "shared memory": (doctor_live.check_shared_memory(64.0), "64 MB"),
     "short paths": (doctor_live.check_sockets("/tmp"), "/tmp"),
-    "two GPUs": (doctor_live.check_ranks(2, 1.0, {}), "2 would fit"),
-    "memory for ranks": (doctor_live.check_ranks(0, 24.0, {}), "32 would fit"),
+    "two GPUs": (doctor_live.check_ranks(2, 1.0), "2 would fit"),
+    "memory for ranks": (doctor_live.check_ranks(0, 24.0), "32 would fit"),
     "GPU kernels": (doctor_live.check_kernels([], on_gpu=True), "sgl_kernel"),
 }
 
@@ -84,7 +79,7 @@ def test_what_is_there_asks_for_nothing(check: Check, found: str) -> None:
     assert check.how == ""
 
 
-@pytest.mark.parametrize("case", ["no git", "no GPU", "server packages", "long paths", "no ranks", "no GPU kernels"])
+@pytest.mark.parametrize("case", ["no git", "no GPU", "server packages", "long paths", "no GPU kernels"])
 def test_the_main_job_does_not_need_what_is_optional(case: str) -> None:
     assert not LACKING[case][0].required
 
@@ -103,11 +98,6 @@ def test_all_checks_of_this_machine_have_their_own_name_and_one_line_each() -> N
 def test_this_interpreter_and_its_torch_pass() -> None:
     passed = {check.name for check in doctor.checks() if check.ok}
     assert {"Python", "torch", "SGLang", "platform"} <= passed
-
-
-def test_a_reason_why_ranks_cannot_run_is_in_what_to_do() -> None:
-    check = doctor_live.check_ranks(2, 100.0, {"pipeline": "this model has one layer"})
-    assert check.how == "pipeline parallel: this model has one layer"
 
 
 def test_without_a_gpu_nobody_is_told_to_install_kernels() -> None:
