@@ -79,7 +79,10 @@ def test_what_is_there_asks_for_nothing(check: Check, found: str) -> None:
     assert check.how == ""
 
 
-@pytest.mark.parametrize("case", ["no git", "no GPU", "server packages", "long paths", "no GPU kernels"])
+OPTIONAL = ["no git", "no GPU", "server packages", "long paths", "memory for one rank", "no GPU kernels"]
+
+
+@pytest.mark.parametrize("case", OPTIONAL)
 def test_the_main_job_does_not_need_what_is_optional(case: str) -> None:
     assert not LACKING[case][0].required
 
