@@ -36,7 +36,7 @@ from sr_fuzz.script import (
     StepUntil,
     to_json,
 )
-from sr_fuzz.versions import engine_kwargs
+from sr_fuzz.server_args import engine_kwargs
 
 CONFIG = EngineConfig()
 PLAY = "sr_fuzz.engine.public_player:play"

@@ -30,7 +30,8 @@ from sr_fuzz.faults import Fault  # noqa: E402
 from sr_fuzz.minimise import minimise  # noqa: E402
 from sr_fuzz.outcome import Outcome, signature  # noqa: E402
 from sr_fuzz.report.terminal import make_console  # noqa: E402
-from sr_fuzz.script import Script, script_hash, text  # noqa: E402
+from sr_fuzz.script import Script, script_hash  # noqa: E402
+from sr_fuzz.script_text import text  # noqa: E402
 from strategies.configs import CONFIG_SETS  # noqa: E402
 from strategies.fresh import BACKEND  # noqa: E402
 from strategies.scripts import scripts as script_strategy  # noqa: E402

@@ -202,7 +202,7 @@ def run(
 
     from sr_fuzz.campaign.loop import run_campaign
     from sr_fuzz.report.terminal import Terminal, make_console
-    from sr_fuzz.script import config_text
+    from sr_fuzz.script_text import config_text
     from strategies.scripts import scripts
 
     names = {configuration: name for name, configuration in configs.items()}
@@ -479,7 +479,7 @@ def _confirm_on_server(case: Case, n: int, fault: Sequence[str] | None) -> int:
 
 def _confirm_on_sglang(case: Case, n: int, fault: Sequence[str] | None) -> int:
     from sr_fuzz.errors import EngineError
-    from sr_fuzz.script import text
+    from sr_fuzz.script_text import text
 
     shown = 0
     with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as folder:
@@ -555,7 +555,7 @@ def doctor() -> int:
 @app.command()
 def configs() -> int:
     """List the engine configurations and their sets."""
-    from sr_fuzz.script import config_text
+    from sr_fuzz.script_text import config_text
     from strategies.configs import CONFIG_SETS
 
     for name, members in CONFIG_SETS.items():

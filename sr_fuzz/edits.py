@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from sr_fuzz.outcome import Outcome, StepRecord
-from sr_fuzz.script import Action, EngineConfig, Script, StartReq, Step, StepUntil, action_text
+from sr_fuzz.script import Action, EngineConfig, Script, StartReq, Step, StepUntil
+from sr_fuzz.script_text import action_text
 
 MAX_STEP = 1000
 """What ``Step.n`` allows; steps are not merged beyond it."""

@@ -18,7 +18,8 @@ import msgspec
 
 from sr_fuzz.outcome import Finding, StepRecord
 from sr_fuzz.replay import save_finding
-from sr_fuzz.script import Script, text
+from sr_fuzz.script import Script
+from sr_fuzz.script_text import text
 
 WIDTH = 120
 """Columns, as in the rest of the project."""

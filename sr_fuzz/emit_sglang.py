@@ -16,7 +16,8 @@ import msgspec
 from sr_fuzz.emit_sglang_checks import OUTPUT_LEN, checks_for
 from sr_fuzz.emit_sglang_script import WIDTH, call_lines, script_lines, start_arguments, wrap
 from sr_fuzz.outcome import Finding, StepRecord
-from sr_fuzz.script import EngineConfig, Script, StartReq, text
+from sr_fuzz.script import EngineConfig, Script, StartReq
+from sr_fuzz.script_text import text
 from sr_fuzz.translate import to_public_api
 
 SCRIPT_FUNCTION = "_script"

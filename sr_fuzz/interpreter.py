@@ -21,6 +21,7 @@ from sr_fuzz.cpu.oracle import prompt_tokens
 from sr_fuzz.errors import RequestRefused
 from sr_fuzz.monitor import Monitor
 from sr_fuzz.runtime.context import ScriptedContext
+from sr_fuzz.script_text import action_text
 from sr_fuzz.view.view import SchedulerView
 
 # The drain's bound: each waiting token of work may be done several times over when requests are retracted again and
@@ -55,14 +56,14 @@ class Interpreter:
         """The generator for the hook."""
         for action in self._script.actions:
             if isinstance(action, s.Step):
-                self._monitor.note_action(s.action_text(action))
+                self._monitor.note_action(action_text(action))
                 for _ in range(action.n):
                     yield
             elif isinstance(action, s.StepUntil):
-                self._monitor.note_action(s.action_text(action))
+                self._monitor.note_action(action_text(action))
                 yield from self._step_until(action)
             else:
-                self._monitor.note_action(s.action_text(action))
+                self._monitor.note_action(action_text(action))
                 _SENDERS[type(action)](self, action)
         yield from self._epilogue()
 

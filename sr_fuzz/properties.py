@@ -19,7 +19,8 @@ from sr_fuzz.engine_options import Ranks
 from sr_fuzz.investigate import first_seen, reproduce, shrink
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.replay import Engine
-from sr_fuzz.script import Script, script_hash, text
+from sr_fuzz.script import Script, script_hash
+from sr_fuzz.script_text import text
 
 
 class FindingFailure(AssertionError):

@@ -184,7 +184,7 @@ def sr_server(pytestconfig: pytest.Config) -> Iterator[Any]:
     from sr_fuzz.engine.persistent import default_device
     from sr_fuzz.engine.server import ScriptedHttpServer
     from sr_fuzz.errors import EngineError
-    from sr_fuzz.versions import model_settings
+    from sr_fuzz.server_args import model_settings
 
     device = options.device or default_device()
     kwargs = {"device": device} if options.model is None else model_settings(options.model, device)

@@ -8,18 +8,19 @@ Three forms, all lossless except the last:
 
 * Python values, the frozen ``msgspec`` structs of this module;
 * JSON, through `to_json` and `from_json`; a file carries ``format``, and a file of another format is refused;
-* one line of text, through `text`, for logs and reports.
+* one line of text, through `sr_fuzz.script_text`, for logs and reports.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from typing import Annotated, Any, Literal, Union
 
 import msgspec
-from msgspec import Meta, inspect
+from msgspec import Meta
+
+from sr_fuzz.script_errors import escaped, explain, short
 
 FORMAT_VERSION = 1
 """Raised whenever an old file would be read with another meaning."""
@@ -275,23 +276,23 @@ def _refuse_repeated_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ScriptError(f"field `{_escaped(repeated)}` is given twice in one object")
+        raise ScriptError(f"field `{escaped(repeated)}` is given twice in one object")
     return fields
 
 
 def _checked(raw: Any, source: str) -> Script:
     """Turn plain values into a script: first the types, then what they cannot say."""
     if not isinstance(raw, dict):
-        raise ScriptError(f"{source}: expected an object with the fields config, actions, got {_short(raw)}")
+        raise ScriptError(f"{source}: expected an object with the fields config, actions, got {short(raw)}")
     found = raw.get("format", FORMAT_VERSION)
     if type(found) is not int or found != FORMAT_VERSION:
         raise ScriptError(
-            f"{source}: format: this version of sr_fuzz reads format {FORMAT_VERSION}, the file has {_short(found)}"
+            f"{source}: format: this version of sr_fuzz reads format {FORMAT_VERSION}, the file has {short(found)}"
         )
     try:
         script = msgspec.convert(raw, Script)
     except msgspec.ValidationError as error:
-        raise ScriptError(f"{source}: {_explain(error, raw)}") from None
+        raise ScriptError(f"{source}: {explain(error, Script, raw)}") from None
     _check_config(script.config, source)
     _check_requests(script, source)
     return script
@@ -333,142 +334,3 @@ def script_hash(script: Script) -> str:
     """A stable content hash: 16 hex digits of the SHA-256 of the canonical JSON form (keys sorted)."""
     canonical = msgspec.json.encode(msgspec.to_builtins(script), order="sorted")
     return hashlib.sha256(canonical).hexdigest()[:16]
-
-
-# -- text ------------------------------------------------------------------------------------------------------
-
-
-def config_text(config: EngineConfig) -> str:
-    """The fields that differ from the default, as ``name=value``, or ``default``."""
-    changed = msgspec.to_builtins(config)
-    return " ".join(f"{name}={value}" for name, value in changed.items()) or "default"
-
-
-def action_text(action: Action) -> str:
-    """One action in one short line, e.g. ``r0 = start_req(0:40+3, new=8)``."""
-    if isinstance(action, StartReq):
-        return _start_text(action)
-    fields = {f: getattr(action, f) for f in action.__struct_fields__}
-    defaults = type(action).__struct_defaults__
-    first_default = len(action.__struct_fields__) - len(defaults)
-    shown = []
-    for index, (field, value) in enumerate(fields.items()):
-        if index < first_default:
-            shown.append(str(value))
-        elif index == first_default and field in ("n", "mode", "leave_pages", "leave_refs", "leave_rows"):
-            shown.append(str(value))
-        elif value != defaults[index - first_default]:
-            shown.append(f"{field}={value}")
-    tag = action.__struct_config__.tag
-    return f"{tag}({', '.join(shown)})" if shown else str(tag)
-
-
-def _start_text(action: StartReq) -> str:
-    prompt = action.prompt
-    shape = f"{prompt.family}:{prompt.length}" + (f"+{prompt.unique_tail}" if prompt.unique_tail else "")
-    parts = [shape, *["uniform"] * prompt.uniform, f"new={action.max_new_tokens}"]
-    for field in ("ignore_eos", "stop_token_ids", "priority", "return_logprob", "logprob_start_len",
-                  "top_logprobs_num", "stream"):  # fmt: skip
-        value = getattr(action, field)
-        if value != _START_DEFAULTS[field]:
-            parts.append(field if value is True else f"{field}={value}")
-    return f"{action.name} = start_req({', '.join(parts)})"
-
-
-_START_DEFAULTS = dict(
-    zip(StartReq.__struct_fields__[-len(StartReq.__struct_defaults__) :], StartReq.__struct_defaults__, strict=True)
-)
-
-
-def text(script: Script) -> str:
-    """The whole script in one line: ``[config] action; action; …``."""
-    return f"[{config_text(script.config)}] " + "; ".join(action_text(a) for a in script.actions)
-
-
-# -- error texts -----------------------------------------------------------------------------------------------
-
-_PATH = re.compile(r" - at `\$(.*)`$")
-
-
-def _explain(error: msgspec.ValidationError, raw: Any) -> str:
-    """``field: expected …, got …``. From msgspec's message only the path is taken; the rest is in the types."""
-    match = _PATH.search(str(error))
-    path = match.group(1).lstrip(".") if match else ""
-    where = f"{path}: " if path else ""
-    kind, value = _at(raw, path)
-    if isinstance(value, dict) and isinstance(kind, inspect.StructType):
-        return where + _field_problem(kind, value)
-    if isinstance(value, dict) and isinstance(kind, inspect.UnionType):
-        return f"{where}field `action` is missing; expected {_expected(kind)}"
-    return f"{where}expected {_expected(kind)}, got {_short(value)}"
-
-
-def _at(raw: Any, path: str) -> tuple[inspect.Type, Any]:
-    """The type that a script has at ``path``, and the value that is there."""
-    kind: inspect.Type = inspect.type_info(Script)
-    value = raw
-    for index, name in re.findall(r"\[(\d+)\]|([A-Za-z_]+)", path):
-        if index:
-            kind, value = kind.item_type, value[int(index)]
-        elif isinstance(kind, inspect.UnionType):
-            kind, value = inspect.LiteralType(_tags(kind)), value[name]
-        else:
-            kind, value = next(f.type for f in kind.fields if f.name == name), value[name]
-        kind = _narrowed(kind, value)
-    return kind, value
-
-
-def _narrowed(kind: inspect.Type, value: Any) -> inspect.Type:
-    """Of the action types the one that the tag in ``value`` names; any other type as it is."""
-    if isinstance(kind, inspect.UnionType) and isinstance(value, dict):
-        return next((t for t in kind.types if t.tag == value.get(t.tag_field)), kind)
-    return kind
-
-
-def _tags(kind: inspect.UnionType) -> tuple[str, ...]:
-    return tuple(t.tag for t in kind.types)
-
-
-def _field_problem(kind: inspect.StructType, value: dict[str, Any]) -> str:
-    known = [kind.tag_field] * bool(kind.tag_field) + [f.name for f in kind.fields]
-    unknown = [name for name in value if name not in known]
-    missing = [f.name for f in kind.fields if f.required and f.name not in value]
-    problem = f"unknown field `{_escaped(unknown[0])}`" if unknown else f"field `{missing[0]}` is missing"
-    return f"{problem}; the fields are {', '.join(known)}"
-
-
-def _expected(kind: inspect.Type) -> str:
-    """A type in words, with its range or its allowed values."""
-    match kind:
-        case inspect.Metadata(type=inner, extra_json_schema=extra):
-            return (extra or {}).get("description") or _expected(inner)
-        case inspect.IntType(ge=low, le=high, lt=end):
-            return f"a whole number from {low} to {high if end is None else end - 1}"
-        case inspect.FloatType(ge=low, le=high):
-            return f"a number from {low:g} to {high:g}"
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.LiteralType(values=values):
-            return f"one of {', '.join(values)}"
-        case inspect.VarTupleType(item_type=item, max_length=most):
-            return f"a list of at most {most} items, each {_expected(item)}"
-        case inspect.StructType(fields=fields):
-            return f"an object with the fields {', '.join(f.name for f in fields)}"
-        case inspect.UnionType(types=types) if any(isinstance(t, inspect.NoneType) for t in types):
-            return f"{_expected(types[0])}, or null"
-        case _:
-            return f"an object whose `action` is one of {', '.join(_tags(kind))}"
-
-
-def _short(value: Any) -> str:
-    """A value as in the file, on one line and never long; for a list or an object only what it is."""
-    if isinstance(value, list | tuple):
-        return f"a list of {len(value)} items"
-    if isinstance(value, dict):
-        return "an object"
-    shown = json.dumps(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
-
-
-def _escaped(name: str) -> str:
-    return _short(name)[1:-1]

@@ -32,8 +32,8 @@ from sr_fuzz.script import (
     StartReq,
     Step,
     StepUntil,
-    action_text,
 )
+from sr_fuzz.script_text import action_text
 
 _TOKENS = VOCAB_SIZE - 3
 """Tokens that a uniform prompt may consist of."""

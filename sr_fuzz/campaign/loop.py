@@ -35,7 +35,8 @@ from sr_fuzz.investigate import Investigated, first_seen, reproduce, shrink
 from sr_fuzz.minimise import MAX_RUNS
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.replay import Engine
-from sr_fuzz.script import EngineConfig, Script, config_text, script_hash
+from sr_fuzz.script import EngineConfig, Script, script_hash
+from sr_fuzz.script_text import config_text
 from strategies.fresh import BACKEND
 
 # Hypothesis begins each round with a few small examples, which is good now and then, and keeps what it has generated

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sr_fuzz import versions
+from sr_fuzz import server_args, versions
 from sr_fuzz.faults import activate, activate_from_environment
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
@@ -50,7 +50,7 @@ def boot(
         "send_metrics_from_scheduler": None,
     }
     with _private_temporary_files():
-        args = versions.server_args(config, device=device, model=model)
+        args = server_args.build(config, device=device, model=model)
         with versions.seams(channels=channels, hook_factory=ScriptedSchedulerHook):
             scheduler = versions.make_scheduler(args)
     bind_oracle(scheduler)

@@ -20,7 +20,8 @@ from sr_fuzz.engine.parallel import refuse_ranks
 from sr_fuzz.engine.scheduler_main import Order
 from sr_fuzz.engine.wire import Execute, Run
 from sr_fuzz.outcome import Outcome, signature
-from sr_fuzz.script import EngineConfig, Script, text, validate
+from sr_fuzz.script import EngineConfig, Script, validate
+from sr_fuzz.script_text import text
 
 # SGLang is imported by one process (6 to 15 s) and boots; a loaded machine may need several times that.
 _START_LIMIT_S = 300.0

@@ -13,6 +13,7 @@ from typing import Any
 
 from sr_fuzz import script as s
 from sr_fuzz.cpu.oracle import uniform_token
+from sr_fuzz.script_text import action_text
 
 # More turns than a script of a few hundred tokens needs, retractions included.
 _DRAIN_TURNS = 2000
@@ -110,7 +111,7 @@ class _Player:
             case s.ExhaustRows(leave_rows=rows):
                 self._exhaust_rows(rows)
             case _:
-                raise ValueError(f"{s.action_text(action)}: not in the public API; translate the script first")
+                raise ValueError(f"{action_text(action)}: not in the public API; translate the script first")
 
     def _start(self, start: s.StartReq) -> None:
         logprobs: dict[str, Any] = {}

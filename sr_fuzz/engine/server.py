@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sr_fuzz import versions
+from sr_fuzz import server_args
 from sr_fuzz.cpu import standins
 from sr_fuzz.engine import parallel
 from sr_fuzz.engine.live import LiveHolder, LiveScheduler, encode_settings, process_environment
@@ -212,7 +212,7 @@ class ServerEngine(LiveEngine):
         return self._servers[config]
 
     def _start(self, config: EngineConfig) -> LiveHolder:
-        kwargs = versions.engine_kwargs(config, device=self.device, model=self.model) | self._engine_kwargs
+        kwargs = server_args.engine_kwargs(config, device=self.device, model=self.model) | self._engine_kwargs
         server = ScriptedHttpServer(kwargs, faults=self.faults, sys_path=self.sys_path, run_timeout_s=self.limit_s)
         self._servers[config] = server
         return server.holder
@@ -222,7 +222,7 @@ def with_defaults(engine_kwargs: dict[str, Any]) -> dict[str, Any]:
     """``engine_kwargs`` with what the device and the oracle model need where they say nothing about it."""
     device = engine_kwargs.get("device") or default_device()
     oracle = engine_kwargs.get("model_path", str(standins.MODEL_PATH)) == str(standins.MODEL_PATH)
-    defaults = {**(versions.oracle_settings() if oracle else {}), **versions.device_settings(device)}
+    defaults = {**(server_args.oracle_settings() if oracle else {}), **server_args.device_settings(device)}
     if oracle and engine_kwargs.get("pp_size", 1) > 1:
         # A layer for each stage; the oracle model has as many as it is told.
         defaults["json_model_override_args"] = json.dumps({"num_hidden_layers": engine_kwargs["pp_size"]})

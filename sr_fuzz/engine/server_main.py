@@ -27,12 +27,12 @@ def main(folder: Path) -> None:
     from sglang.srt.entrypoints.http_server import launch_server
     from sglang.srt.server_args import ServerArgs
 
-    from sr_fuzz import versions
+    from sr_fuzz import server_args, versions
     from sr_fuzz.engine.wire import SETTINGS
 
     versions.sglang_version()
     arguments = json.loads((folder / SETTINGS).read_text())
-    launch_server(versions.construct(ServerArgs, arguments))
+    launch_server(server_args.construct(ServerArgs, arguments))
 
 
 if __name__ == "__main__":

@@ -90,11 +90,11 @@ def _adapt_runtime() -> None:
 def _on_cpu(start: Any) -> Any:
     @functools.wraps(start)
     def start_on_cpu(cls: type, **engine_kwargs: Any) -> Any:
-        from sr_fuzz import versions
+        from sr_fuzz import server_args
 
         # -1 makes SGLang size the pool from device memory unless the fraction is given; max_total_tokens then caps it.
         extra = {"mem_fraction_static": 0.5} if engine_kwargs.get("chunked_prefill_size") == -1 else {}
-        settings = {**versions.oracle_settings(), **versions.device_settings("cpu"), **extra}
+        settings = {**server_args.oracle_settings(), **server_args.device_settings("cpu"), **extra}
         return start(cls, **{**engine_kwargs, **settings})
 
     return start_on_cpu

@@ -31,7 +31,7 @@ from sr_fuzz.campaign.events import (
     Started,
     Summary,
 )
-from sr_fuzz.script import text
+from sr_fuzz.script_text import text
 
 PLAIN_EVERY_S = 10.0
 """Often enough to see that it lives, rare enough for a log that is kept."""

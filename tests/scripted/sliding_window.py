@@ -45,16 +45,16 @@ ENGINE_KWARGS = base_engine_kwargs(
 @contextmanager
 def local_engine() -> Iterator[None]:
     """For `LocalEngine.with_faults`, which enters it before a scheduler boots: boot with this model."""
-    from sr_fuzz import versions
+    from sr_fuzz import server_args
 
-    settings = versions.oracle_settings
-    versions.oracle_settings = lambda: settings() | {
+    settings = server_args.oracle_settings
+    server_args.oracle_settings = lambda: settings() | {
         name: ENGINE_KWARGS[name] for name in ("json_model_override_args", "swa_full_tokens_ratio")
     }
     try:
         yield
     finally:
-        versions.oracle_settings = settings
+        server_args.oracle_settings = settings
 
 
 def parked_chunked_request(t):

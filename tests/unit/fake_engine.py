@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sr_fuzz.outcome import Outcome, StepRecord, Violation
-from sr_fuzz.script import Action, Script, Step, StepUntil, action_text, script_hash
+from sr_fuzz.script import Action, Script, Step, StepUntil, script_hash
+from sr_fuzz.script_text import action_text
 
 Rule = Callable[[Script], Violation | None]
 

@@ -9,7 +9,7 @@ from hypothesis.strategies import just
 from sr_fuzz.engine_options import EngineOptions, Ranks, choose
 from sr_fuzz.properties import PropertyChecker
 from sr_fuzz.script import EngineConfig, Script, StartReq, Step
-from sr_fuzz.versions import device_settings, engine_kwargs
+from sr_fuzz.server_args import device_settings, engine_kwargs
 from sr_fuzz.wrapped_engine import RankedEngine
 
 SCRIPT = Script(EngineConfig(page_size=4), (StartReq("r0"), Step(3)))

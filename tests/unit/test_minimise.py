@@ -23,9 +23,9 @@ from sr_fuzz.script import (
     Step,
     StepUntil,
     script_hash,
-    text,
     validate,
 )
+from sr_fuzz.script_text import text
 
 
 def has(script: Script, *wanted: Action | type) -> bool:

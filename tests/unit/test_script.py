@@ -35,14 +35,12 @@ from sr_fuzz.script import (
     StartReq,
     Step,
     StepUntil,
-    action_text,
-    config_text,
     from_json,
     script_hash,
-    text,
     to_json,
     validate,
 )
+from sr_fuzz.script_text import action_text, config_text, text
 
 # -- scripts of every shape ------------------------------------------------------------------------------------
 # Not the strategies of the project: those draw scripts that are good to run, these all that the types allow.

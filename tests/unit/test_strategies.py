@@ -33,9 +33,9 @@ from sr_fuzz.script import (
     StartReq,
     Step,
     StepUntil,
-    text,
     validate,
 )  # fmt: skip
+from sr_fuzz.script_text import text  # fmt: skip
 from strategies.actions import SINGLES, Draft
 from strategies.configs import CONFIG_SETS, find_configs
 from strategies.fresh import BACKEND

@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from sr_fuzz import versions
+from sr_fuzz import server_args, versions
 from sr_fuzz.errors import EngineError, UnsupportedVersion
 from sr_fuzz.script import EngineConfig
 
@@ -141,7 +141,7 @@ def server_args_of(release):
 @pytest.mark.parametrize(("resolves", "done"), [(True, ["resolved", "checked"]), (False, ["checked"])])
 def test_a_configuration_reaches_the_server_args_checked(server_args_of, resolves, done):
     server_args_of(resolves=resolves)
-    args = versions.server_args(EngineConfig(max_total_tokens=64, schedule_policy="lof"))
+    args = server_args.build(EngineConfig(max_total_tokens=64, schedule_policy="lof"))
     assert args.given["max_total_tokens"] == 64
     assert args.given["schedule_policy"] == "lof"
     assert "mem_fraction_static" not in args.given
@@ -150,19 +150,19 @@ def test_a_configuration_reaches_the_server_args_checked(server_args_of, resolve
 
 def test_without_chunking_the_pool_is_sized_by_hand(server_args_of):
     server_args_of()
-    assert versions.server_args(EngineConfig(chunked_prefill_size=-1)).given["mem_fraction_static"] == 0.5
+    assert server_args.build(EngineConfig(chunked_prefill_size=-1)).given["mem_fraction_static"] == 0.5
 
 
 def test_a_setting_that_the_release_lacks_is_refused_not_dropped(server_args_of):
     server_args_of(without={"stream_interval", "enable_mixed_chunk"})
     with pytest.raises(UnsupportedVersion, match="has no enable_mixed_chunk, stream_interval"):
-        versions.server_args(EngineConfig())
+        server_args.build(EngineConfig())
 
 
 def test_a_schedule_policy_that_the_release_lacks_is_refused(server_args_of):
     server_args_of(policies=("lof", "random"))
     with pytest.raises(UnsupportedVersion, match="no schedule policy 'hrrn'; it has fcfs, lof, random"):
-        versions.server_args(EngineConfig(schedule_policy="hrrn"))
+        server_args.build(EngineConfig(schedule_policy="hrrn"))
 
 
 class _Scheduler:

@@ -1,0 +1,105 @@
+"""SGLang's ``ServerArgs`` for an engine configuration: its settings, the device's and the model's."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from sr_fuzz.cpu.standins import MODEL_PATH
+from sr_fuzz.errors import UnsupportedVersion
+from sr_fuzz.script import EngineConfig
+
+
+def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> dict[str, Any]:
+    """Keyword arguments for SGLang's ``ServerArgs``: those of ``config``, of the device, and of the model.
+
+    ``model``: a path or name; None stands for the oracle model.
+    """
+    fields = {name: getattr(config, name) for name in config.__struct_fields__}
+    # -1 makes SGLang size the pool from device memory unless the fraction is given; max_total_tokens then caps it.
+    extra = {"mem_fraction_static": 0.5} if config.chunked_prefill_size < 0 else {}
+    chosen = {**oracle_settings(), **device_settings(device)} if model is None else model_settings(model, device)
+    return {**chosen, **fields, **extra}
+
+
+def oracle_settings() -> dict[str, Any]:
+    """Settings for the oracle model: a configuration without weights or a tokenizer."""
+    return {
+        "model_path": str(MODEL_PATH),
+        "load_format": "dummy",
+        "skip_tokenizer_init": True,
+        # Holds token ids and positions exactly in the key buffer.
+        "dtype": "float32",
+        # Pure torch, on every device: the model computes no attention.
+        "attention_backend": "torch_native",
+        "sampling_backend": "pytorch",
+        "grammar_backend": "none",
+        "random_seed": 0,
+    }
+
+
+def model_settings(model: str, device: str) -> dict[str, Any]:
+    """Settings for a real model on ``device``, its outputs as independent of the schedule as SGLang can make them."""
+    # Prompts and outputs are token ids.
+    settings = {**device_settings(device), "model_path": model, "skip_tokenizer_init": True}
+    if device == "cpu":
+        # SGLang would take 16 bits, whose rounding shows in a small model's outputs after a dozen tokens.
+        return settings | {"dtype": "float32"}
+    # Of the backends that SGLang has deterministic, the one that keeps the prefix cache on every GPU.
+    deterministic = {"enable_deterministic_inference": True, "attention_backend": "triton"}
+    return settings | deterministic | {"sampling_backend": "pytorch"}
+
+
+def device_settings(device: str) -> dict[str, Any]:
+    """Settings that a fuzzed scheduler needs on ``device`` (``cpu`` or ``cuda``)."""
+    common = {
+        "device": device,
+        "kv_canary": "none",
+        "kv_canary_sweep_interval": 0,
+        "skip_server_warmup": True,
+        "log_level": "warning",
+        # The watchdog is a clock; a script that hangs is found by the engine's own limit.
+        "watchdog_timeout": 3600,
+    }
+    if device == "cpu":
+        return common | {"attention_backend": "torch_native", "sampling_backend": "pytorch"}
+    return common | {
+        # A captured graph would leave out the model's own reads and writes of the KV cache, and takes memory.
+        "disable_cuda_graph": True,
+        # SGLang gives what is left of the device to the KV pool unless it is capped; a configuration's own cap wins.
+        # Enough for the largest ballast of SGLang's tests, 32 MB with the oracle, some GB with a small real model.
+        "max_total_tokens": 65536,
+        # It registers buffers on every device, and its kernels may be missing; NCCL does without.
+        "disable_custom_all_reduce": True,
+    }
+
+
+def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> Any:
+    """SGLang's ``ServerArgs`` for a configuration, resolved and checked."""
+    from sglang.srt.server_args import ServerArgs
+
+    _check_policy(config.schedule_policy)
+    args = construct(ServerArgs, engine_kwargs(config, device=device, model=model))
+    if hasattr(args, "resolve_once"):
+        args.resolve_once()
+    args.check_server_args()
+    return args
+
+
+def _check_policy(name: str) -> None:
+    from sglang.srt.managers.schedule_policy import CacheAgnosticPolicy, CacheAwarePolicy
+
+    known = [policy.value for kind in (CacheAwarePolicy, CacheAgnosticPolicy) for policy in kind]
+    if name not in known:
+        raise UnsupportedVersion(f"this SGLang has no schedule policy {name!r}; it has {', '.join(known)}")
+
+
+def construct(cls: type, fields: dict[str, Any]) -> Any:
+    """Call ``cls`` with those fields it has; refuse to drop one that was asked for by a configuration."""
+    known = set(inspect.signature(cls).parameters)
+    # Settings that only some releases have and whose absence changes nothing.
+    optional = {"kv_canary", "kv_canary_sweep_interval", "skip_server_warmup", "grammar_backend", "disable_cuda_graph"}
+    missing = set(fields) - known - optional
+    if missing:
+        raise UnsupportedVersion(f"this SGLang's {cls.__name__} has no {', '.join(sorted(missing))}")
+    return cls(**{name: value for name, value in fields.items() if name in known})
