@@ -28,17 +28,25 @@ TRACE_STEPS = 8
 """Steps of the trace in a repro: what led to the violation; `replay` shows more."""
 
 
-def emit(finding: Finding, folder: Path, *, known_cause: str | None = None, trace: Sequence[StepRecord] = ()) -> Path:
+def emit(
+    finding: Finding,
+    folder: Path,
+    *,
+    known_cause: str | None = None,
+    releases: str | None = None,
+    trace: Sequence[StepRecord] = (),
+) -> Path:
     """Write ``finding`` into ``folder`` as ``test_<invariant>_<rule>_<hash>.py`` and, beside it, as ``.json``.
 
     The hash is that of the signature, so a finding that is emitted again replaces its older repro. ``known_cause``
-    marks the test ``xfail(strict=True)``: it passes while the bug is open and fails once it is fixed. ``trace`` is
-    that of the run that showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
+    marks the test ``xfail(strict=True)``: it passes while the bug is open and fails once it is fixed; with ``releases``,
+    a version specifier, that holds for these releases of SGLang alone, and on any other the test must pass. ``trace``
+    is that of the run that showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_stem(finding)}.py"
     last = tuple(trace)[-TRACE_STEPS:]
-    path.write_text(_module(finding, last, known_cause), encoding="utf-8")
+    path.write_text(_module(finding, last, known_cause, releases), encoding="utf-8")
     save_finding(finding, path.with_suffix(".json"), last)
     return path
 
@@ -49,7 +57,7 @@ def _stem(finding: Finding) -> str:
     return f"test_{re.sub(r'[^a-z0-9]+', '_', words.lower()).strip('_')[:60]}_{digest}"
 
 
-def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | None) -> str:
+def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | None, releases: str | None) -> str:
     parts = [_docstring(finding, trace), ""]
     if known_cause is not None:
         parts += ["import pytest", ""]
@@ -57,7 +65,7 @@ def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | No
     parts += [_assignment("SIGNATURE", finding.signature), ""]
     parts += [f"SCRIPT = {to_source(finding.script)}", "", ""]
     if known_cause is not None:
-        parts.append(_xfail(known_cause))
+        parts.append(_mark(known_cause, releases))
     engine = "sr_server_engine" if _needs_server(finding) else "sr_engine"
     parts += [
         f"def {_stem(finding)}({engine}):",
@@ -212,13 +220,15 @@ def _assignment(name: str, value: str) -> str:
     return "\n".join([f"{name} = (", *(f"    {part}" for part in _literal(value, WIDTH - 4)), ")"])
 
 
-def _xfail(cause: str) -> str:
+def _mark(cause: str, releases: str | None) -> str:
+    """The decorator that says that a bug is open."""
     cause = " ".join(cause.split())
-    arguments = f"strict=True, reason={_quoted(cause)}"
-    line = f"@pytest.mark.xfail({arguments})"
+    name, first = ("xfail", "strict=True") if releases is None else ("sglang_bug", _quoted(releases))
+    arguments = f"{first}, reason={_quoted(cause)}"
+    line = f"@pytest.mark.{name}({arguments})"
     if len(line) <= WIDTH:
         return line
     if len(arguments) <= WIDTH - 4:
-        return f"@pytest.mark.xfail(\n    {arguments}\n)"
+        return f"@pytest.mark.{name}(\n    {arguments}\n)"
     parts = _literal(cause, WIDTH - len("    reason=,"))
-    return "\n".join(["@pytest.mark.xfail(", "    strict=True,", "    reason=" + "\n    ".join(parts) + ",", ")"])
+    return "\n".join([f"@pytest.mark.{name}(", f"    {first},", "    reason=" + "\n    ".join(parts) + ",", ")"])

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from packaging.specifiers import SpecifierSet
 
 from sr_fuzz.engine_options import KINDS, EngineOptions, Ranks, choose, make_engine, start
 from strategies.fresh import BACKEND
@@ -70,6 +71,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--sr-model", metavar="PATH_OR_NAME", help="run a real model instead of the oracle model")
     for name, kind in (("tp", "tensor"), ("pp", "pipeline"), ("dp", "data")):
         group.addoption(f"--sr-{name}", metavar="N", type=int, default=1, help=f"{kind} parallel ranks")
+    group.addoption(
+        "--sr-sglang", metavar="VERSION", help="another release of SGLang than the installed one, fetched into a cache"
+    )
     group.addoption("--sr-emit", metavar="DIR", type=Path, help="write new findings to DIR as tests")
     group.addoption(
         "--sr-fault",
@@ -89,6 +93,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs a CUDA GPU; skipped, with the reason, where there is none")
+    config.addinivalue_line(
+        "markers",
+        "sglang_bug(releases, reason): a bug of the releases of SGLang that a version specifier names; an expected "
+        "failure there, strict, and an ordinary test on any other",
+    )
     profile = config.getini("sr_profile")
     if profile and profile not in PROFILES:
         raise pytest.UsageError(f"ini option sr_profile: {profile!r} is none of {', '.join(PROFILES)}")
@@ -151,6 +160,19 @@ def sr_engine(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
     return RankedEngine(_sr_engine_as_chosen, ranks) if ranks.several else _sr_engine_as_chosen
 
 
+@pytest.fixture(autouse=True)
+def _sr_expected_failure(request: pytest.FixtureRequest) -> None:
+    """Turns ``sglang_bug`` into a strict ``xfail`` on the releases it names; only the engine knows the release."""
+    mark = request.node.get_closest_marker("sglang_bug")
+    if mark is None:
+        return
+    name = next((name for name in ("sr_engine", "sr_server_engine") if name in request.fixturenames), None)
+    if name is None or len(mark.args) != 1 or "reason" not in mark.kwargs:
+        pytest.fail("sglang_bug: expected sglang_bug(releases, reason=...) on a test with an engine", pytrace=False)
+    if SpecifierSet(mark.args[0]).contains(request.getfixturevalue(name).sglang_version, prereleases=True):
+        request.applymarker(pytest.mark.xfail(strict=True, reason=mark.kwargs["reason"]))
+
+
 @pytest.fixture(scope="session")
 def sr_check(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
     """A `PropertyChecker` on the session's engine: ``sr_check(scripts(configs), invariants=[...])``."""
@@ -159,8 +181,9 @@ def sr_check(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
 
     folder = pytestconfig.getoption("--sr-known") or pytestconfig.rootpath / "tests" / "regressions"
     emit_to, ranks = pytestconfig.getoption("--sr-emit"), pytestconfig.stash[_OPTIONS].ranks
+    known = known_signatures(folder, _sr_engine_as_chosen.sglang_version)
     # Not `sr_engine`, which would put the ranks back into a script that the minimiser has freed of them.
-    return PropertyChecker(_sr_engine_as_chosen, known_signatures(folder), emit_to, ranks)
+    return PropertyChecker(_sr_engine_as_chosen, known, emit_to, ranks)
 
 
 @pytest.fixture(scope="session")
@@ -199,7 +222,21 @@ def sr_server(pytestconfig: pytest.Config) -> Iterator[Any]:
 
 
 def _faults_and_path(config: pytest.Config) -> dict[str, list[str]]:
-    return {"faults": config.getoption("--sr-fault"), "sys_path": [str(config.rootpath)]}
+    return {"faults": config.getoption("--sr-fault"), "sys_path": [*_release(config), str(config.rootpath)]}
+
+
+def _release(config: pytest.Config) -> list[str]:
+    """The folder of the release that ``--sr-sglang`` asks for."""
+    version = config.getoption("--sr-sglang")
+    if version is None:
+        return []
+    from sr_fuzz.errors import EngineError
+    from sr_fuzz.releases import release_folder
+
+    try:
+        return [str(release_folder(version))]
+    except EngineError as error:
+        pytest.fail(f"--sr-sglang {version}: {error}", pytrace=False)
 
 
 def _tell_sglang_about_model(options: EngineOptions) -> None:

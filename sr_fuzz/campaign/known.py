@@ -1,32 +1,56 @@
-"""Known findings: a folder of emitted tests, marked ``xfail`` with the cause of each.
+"""Known findings: a folder of emitted tests, marked with the cause of each.
 
-The folder is read as source, never imported, so that a campaign starts at once and runs nobody's code.
+``xfail`` stands for a bug that is open in every release, ``sglang_bug(releases, reason=...)`` for one of the releases
+that a version specifier (PEP 440) names. The folder is read as source, never imported, so that a campaign starts at
+once and runs nobody's code.
 """
 
 from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import NamedTuple
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 
 class KnownError(ValueError):
     """A folder of known findings that cannot be read. The message is one line and names the file."""
 
 
-def known_signatures(folder: Path) -> dict[str, tuple[Path, str]]:
-    """``{signature: (file, reason)}`` for every open finding in ``folder``; empty when there is no such folder.
+class _Mark(NamedTuple):
+    """What says that a bug is open."""
 
-    A test without an ``xfail`` mark is not in it: its bug is mended, so that seeing it again is news.
-    Raises `KnownError` for a file that is not Python.
+    reason: str
+    releases: str | None
+    """A version specifier; None for all of them."""
+
+
+def known_signatures(folder: Path, sglang_version: str | None = None) -> dict[str, tuple[Path, str]]:
+    """``{signature: (file, reason)}`` for every finding in ``folder`` that is open in that release of SGLang (None: in any).
+
+    Empty when there is no such folder. A test without a mark is not in it: its bug is mended, so that seeing it again
+    is news. Raises `KnownError` for a file that is not Python, or names releases in no way that can be read.
     """
     known: dict[str, tuple[Path, str]] = {}
     for path in sorted(folder.glob("test_*.py")):
         tree = _parse(path)
-        signature = _assigned(tree, "SIGNATURE")
-        reason = _xfail_reason(tree)
-        if signature is not None and reason is not None:
-            known[signature] = (path, reason)
+        signature, mark = _assigned(tree, "SIGNATURE"), _mark(tree)
+        if signature is not None and mark is not None and _open_in(sglang_version, mark, path):
+            known[signature] = (path, mark.reason)
     return known
+
+
+def _open_in(version: str | None, mark: _Mark, path: Path) -> bool:
+    if mark.releases is None:
+        return True
+    try:
+        releases = SpecifierSet(mark.releases)
+    except InvalidSpecifier:
+        raise KnownError(
+            f"{path}: releases: expected a version specifier such as <0.5.22, got {mark.releases!r}"
+        ) from None
+    return version is None or releases.contains(version, prereleases=True)
 
 
 def _parse(path: Path) -> ast.Module:
@@ -48,15 +72,18 @@ def _assigned(tree: ast.Module, name: str) -> str | None:
     return None
 
 
-def _xfail_reason(tree: ast.Module) -> str | None:
-    """The reason of the first test's ``pytest.mark.xfail``; ``""`` where it gives none; None without the mark."""
+def _mark(tree: ast.Module) -> _Mark | None:
+    """The first test's mark ``xfail`` or ``sglang_bug``, its reason ``""`` where it gives none; None without a mark."""
     for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
         for decorator in function.decorator_list:
             call = decorator if isinstance(decorator, ast.Call) else None
-            mark = call.func if call else decorator
-            if isinstance(mark, ast.Attribute) and mark.attr == "xfail":
-                reasons = [k.value for k in call.keywords if k.arg == "reason"] if call else []
-                return (_constant_string(reasons[0]) if reasons else None) or ""
+            name = call.func if call else decorator
+            if not isinstance(name, ast.Attribute) or name.attr not in ("xfail", "sglang_bug"):
+                continue
+            reasons = [k.value for k in call.keywords if k.arg == "reason"] if call else []
+            reason = (_constant_string(reasons[0]) if reasons else None) or ""
+            releases = _constant_string(call.args[0]) if name.attr == "sglang_bug" and call and call.args else None
+            return _Mark(reason, releases)
     return None
 
 

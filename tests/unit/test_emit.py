@@ -134,6 +134,11 @@ def test_a_known_cause_marks_it_as_an_expected_failure(tmp_path: Path):
     assert to_source(SCRIPT) in source
 
 
+def test_a_bug_of_some_releases_is_marked_with_them(tmp_path: Path):
+    source = emit(FINDING, tmp_path, known_cause="pages of a parked chunk", releases="<0.5.22").read_text()
+    assert '@pytest.mark.sglang_bug("<0.5.22", reason="pages of a parked chunk")\ndef test' in source
+
+
 def test_what_only_a_server_shows_runs_on_one(tmp_path: Path):
     of_clients = replace(FINDING, violation=replace(FINDING.violation, invariant="http_answers"))
     of_ranks = replace(FINDING, script=Script(EngineConfig(pp_size=2), SCRIPT.actions))

@@ -35,6 +35,19 @@ def test_a_test_without_the_mark_is_not_known(tmp_path: Path):
     assert known_signatures(tmp_path) == {}
 
 
+def test_a_bug_of_some_releases_is_known_in_these_alone(tmp_path: Path):
+    path = emit(finding("liveness:lost:radix+overlap"), tmp_path, known_cause=CAUSE, releases=">=0.5.16,<0.5.22")
+    known = {"liveness:lost:radix+overlap": (path, CAUSE.strip())}
+    assert known_signatures(tmp_path, "0.5.21") == known_signatures(tmp_path) == known
+    assert known_signatures(tmp_path, "0.5.22") == {}
+
+
+def test_releases_that_cannot_be_read_are_named(tmp_path: Path):
+    emit(finding("liveness:lost:radix+overlap"), tmp_path, known_cause="c", releases="up to 0.5.21")
+    with pytest.raises(KnownError, match=r"test_\w+\.py: releases: expected a version specifier .*'up to 0\.5\.21'"):
+        known_signatures(tmp_path, "0.5.21")
+
+
 def test_a_mark_without_a_reason_is_known(tmp_path: Path):
     path = tmp_path / "test_x.py"
     path.write_text('SIGNATURE = "a:b"\n@pytest.mark.xfail\ndef test_x(sr_engine): ...\n')

@@ -124,3 +124,43 @@ def test_without_a_gpu_the_gpu_profile_skips_with_the_reason(tmp_path):
     assert result.returncode == 0
     assert "no CUDA GPU here" in result.stdout
     assert " passed" not in result.stdout and " failed" not in result.stdout
+
+
+OLDER_RELEASE = """
+from types import SimpleNamespace
+import pytest
+
+@pytest.fixture(scope="session")
+def sr_engine():
+    return SimpleNamespace(sglang_version="0.5.21")
+"""
+
+BUGS = """
+import pytest
+
+@pytest.mark.sglang_bug("<0.5.22", reason="the cause")
+def test_still_there(sr_engine):
+    assert False
+
+@pytest.mark.sglang_bug(">=0.5.21", reason="the cause")
+def test_gone(sr_engine):
+    pass
+
+@pytest.mark.sglang_bug(">0.5.21", reason="the cause")
+def test_came_early(sr_engine):
+    assert False
+
+@pytest.mark.sglang_bug("<0.5.21", reason="the cause")
+def test_mended(sr_engine):
+    pass
+"""
+
+
+def test_a_bug_of_some_releases_is_an_expected_failure_in_these_alone(tmp_path):
+    (tmp_path / "conftest.py").write_text(OLDER_RELEASE)
+    (tmp_path / "test_it.py").write_text(BUGS)
+    shown = run_pytest("-rA", cwd=tmp_path).stdout
+    assert "XFAIL test_it.py::test_still_there - the cause" in shown
+    assert "FAILED test_it.py::test_gone - [XPASS(strict)] the cause" in shown
+    assert "FAILED test_it.py::test_came_early - assert False" in shown
+    assert "PASSED test_it.py::test_mended" in shown
