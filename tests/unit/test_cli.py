@@ -20,6 +20,8 @@ from sr_fuzz import cli
 from sr_fuzz.campaign.events import Emitted, Event, FindingKnown, FindingNew, Finished, Minimised, Started, Summary
 from sr_fuzz.campaign.known import known_signatures
 from sr_fuzz.campaign.loop import run_campaign
+from sr_fuzz.cli import engines, sglang_own
+from sr_fuzz.cli.options import EngineKind, duration
 from sr_fuzz.emit import emit, to_source
 from sr_fuzz.engine.sglang_own import SglangRun
 from sr_fuzz.errors import EngineError
@@ -62,7 +64,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     @contextmanager
     def start(
         faults: Sequence[str] | None,
-        kind: cli.EngineKind = cli.EngineKind.LOCAL,
+        kind: EngineKind = EngineKind.LOCAL,
         configs: int = 1,
         sglang: str | None = None,
     ) -> Iterator[FakeEngine]:
@@ -71,7 +73,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
             raise EngineError("the process that imports SGLang died\nTraceback\n  ...\nImportError: libcuda.so")
         yield fake
 
-    monkeypatch.setattr(cli, "_engine", start)
+    monkeypatch.setattr(engines, "start", start)
     return fake
 
 
@@ -173,7 +175,7 @@ assert not slow, slow
     ("text", "seconds"), [("90", 90), ("60s", 60), ("0.5s", 0.5), ("5m", 300), ("1h", 3600), ("1h30m", 5400)]
 )
 def test_durations(text: str, seconds: float):
-    assert cli.duration(text) == seconds
+    assert duration(text) == seconds
 
 
 # -- replay, minimise, emit ------------------------------------------------------------------------------------
@@ -248,7 +250,7 @@ def complaints(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> list[Path
         played.append(path)
         return "AssertionError: pages that nobody owns: [5]"
 
-    monkeypatch.setattr(cli, "_complaints", lambda engine: play)
+    monkeypatch.setattr(sglang_own, "complaints", lambda engine: play)
     return played
 
 
@@ -287,7 +289,7 @@ def test_a_finding_that_is_lost_in_translation_is_not_written(
 def test_a_test_that_would_see_nothing_is_not_written(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, script_file: Path, tmp_path: Path, capsys
 ):
-    monkeypatch.setattr(cli, "_complaints", lambda engine: lambda path, config: None)
+    monkeypatch.setattr(sglang_own, "complaints", lambda engine: lambda path, config: None)
     message = error_of(["emit", str(script_file), "--format", "sglang", "--out", str(tmp_path / "new")], capsys)
     assert "kv_pages: leaked does not show in what SGLang's scripted runtime lets a test look at" in message
     assert not list((tmp_path / "new").iterdir())
@@ -302,7 +304,7 @@ def sglang_runs(monkeypatch: pytest.MonkeyPatch, complaints: list[Path]) -> list
         assert path.is_file()
         return runs.pop(0)
 
-    monkeypatch.setattr(cli, "_run_on_sglang", run)
+    monkeypatch.setattr(sglang_own, "run", run)
     return runs
 
 

@@ -1,0 +1,9 @@
+"""``python -m sr_fuzz.cli``."""
+
+from __future__ import annotations
+
+import sys
+
+from sr_fuzz.cli.app import main
+
+sys.exit(main())

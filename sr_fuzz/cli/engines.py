@@ -1,0 +1,38 @@
+"""Starting the engine that the options ask for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sr_fuzz.cli.options import EngineKind
+
+if TYPE_CHECKING:
+    from sr_fuzz.replay import Engine
+
+
+@contextmanager
+def start(
+    faults: Sequence[str] | None,
+    kind: EngineKind = EngineKind.LOCAL,
+    configs: int = 1,
+    sglang: str | None = None,
+) -> Iterator[Engine]:
+    """``configs``: how many configurations will take turns. ``sglang``: the release, None for the installed one."""
+    from sr_fuzz.releases import release_folder
+
+    release = [str(release_folder(sglang))] if sglang is not None else []
+    from sr_fuzz.engine_options import choose, make_engine
+
+    if sys.stderr.isatty():
+        took = "half a minute" if kind is EngineKind.SERVER else "about ten seconds"
+        print(f"starting the engine: importing SGLang takes {took} ...", file=sys.stderr)
+    # Faults may lie in the project at hand, as with `python -m`.
+    engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=[*release, os.getcwd()])
+    if kind is not EngineKind.LOCAL:
+        engine.max_schedulers = max(configs, engine.max_schedulers)
+    with engine:
+        yield engine

@@ -1,0 +1,56 @@
+"""Whatever is wrong is said in exactly one line on standard error, with exit status 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+INTERRUPTED = 130
+"""What a shell reports for a program ended by Ctrl-C: 128 + SIGINT."""
+
+
+class InputError(Exception):
+    """Something the user gave makes no sense. The message is one line."""
+
+
+def exit_status(command: Callable[[], object]) -> int:
+    """Run ``command``; its exit status, or that of the error it ended with, which is told."""
+    from sr_fuzz.campaign.known import KnownError
+    from sr_fuzz.errors import EngineError
+    from sr_fuzz.script import ScriptError
+    from sr_fuzz.translate import NotExpressible
+
+    try:
+        status = command()
+    except (InputError, ScriptError, KnownError) as error:
+        return _fail(str(error))
+    except NotExpressible as error:
+        return _fail(f"SGLang's own scripted runtime cannot show it: {error}")
+    except EngineError as error:
+        return _fail(_engine_trouble(str(error)))
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except Exception as error:
+        # Usage errors of Typer, whose base class has lived in two packages; all of them can say what is wrong.
+        if not hasattr(error, "format_message"):
+            raise
+        return _fail(error.format_message())
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str) -> int:
+    print(f"sr-fuzz: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _engine_trouble(message: str) -> str:
+    """The first line says what happened; the last one of a log behind it, if any, mostly says why."""
+    first, *log = [line.strip() for line in message.splitlines() if line.strip()] or ["the engine failed"]
+    reason = log[-1] if log else ""
+    # A traceback ends in the error that the first line may have given already.
+    told = reason.partition(": ")[2] or reason
+    return f"{first.rstrip('.')}: {reason}" if reason and told not in first else first

@@ -1,0 +1,73 @@
+"""``sr-fuzz replay`` and ``sr-fuzz minimise``: what a script in a file does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sr_fuzz.cli import engines
+from sr_fuzz.cli.errors import InputError
+from sr_fuzz.cli.options import EngineKind, EngineOption, FaultOption, FileArgument, SglangOption
+from sr_fuzz.cli.shared import mention_faults, violating
+
+
+def replay(
+    file: FileArgument,
+    engine_kind: EngineOption = EngineKind.LOCAL,
+    sglang: SglangOption = None,
+    fault: FaultOption = None,
+) -> int:
+    """Play a script again, and show what happens.
+
+    The exit status is 0 when there is no violation, 1 when there is one (its signature may differ from that in FILE,
+    since another SGLang version moves code), and 2 when it cannot be run.
+    """
+    from sr_fuzz.replay import load
+    from sr_fuzz.replay import replay as play
+
+    case = load(file)
+    mention_faults(case, fault)
+    with engines.start(fault, engine_kind, sglang=sglang) as engine:
+        outcome, verdict = play(engine, case)
+    typer.echo(outcome.report())
+    typer.echo(verdict)
+    return 0 if outcome.ok else 1
+
+
+def minimise(
+    file: FileArgument,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the finding, as JSON.")] = None,
+    max_runs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Runs to spend; 60 if not given.")] = None,
+    engine_kind: EngineOption = EngineKind.LOCAL,
+    sglang: SglangOption = None,
+    fault: FaultOption = None,
+) -> int:
+    """Shrink a script that breaks something; print the shortest one that breaks the same.
+
+    The result goes to standard output as Python source, and with [bold]--out[/] into a finding file, which
+    `sr-fuzz emit` makes a test of. The exit status is 2 when there is nothing to minimise.
+    """
+    from sr_fuzz.emit import TRACE_STEPS, to_source
+    from sr_fuzz.investigate import first_seen, reproduce, shrink
+    from sr_fuzz.minimise import MAX_RUNS
+    from sr_fuzz.replay import load, save_finding
+
+    case = load(file)
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InputError(f"--out: {out.absolute().parent} is not a folder")
+    mention_faults(case, fault)
+    with engines.start(fault, engine_kind, sglang=sglang) as engine:
+        seen = violating(engine, case, "minimise")
+        first = first_seen(case.script, seen, fault or ())
+        finding, outcome = reproduce(shrink(first, engine.run, max_runs=max_runs or MAX_RUNS), engine.run)
+    if out is not None:
+        save_finding(finding, out, outcome.trace[-TRACE_STEPS:])
+    typer.echo(
+        f"{finding.signature}: from {finding.original_actions} to {len(finding.script.actions)} actions in "
+        f"{finding.reruns} runs; shown by {finding.reliability}",
+        err=True,
+    )
+    typer.echo(to_source(finding.script))
+    return 0

@@ -1,0 +1,45 @@
+"""From a file of any kind to a test for SGLang's own scripted runtime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sr_fuzz.cli.shared import violating
+
+if TYPE_CHECKING:
+    from sr_fuzz.confirm import PlayTest, SglangTest
+    from sr_fuzz.engine.sglang_own import SglangRun
+    from sr_fuzz.replay import Case, Engine
+
+
+def write(
+    engine: Engine,
+    case: Case,
+    out: Path,
+    fault: Sequence[str] | None,
+    *,
+    cause: str | None = None,
+    purpose: str = "emit",
+) -> SglangTest:
+    """A test for SGLang's own scripted runtime, from a file of any kind."""
+    from sr_fuzz.confirm import write_sglang_test
+    from sr_fuzz.investigate import first_seen
+
+    finding = case.finding or first_seen(case.script, violating(engine, case, purpose), fault or ()).finding
+    return write_sglang_test(finding, out, engine.run, complaints(engine), known_cause=cause)
+
+
+def complaints(engine: Engine) -> PlayTest:
+    from sr_fuzz.emit_sglang import SCRIPT_FUNCTION
+    from sr_fuzz.engine.sglang_own import complaint_of
+
+    return lambda path, config: complaint_of(engine, path, SCRIPT_FUNCTION, config)  # type: ignore[arg-type]
+
+
+def run(path: Path, faults: Sequence[str]) -> SglangRun:
+    from sr_fuzz.engine.sglang_own import run_file
+
+    return run_file(path, faults=faults, sys_path=[os.getcwd()])

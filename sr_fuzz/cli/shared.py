@@ -1,0 +1,51 @@
+"""What several commands need of a file, a folder or an engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from sr_fuzz.cli.errors import InputError
+
+if TYPE_CHECKING:
+    from sr_fuzz.outcome import Outcome
+    from sr_fuzz.replay import Case, Engine
+    from sr_fuzz.script import EngineConfig
+
+
+def find_configs(names: Sequence[str]) -> dict[str, EngineConfig]:
+    from strategies.configs import find_configs
+
+    try:
+        return find_configs(names)
+    except ValueError as error:
+        raise InputError(f"--config: {error}") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Now, rather than when the first finding is to be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: {folder} cannot be made a folder: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"--out: {folder} is not writable")
+
+
+def violating(engine: Engine, case: Case, purpose: str) -> Outcome:
+    outcome = engine.run(case.script)
+    if outcome.violation is None:
+        raise InputError(f"{case.path}: {outcome.report()}; nothing to {purpose}")
+    return outcome
+
+
+def mention_faults(case: Case, given: Sequence[str] | None) -> None:
+    """A file does not switch faults on by itself: that would run code that it names."""
+    missing = set(case.finding.faults if case.finding else ()) - set(given or ())
+    if missing:
+        options = " ".join(f"--fault {path}" for path in sorted(missing))
+        typer.echo(f"sr-fuzz: note: {case.path} was found with {options}", err=True)
