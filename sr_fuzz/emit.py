@@ -39,9 +39,9 @@ def emit(
     """Write ``finding`` into ``folder`` as ``test_<invariant>_<rule>_<hash>.py`` and, beside it, as ``.json``.
 
     The hash is that of the signature, so a finding that is emitted again replaces its older repro. ``known_cause``
-    marks the test ``xfail(strict=True)``: it passes while the bug is open and fails once it is fixed; with ``releases``,
-    a version specifier, that holds for these releases of SGLang alone, and on any other the test must pass. ``trace``
-    is that of the run that showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
+    marks the test ``xfail(strict=True)``: it passes while the bug is open and fails once it is fixed; ``releases``, a
+    version specifier, says so for these releases of SGLang alone, and on any other the test must pass. ``trace`` is
+    that of the run that showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_stem(finding)}.py"

@@ -27,7 +27,7 @@ class _Mark(NamedTuple):
 
 
 def known_signatures(folder: Path, sglang_version: str | None = None) -> dict[str, tuple[Path, str]]:
-    """``{signature: (file, reason)}`` for every finding in ``folder`` that is open in that release of SGLang (None: in any).
+    """``{signature: (file, reason)}`` for every finding in ``folder`` that is open in that release (None: in any).
 
     Empty when there is no such folder. A test without a mark is not in it: its bug is mended, so that seeing it again
     is news. Raises `KnownError` for a file that is not Python, or names releases in no way that can be read.

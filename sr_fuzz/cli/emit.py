@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sr_fuzz.cli import engines, sglang_own
+from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import OUT, FaultOption, FileArgument
 from sr_fuzz.cli.shared import make_folder, mention_faults, violating
 
@@ -20,6 +21,15 @@ class EmitFormat(StrEnum):
     SGLANG = "sglang"
 
 
+def _releases(value: str) -> str:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        return str(SpecifierSet(value))
+    except InvalidSpecifier:
+        raise typer.BadParameter(f"{value!r} is no version specifier; expected one such as '<0.5.22'") from None
+
+
 def emit(
     file: FileArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the test goes.")] = OUT,
@@ -29,6 +39,13 @@ def emit(
     ] = EmitFormat.PYTEST,
     cause: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The known cause: marks the test as an expected failure with it.")
+    ] = None,
+    releases: Annotated[
+        str | None,
+        typer.Option(
+            parser=_releases, metavar="SPECIFIER",
+            help="With --cause: the releases of SGLang that have the bug, such as '<0.5.22'; if not given, all.",
+        ),
     ] = None,
     fault: FaultOption = None,
 ) -> int:
@@ -42,6 +59,8 @@ def emit(
     from sr_fuzz.investigate import first_seen, reproduce
     from sr_fuzz.replay import load
 
+    if releases is not None and (cause is None or format is EmitFormat.SGLANG):
+        raise InputError("--releases: goes with --cause, into a pytest test")
     case = load(file)
     make_folder(out)
     if format is EmitFormat.SGLANG:
@@ -50,10 +69,10 @@ def emit(
             typer.echo(sglang_own.write(engine, case, out, fault, cause=cause).path)
         return 0
     if case.finding is not None:
-        typer.echo(write(case.finding, out, known_cause=cause, trace=case.trace))
+        typer.echo(write(case.finding, out, known_cause=cause, releases=releases, trace=case.trace))
         return 0
     with engines.start(fault) as engine:
         seen = violating(engine, case, "emit")
         finding, outcome = reproduce(first_seen(case.script, seen, fault or ()), engine.run)
-    typer.echo(write(finding, out, known_cause=cause, trace=outcome.trace))
+    typer.echo(write(finding, out, known_cause=cause, releases=releases, trace=outcome.trace))
     return 0

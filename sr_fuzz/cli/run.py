@@ -49,7 +49,7 @@ def run(
     The exit status is 0 whether or not something was found.
     """
     configs = _fitting(find_configs(config or ["default"]), engine_kind, asked=config is not None)
-    known_findings = _known(known)
+    _known(known)  # a folder that cannot be read is no reason to start an engine
     make_folder(out)
 
     from sr_fuzz.campaign.loop import run_campaign
@@ -66,7 +66,7 @@ def run(
             time_s=time_s,
             seed=seed if seed is not None else secrets.randbits(32),
             out=out,
-            known=known_findings,
+            known=_known(known, engine.sglang_version),
             on_event=terminal,
             max_scripts=max_scripts,
             faults=fault or (),
@@ -91,10 +91,10 @@ def _fitting(configs: dict[str, EngineConfig], kind: EngineKind, *, asked: bool)
     return dict(list(configs.items())[:most])
 
 
-def _known(folder: Path) -> dict[str, tuple[Path, str]]:
+def _known(folder: Path, sglang_version: str | None = None) -> dict[str, tuple[Path, str]]:
     from sr_fuzz.campaign.known import known_signatures
 
     # The default folder may well be missing: there is nothing known then.
     if folder != KNOWN and not folder.is_dir():
         raise InputError(f"--known: {folder} is not a folder")
-    return known_signatures(folder)
+    return known_signatures(folder, sglang_version)

@@ -238,6 +238,17 @@ def test_emit_makes_a_known_finding_of_a_file(
     assert len(engine.played) == ran
 
 
+def test_emit_makes_a_known_finding_of_some_releases(
+    engine: FakeEngine, script_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = ["emit", str(script_file), "--out", str(tmp_path), "--cause", "a cause", "--releases", "<0.5.22"]
+    assert cli.main(arguments) == 0
+    assert len(known_signatures(tmp_path, "0.5.21")) == 1 and not known_signatures(tmp_path, "0.5.22")
+    capsys.readouterr()
+    assert "'old' is no version specifier" in error_of([*arguments[:-1], "old"], capsys)
+    assert "--releases: goes with --cause" in error_of(["emit", str(script_file), "--releases", "<0.5.22"], capsys)
+
+
 # -- on SGLang's own scripted runtime, and on the server --------------------------------------------------------
 
 
