@@ -1,8 +1,9 @@
 """Known findings: a folder of emitted tests, marked with the cause of each.
 
 ``xfail`` stands for a bug that is open in every release, ``sglang_bug(releases, reason=...)`` for one of the releases
-that a version specifier (PEP 440) names. The folder is read as source, never imported, so that a campaign starts at
-once and runs nobody's code.
+that a version specifier (PEP 440) names. One bug may break several rules, or one rule on several kinds of engine: then
+its test lists the other signatures in ``ALSO_SEEN_AS``, a tuple of strings. The folder is read as source, never
+imported, so that a campaign starts at once and runs nobody's code.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ def known_signatures(folder: Path, sglang_version: str | None = None) -> dict[st
     known: dict[str, tuple[Path, str]] = {}
     for path in sorted(folder.glob("test_*.py")):
         tree = _parse(path)
-        signature, mark = _assigned(tree, "SIGNATURE"), _mark(tree)
-        if signature is not None and mark is not None and _open_in(sglang_version, mark, path):
-            known[signature] = (path, mark.reason)
+        signatures, mark = _signatures(tree), _mark(tree)
+        if signatures and mark is not None and _open_in(sglang_version, mark, path):
+            known |= {signature: (path, mark.reason) for signature in signatures}
     return known
 
 
@@ -64,11 +65,19 @@ def _parse(path: Path) -> ast.Module:
         raise KnownError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _assigned(tree: ast.Module, name: str) -> str | None:
-    """The string assigned to ``name`` at module level."""
+def _signatures(tree: ast.Module) -> list[str]:
+    """``SIGNATURE``, then what ``ALSO_SEEN_AS`` lists; empty for a test that sr-fuzz has not emitted."""
+    own, others = _assigned(tree, "SIGNATURE"), _assigned(tree, "ALSO_SEEN_AS")
+    listed = others.elts if isinstance(others, ast.Tuple | ast.List) else []
+    found = [_constant_string(node) for node in [own, *listed] if node is not None]
+    return [signature for signature in found if signature is not None] if own is not None else []
+
+
+def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
+    """What is assigned to ``name`` at module level."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return _constant_string(node.value)
+            return node.value
     return None
 
 

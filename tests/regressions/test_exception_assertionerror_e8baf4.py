@@ -46,7 +46,7 @@ SCRIPT = Script(
 
 @pytest.mark.xfail(
     strict=True,
-    reason="two chunked requests in one batch: schedule_policy.py:1357-1371 with :1663, see docs/findings/two-chunked-requests.md",
+    reason="two chunked requests in a batch, schedule_policy.py:1357 and 1663: docs/findings/two-chunked-requests.md",
 )
 def test_exception_assertionerror_e8baf4(sr_engine):
     outcome = sr_engine.run(SCRIPT)

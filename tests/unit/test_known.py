@@ -42,6 +42,16 @@ def test_a_bug_of_some_releases_is_known_in_these_alone(tmp_path: Path):
     assert known_signatures(tmp_path, "0.5.22") == {}
 
 
+def test_a_bug_may_be_known_by_several_signatures(tmp_path: Path):
+    path = emit(finding("liveness:lost:radix+overlap"), tmp_path, known_cause="short")
+    source = path.read_text()
+    path.write_text(source.replace("SCRIPT = ", 'ALSO_SEEN_AS = ("liveness:lost:radix+normal", "a:b")\n\nSCRIPT = ', 1))
+    assert known_signatures(tmp_path) == {
+        signature: (path, "short")
+        for signature in ("liveness:lost:radix+overlap", "liveness:lost:radix+normal", "a:b")
+    }
+
+
 def test_releases_that_cannot_be_read_are_named(tmp_path: Path):
     emit(finding("liveness:lost:radix+overlap"), tmp_path, known_cause="c", releases="up to 0.5.21")
     with pytest.raises(KnownError, match=r"test_\w+\.py: releases: expected a version specifier .*'up to 0\.5\.21'"):
