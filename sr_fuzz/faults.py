@@ -143,6 +143,8 @@ def resolve(path: str) -> Callable[[], AbstractContextManager]:
         target = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"fault {path!r}: {error}") from None
+    except Exception as error:
+        raise ValueError(f"fault {path!r}: its module raised {type(error).__name__}: {error}") from None
     if not callable(target):
         raise ValueError(f"fault {path!r}: not callable")
     return target
