@@ -88,6 +88,8 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """Last lines that SGLang logged (warnings and worse)."""
     notes: tuple[str, ...] = ()
     """Remarks on what the script did that not every client can do, e.g. sending requests while paused."""
+    faults: dict[str, tuple[int, int]] = {}
+    """How often each seeded fault was reached and triggered, by its name; unknown where a live scheduler died."""
 
     @property
     def ok(self) -> bool:

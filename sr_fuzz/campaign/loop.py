@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as hypothesis_seed
 from hypothesis.strategies import SearchStrategy
 
+from sr_fuzz.campaign import draw
 from sr_fuzz.campaign.events import (
     ConfigTally,
     Confirmed,
@@ -37,7 +36,6 @@ from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.replay import Engine
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script_text import config_text
-from strategies.fresh import BACKEND
 
 # Hypothesis begins each round with a few small examples, which is good now and then, and keeps what it has generated
 # until the round ends, which costs memory. A hundred keeps both small.
@@ -146,7 +144,7 @@ class _Campaign:
         for number in range(2**31):
             before = self.summary.scripts
             try:
-                _generate(scripts, play, seed * _SEED_STRIDE + number)
+                draw.for_each(scripts, play, seed=seed * _SEED_STRIDE + number, count=ROUND)
             except _Leave as leave:
                 if leave.error is not None:
                     raise leave.error from None
@@ -221,26 +219,3 @@ class _Campaign:
         seen = reproduce(seen, self._engine.run, n=max(1, min(CONFIRM_RUNS, affordable)))
         self._on_event(Confirmed(seen.finding.signature, seen.finding.reproduced, seen.finding.tried))
         return seen
-
-
-def _generate(scripts: SearchStrategy[Script], play: Callable[[Script], None], seed: int) -> None:
-    """One round of Hypothesis: up to `ROUND` scripts, none of them saved, replayed, shrunk or reported."""
-
-    # Everything is given, so that no active profile (``ci`` derandomises) has a say.
-    @hypothesis_seed(seed)
-    @settings(
-        max_examples=ROUND,
-        backend=BACKEND,
-        phases=[Phase.generate],
-        database=None,
-        deadline=None,
-        derandomize=False,
-        print_blob=False,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(scripts)
-    def body(script: Script) -> None:
-        play(script)
-
-    body()

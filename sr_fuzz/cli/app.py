@@ -14,8 +14,9 @@ from sr_fuzz.cli.emit import emit
 from sr_fuzz.cli.errors import exit_status
 from sr_fuzz.cli.replay import minimise, replay
 from sr_fuzz.cli.run import run
+from sr_fuzz.cli.sensitivity import sensitivity
 
-COMMANDS = (run, replay, minimise, emit, confirm, doctor, configs)
+COMMANDS = (run, replay, minimise, emit, confirm, sensitivity, doctor, configs)
 
 app = typer.Typer(
     add_completion=False,

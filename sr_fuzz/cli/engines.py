@@ -20,8 +20,14 @@ def start(
     kind: EngineKind = EngineKind.LOCAL,
     configs: int = 1,
     sglang: str | None = None,
+    *,
+    sys_path: Sequence[str] = (),
 ) -> Iterator[Engine]:
-    """``configs``: how many configurations will take turns. ``sglang``: the release, None for the installed one."""
+    """An engine, started when it is used.
+
+    ``configs``: how many configurations will take turns. ``sglang``: the release, None for the installed one.
+    ``sys_path``: folders that faults come from, instead of the current one.
+    """
     from sr_fuzz.releases import release_folder
 
     release = [str(release_folder(sglang))] if sglang is not None else []
@@ -31,7 +37,8 @@ def start(
         took = "half a minute" if kind is EngineKind.SERVER else "about ten seconds"
         print(f"starting the engine: importing SGLang takes {took} ...", file=sys.stderr)
     # Faults may lie in the project at hand, as with `python -m`.
-    engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=[*release, os.getcwd()])
+    folders = [*release, *(sys_path or [os.getcwd()])]
+    engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=folders)
     if kind is not EngineKind.LOCAL:
         engine.max_schedulers = max(configs, engine.max_schedulers)
     with engine:

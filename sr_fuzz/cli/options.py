@@ -23,7 +23,8 @@ def duration(value: str) -> float:
     return total
 
 
-def _fault_path(value: str) -> str:
+def fault_path(value: str) -> str:
+    """``package.module:function``. Raises `typer.BadParameter`."""
     if not re.fullmatch(r"[\w.]+:[\w.]+", value):
         raise typer.BadParameter(f"{value!r} is no fault; expected an import path, package.module:function")
     return value
@@ -35,7 +36,7 @@ FileArgument = Annotated[
 FaultOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--fault", parser=_fault_path, metavar="MODULE:FUNCTION",
+        "--fault", parser=fault_path, metavar="MODULE:FUNCTION",
         help="Seed a fault: a context manager that is active while the scheduler runs. Repeatable.",
     ),
 ]  # fmt: skip

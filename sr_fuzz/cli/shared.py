@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from sr_fuzz.script import EngineConfig
 
 
-def find_configs(names: Sequence[str]) -> dict[str, EngineConfig]:
+def find_configs(names: Sequence[str], *, option: str = "--config") -> dict[str, EngineConfig]:
     from strategies.configs import find_configs
 
     try:
         return find_configs(names)
     except ValueError as error:
-        raise InputError(f"--config: {error}") from None
+        raise InputError(f"{option}: {error}") from None
 
 
 def make_folder(folder: Path) -> None:

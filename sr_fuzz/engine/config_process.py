@@ -14,6 +14,7 @@ import signal
 import time
 import traceback
 from multiprocessing.connection import Connection
+from typing import Any
 
 from sr_fuzz.engine.boot import Booted, boot
 from sr_fuzz.engine.child import play
@@ -21,6 +22,7 @@ from sr_fuzz.engine.endings import crashed, hung
 from sr_fuzz.engine.lifeline import die_with_parent
 from sr_fuzz.engine.wire import Boot, Done, Execute, Failed, Ready, Run, decode_job, encode
 from sr_fuzz.errors import EngineError
+from sr_fuzz.faults import counts
 
 # A hung child gets this long to dump its stack; faulthandler writes it from the signal handler, without the GIL.
 _DUMP_S = 1.0
@@ -120,7 +122,7 @@ def _read_all(fd: int) -> str:
 
 
 def _died(booted: Booted, job: Run | Execute, status: int, timed_out: bool, stack: str, wall_s: float) -> Done | Failed:
-    told = {"sglang_version": booted.sglang_version, "wall_s": wall_s}
+    told: dict[str, Any] = {"sglang_version": booted.sglang_version, "wall_s": wall_s, "faults": counts()}
     if timed_out:
         return hung(job, stack, **told)
     if os.WIFSIGNALED(status):

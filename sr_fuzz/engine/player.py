@@ -16,6 +16,7 @@ from invariants import select
 from sr_fuzz.engine.boot import Booted
 from sr_fuzz.engine.stacks import is_ours, locations, portable
 from sr_fuzz.engine.wire import Done, Execute, Failed, Run
+from sr_fuzz.faults import counts, reset_counts
 from sr_fuzz.interpreter import Interpreter
 from sr_fuzz.monitor import Monitor, ViolationFound
 from sr_fuzz.outcome import Outcome, Violation
@@ -58,6 +59,7 @@ class Player:
         )
         self.monitor = Monitor(self.view, select(job.invariants))
         self._log = _LogTail()
+        reset_counts()
         self._started = time.monotonic()
 
     def generator(self) -> Generator:
@@ -86,6 +88,7 @@ class Player:
             outputs=self._outputs() if isinstance(self._job, Run) else {},
             log=tuple(self._log.lines) if violation is not None else (),
             notes=tuple(self._notes),
+            faults=counts(),
         )
         return Done(outcome, failure)
 

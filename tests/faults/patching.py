@@ -1,29 +1,12 @@
-"""Replacing functions of SGLang while a fault is on, and the few facts about a request that differ by release."""
+"""The few facts about a request that several faults need and that differ by release."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
+from sr_fuzz.faults import wrapped
 
-@contextmanager
-def wrapped(owner: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]:
-    """While inside, calling ``owner.name`` calls ``wrapper(original, …)`` with the same arguments.
-
-    ``owner`` is a class, or a module that calls the function by that name. Raises `AttributeError` where this SGLang
-    has no such function: a fault that is not there must not look like one that nobody saw.
-    """
-    original = getattr(owner, name)
-
-    @functools.wraps(original)
-    def replacement(*args: Any, **kwargs: Any) -> Any:
-        return wrapper(original, *args, **kwargs)
-
-    with patch.object(owner, name, replacement):
-        yield
+__all__ = ["drop_lock", "was_aborted", "wrapped"]
 
 
 def was_aborted(req: Any) -> bool:

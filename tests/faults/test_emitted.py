@@ -13,7 +13,7 @@ from sr_fuzz.emit import emit
 from sr_fuzz.minimise import minimise
 from sr_fuzz.outcome import Finding, signature
 from sr_fuzz.script import EvictRadix, Prompt, Script, StartReq, Step
-from tests.faults.seeded import double_free
+from tests.faults.memory import double_free
 from tests.faults.triggers import ACTIONS, CONFIG
 
 ROOT = Path(__file__).resolve().parents[2]

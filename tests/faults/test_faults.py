@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sr_fuzz.faults import as_fault
 from tests.faults.seeded import FAULTS
 from tests.faults.triggers import SCRIPTS
 
@@ -15,6 +16,10 @@ def test_every_fault_has_its_script():
     assert SCRIPTS.keys() == FAULTS.keys()
 
 
+def test_every_fault_can_be_loaded_by_its_path():
+    assert [as_fault(fault.path) for fault in FAULTS.values()] == list(FAULTS.values())
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_seen(sr_engine, name):
     fault = FAULTS[name]
@@ -24,9 +29,12 @@ def test_seen(sr_engine, name):
         outcome = engine.run(SCRIPTS[name], limit_s=limit_s)
     assert outcome.violation is not None, outcome.report()
     assert outcome.violation.invariant in fault.expected, outcome.report()
+    reached, triggered = outcome.faults[name]
+    assert reached > 0 and triggered > 0
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_silent_without_it(sr_engine, name):
     outcome = sr_engine.run(SCRIPTS[name])
     assert outcome.ok, outcome.report()
+    assert not outcome.faults

@@ -1,6 +1,11 @@
-"""For each seeded fault a short script that brings about the condition under which it strikes. No luck involved."""
+"""For each seeded fault a short script that brings about the condition under which it strikes. No luck involved.
+
+A fault that needs another configuration than `CONFIG` has its script in ``SCRIPTS`` of its own module.
+"""
 
 from __future__ import annotations
+
+import sys
 
 from sr_fuzz.script import (
     Abort,
@@ -15,6 +20,7 @@ from sr_fuzz.script import (
     Step,
     StepUntil,
 )  # fmt: skip
+from tests.faults.seeded import MODULES
 
 # One configuration for all, since every other one is a boot more: overlap, chunks, a prefix tree, and a pool so small
 # that three requests which become 25 tokens long are admitted together but cannot end together.
@@ -73,3 +79,5 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
 }
 
 SCRIPTS: dict[str, Script] = {name: Script(CONFIG, actions) for name, actions in ACTIONS.items()}
+for _module in MODULES:
+    SCRIPTS |= getattr(sys.modules[_module], "SCRIPTS", {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Outcome, StepRecord, Violation
 from sr_fuzz.script import Action, Script, Step, StepUntil, script_hash
 from sr_fuzz.script_text import action_text
@@ -16,15 +17,37 @@ Rule = Callable[[Script], Violation | None]
 
 
 class FakeEngine:
-    """Runs scripts by ``rule``; ``played`` holds every script in the order of the runs."""
+    """Runs scripts by ``rule``; ``played`` holds every script in the order of the runs.
+
+    ``faulty``: for each seeded fault, by import path, the rule of an engine that has it. Where that rule finds
+    something the fault was triggered; it was reached everywhere.
+    """
 
     sglang_version = "0.0.fake"
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, faulty: dict[str, Rule] | None = None) -> None:
         self.rule = rule
+        self.faulty = faulty or {}
         self.played: list[Script] = []
+        self.fault: str | None = None
+        self.not_checked: dict[str, str] = {}
 
-    def run(self, script: Script, *, invariants: Sequence[str] | None = None) -> Outcome:
+    def __enter__(self) -> FakeEngine:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        pass
+
+    def with_faults(self, path: str) -> FakeEngine:
+        """An engine with a fault; one that it does not know cannot be booted."""
+        engine = FakeEngine(self.faulty.get(path, _not_booted))
+        engine.fault = path.partition(":")[2]
+        engine.not_checked = self.not_checked
+        return engine
+
+    def run(
+        self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
+    ) -> Outcome:
         self.played.append(script)
         violation = self.rule(script)
         return Outcome(
@@ -36,7 +59,13 @@ class FakeEngine:
             wall_s=0.01,
             trace=trace_of(script, violation),
             checks={"kv_pages": 10},
+            not_checked=self.not_checked,
+            faults={self.fault: (1, int(violation is not None))} if self.fault is not None else {},
         )
+
+
+def _not_booted(script: Script) -> Violation | None:
+    raise EngineError("SGLang did not boot with this configuration: AttributeError: no such function\nTraceback")
 
 
 STEP_UNTIL_TURNS = 3

@@ -1,0 +1,42 @@
+"""Drawing random scripts with Hypothesis, and nothing else of it: nothing saved, replayed, shrunk or reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as hypothesis_seed
+from hypothesis.strategies import SearchStrategy
+
+from sr_fuzz.script import Script, script_hash
+from strategies.fresh import BACKEND
+
+
+def for_each(scripts: SearchStrategy[Script], use: Callable[[Script], None], *, seed: int, count: int) -> None:
+    """Call ``use`` on up to ``count`` scripts; the same ``seed`` draws the same ones. What ``use`` raises ends it."""
+
+    # Everything is given, so that no active profile (``ci`` derandomises) has a say.
+    @hypothesis_seed(seed)
+    @settings(
+        max_examples=count,
+        backend=BACKEND,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        derandomize=False,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(scripts)
+    def body(script: Script) -> None:
+        use(script)
+
+    body()
+
+
+def first(scripts: SearchStrategy[Script], *, seed: int, count: int) -> list[Script]:
+    """Up to ``count`` scripts, none of them twice."""
+    drawn: dict[str, Script] = {}
+    for_each(scripts, lambda script: drawn.setdefault(script_hash(script), script), seed=seed, count=count)
+    return list(drawn.values())

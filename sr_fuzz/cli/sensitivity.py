@@ -1,0 +1,163 @@
+"""``sr-fuzz sensitivity``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sr_fuzz.cli import engines
+from sr_fuzz.cli.errors import InputError
+from sr_fuzz.cli.options import SglangOption, duration, fault_path
+from sr_fuzz.cli.shared import find_configs
+
+if TYPE_CHECKING:
+    from sr_fuzz.faults import Fault
+    from sr_fuzz.script import Script
+    from sr_fuzz.sensitivity import Report
+
+CATALOGUE = "tests.faults.seeded"
+"""The built-in faults. They are part of the tests, which are not installed."""
+
+DEFAULT_SCRIPTS = 60
+
+
+def sensitivity(
+    fault: Annotated[
+        list[str] | None, typer.Option("--fault", metavar="NAME", help="Only this built-in fault. Repeatable.")
+    ] = None,
+    load: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--load", parser=fault_path, metavar="MODULE:FUNCTION",
+            help="A fault of your own, instead of the built-in ones or beside those that --fault names. Repeatable.",
+        ),
+    ] = None,
+    config_set: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SET", help="Configurations to search on, instead of those a fault asks for."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Draws other scripts.")] = 0,
+    scripts: Annotated[int, typer.Option(min=1, metavar="N", help="Most scripts for a fault.")] = DEFAULT_SCRIPTS,
+    time_s: Annotated[
+        float, typer.Option("--time", parser=duration, metavar="DURATION", help="Longest search for a fault.")
+    ] = "60s",  # type: ignore[assignment]  # parsed like a value from the command line
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the rows as JSON.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An earlier JSON file to compare with.")
+    ] = None,
+    sglang: SglangOption = None,
+) -> int:
+    """Measure what the fuzzer would see: put known bugs into SGLang, and look for each of them.
+
+    The exit status is 0, or 1 when a fault that [bold]--baseline[/] says was detected is not detected any more.
+    """
+    wanted = _faults(fault, load)
+    configs = {each.name: tuple(config_set or each.sets) for each in wanted}
+    for names in configs.values():
+        find_configs(names, option="--set")
+    earlier = _baseline(baseline)
+    if json is not None and not json.absolute().parent.is_dir():
+        raise InputError(f"--json: {json.absolute().parent} is not a folder")
+
+    from sr_fuzz.report.sensitivity import comparison, line, table
+    from sr_fuzz.report.terminal import make_console
+    from sr_fuzz.sensitivity import Report, Sensitivity, compare
+
+    console = make_console()
+    drawn: dict[tuple[str, ...], list[Script]] = {}
+    with engines.start(None, sglang=sglang, sys_path=_folders()) as engine:
+        report = Report(engine.sglang_version, seed, scripts, rows=[])
+        measuring = Sensitivity(engine, time_s=time_s)
+        for each in wanted:
+            names = configs[each.name]
+            if names not in drawn:
+                drawn[names] = _draw(names, seed, scripts)
+            report.rows.append(measuring.measure(each, drawn[names]))
+            console.print(line(report.rows[-1]), markup=False, soft_wrap=True)
+    report.summarise()
+    console.print(table(report))
+    if json is not None:
+        report.save(json)
+    if earlier is None:
+        return 0
+    changes = compare(report, earlier)
+    console.print(comparison(changes), soft_wrap=True)
+    return 1 if changes.lost else 0
+
+
+def _faults(names: Sequence[str] | None, paths: Sequence[str] | None) -> list[Fault]:
+    from sr_fuzz.faults import as_fault
+
+    built_in = _catalogue() if names or not paths else {}
+    unknown = sorted(set(names or ()) - set(built_in))
+    if unknown:
+        raise InputError(f"--fault: no fault {unknown[0]!r}; there are {', '.join(built_in)}")
+    chosen = [built_in[name] for name in names] if names else list(built_in.values())
+    with _importable():
+        try:
+            chosen += [as_fault(path) for path in paths or ()]
+        except ValueError as error:
+            raise InputError(f"--load: {error}") from None
+    twice = [name for name, times in Counter(each.name for each in chosen).items() if times > 1]
+    if twice:
+        raise InputError(f"two faults are named {twice[0]!r}")
+    return chosen
+
+
+def _catalogue() -> dict[str, Fault]:
+    folder = _checkout()
+    if folder is None:
+        raise InputError(
+            f"the built-in faults ({CATALOGUE}) are not installed: run in a checkout of sr_fuzz, or give --load"
+        )
+    with _importable():
+        return importlib.import_module(CATALOGUE).FAULTS
+
+
+def _checkout() -> Path | None:
+    """The folder that the built-in faults are imported from: where this package lies, or the current one."""
+    file = Path(*CATALOGUE.split(".")).with_suffix(".py")
+    candidates = (Path(__file__).resolve().parents[2], Path.cwd())
+    return next((folder for folder in candidates if (folder / file).is_file()), None)
+
+
+def _folders() -> list[str]:
+    """Where faults are imported from."""
+    checkout = _checkout()
+    return [*([str(checkout)] if checkout is not None else []), os.getcwd()]
+
+
+@contextmanager
+def _importable() -> Iterator[None]:
+    before = list(sys.path)
+    sys.path[:0] = _folders()
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _baseline(path: Path | None) -> Report | None:
+    if path is None:
+        return None
+    from sr_fuzz.sensitivity import load_report
+
+    try:
+        return load_report(path)
+    except ValueError as error:
+        raise InputError(f"--baseline: {error}") from None
+
+
+def _draw(names: Sequence[str], seed: int, count: int) -> list[Script]:
+    from sr_fuzz.campaign import draw
+    from strategies.scripts import scripts
+
+    return draw.first(scripts(list(find_configs(names).values())), seed=seed, count=count)
