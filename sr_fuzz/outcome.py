@@ -88,6 +88,8 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """Last lines that SGLang logged (warnings and worse)."""
     notes: tuple[str, ...] = ()
     """Remarks on what the script did that not every client can do, e.g. sending requests while paused."""
+    reach: dict[str, int] = {}
+    """How often each kind of `sr_fuzz.reach_kinds` was reached."""
 
     @property
     def ok(self) -> bool:

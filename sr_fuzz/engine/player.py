@@ -86,6 +86,7 @@ class Player:
             outputs=self._outputs() if isinstance(self._job, Run) else {},
             log=tuple(self._log.lines) if violation is not None else (),
             notes=tuple(self._notes),
+            reach=self.monitor.reach.counts,
         )
         return Done(outcome, failure)
 
