@@ -55,16 +55,16 @@ class Interpreter:
     def play(self) -> Generator[None, None, None]:
         """The generator for the hook."""
         for action in self._script.actions:
+            self._monitor.note_action(action_text(action))
+            self._monitor.reach.note_action(action, self._rid(getattr(action, "name", "")))
             if isinstance(action, s.Step):
-                self._monitor.note_action(action_text(action))
                 for _ in range(action.n):
                     yield
             elif isinstance(action, s.StepUntil):
-                self._monitor.note_action(action_text(action))
                 yield from self._step_until(action)
             else:
-                self._monitor.note_action(action_text(action))
                 _SENDERS[type(action)](self, action)
+        self._monitor.reach.end_of_script()
         yield from self._epilogue()
 
     def _rid(self, name: str) -> str:
@@ -153,10 +153,14 @@ class Interpreter:
     def _step_until(self, action: s.StepUntil) -> Generator[None, None, None]:
         reached = _STAGES[action.stage]
         rid = self._rid(action.name)
+        over = self._view.answered(rid)
         for _ in range(action.max_steps):
             if reached(self, rid, action):
-                return
+                break
             yield
+        # What counts as passed only because the request is over was not reached.
+        over = over or (action.stage != "finished" and self._view.answered(rid))
+        self._monitor.reach.note_stage(action.stage, reached=not over and reached(self, rid, action))
 
     def _output_len(self, rid: str) -> int:
         req = self._req(rid)

@@ -1,4 +1,4 @@
-"""The observer of a run: after each turn it refreshes the view, checks the invariants and writes the trace.
+"""The observer of a run: after each turn it refreshes the view, counts, writes the trace and checks the invariants.
 
 The first violation ends the run: what comes after a broken invariant says nothing.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 from invariants import Invariant
 from sr_fuzz.outcome import StepRecord, Violation
+from sr_fuzz.reach import Reach
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # A trace longer than this is cut at its head: a report shows the end, and an Outcome should stay small.
@@ -30,6 +31,7 @@ class Monitor:
 
     def __init__(self, view: SchedulerView, invariants: Sequence[Invariant]) -> None:
         self.view = view
+        self.reach = Reach(view)
         self.trace: deque[StepRecord] = deque(maxlen=MAX_TRACE)
         self.checks: dict[str, int] = {}
         self.not_checked: dict[str, str] = {}
@@ -55,10 +57,12 @@ class Monitor:
 
     def on_run_batch(self, batch: Any) -> None:
         self.view.on_run_batch(batch)
+        self.reach.on_run_batch(batch, self.view.batches[-1][0])
 
     def end_turn(self, step: int) -> None:
         self.turns = step
         self.view.refresh(step)
+        self.reach.end_turn()
         self.trace.append(self._record(step))
         self._actions.clear()
         for invariant in self._invariants:

@@ -90,6 +90,8 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """Remarks on what the script did that not every client can do, e.g. sending requests while paused."""
     faults: dict[str, tuple[int, int]] = {}
     """How often each seeded fault was reached and triggered, by its name; unknown where a live scheduler died."""
+    reach: dict[str, int] = {}
+    """How often each kind of `sr_fuzz.reach_kinds` was reached."""
 
     @property
     def ok(self) -> bool:

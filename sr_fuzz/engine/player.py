@@ -89,6 +89,7 @@ class Player:
             log=tuple(self._log.lines) if violation is not None else (),
             notes=tuple(self._notes),
             faults=counts(),
+            reach=self.monitor.reach.counts,
         )
         return Done(outcome, failure)
 
