@@ -27,6 +27,7 @@ import dataclasses
 import functools
 import inspect
 import pickle
+import sys
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -119,6 +120,30 @@ def _publish(args: Any) -> None:
     runtime_context.publish(args, role="scheduler", **extra)
 
 
+def set_clock(clock: Any) -> None:
+    """Let the scheduler and its requests' time stats read this clock; see `sr_fuzz.runtime.clock`."""
+    from sglang.srt.managers import scheduler
+    from sglang.srt.observability import req_time_stats
+
+    for module in (scheduler, req_time_stats):
+        module.time = clock
+
+
+def clock_of(scheduler: Any) -> Any:
+    """What a scheduler asks for the time: a clock of ours, or the module ``time``."""
+    return sys.modules[type(scheduler).__module__].time
+
+
+def tree_kind(tree_cache: Any) -> str:
+    """``legacy``, ``unified`` (the Python core), ``rust``, or ``none``."""
+    core = getattr(tree_cache, "tree_core", None)
+    if core is not None:
+        return "rust" if type(core).__name__.startswith("Rust") else "unified"
+    if getattr(tree_cache, "disable", False) or not hasattr(tree_cache, "root_node"):
+        return "none"
+    return "unified" if type(tree_cache).__name__.startswith("Unified") else "legacy"
+
+
 @contextmanager
 def seams(*, channels: dict[str, Any], hook_factory: Any):
     """While inside, a scheduler that is constructed gets our channels and our hook at SGLang's own seams.
@@ -197,6 +222,30 @@ def batches(scheduler: Any) -> list[tuple[str, Any]]:
         named = [(place, batch) for place, name in slots for batch in getattr(scheduler, name, ())]
         named += [("running", scheduler.running_batch)]
     return [(place, batch) for place, batch in named if batch is not None]
+
+
+def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
+    """The queues of one half of a disaggregated pair, with the requests in them; none in the unified mode."""
+    found = []
+    for place, owner, names in (
+        ("bootstrap", "disagg_prefill_bootstrap_queue", ("queue",)),
+        ("prealloc", "disagg_decode_prealloc_queue", ("queue", "retracted_queue", "held_rebootstrap_reqs")),
+        ("transfer", "disagg_decode_transfer_queue", ("queue",)),
+    ):
+        queue = getattr(scheduler, owner, None)
+        for name in names:
+            # Of a decode queue the entries are records of a request and its receiver.
+            reqs = [getattr(entry, "req", entry) for entry in getattr(queue, name, ())]
+            found.append((place if name == "queue" else name, reqs))
+    found.append(("inflight", list(getattr(scheduler, "disagg_prefill_inflight_queue", None) or ())))
+    return [(place, reqs) for place, reqs in found if reqs]
+
+
+def disaggregation_fields(number: int) -> dict[str, Any]:
+    """What a request brings along that comes through the router of a disaggregated pair; ``number`` tells them apart."""
+    from sglang.srt.disaggregation.utils import FAKE_BOOTSTRAP_HOST
+
+    return {"bootstrap_host": FAKE_BOOTSTRAP_HOST, "bootstrap_room": number}
 
 
 def pipeline_turns(scheduler: Any) -> int:
