@@ -10,8 +10,8 @@ from sr_fuzz.view.view import SchedulerView, name_of
 class TreeLocks(Invariant):
     """Lock counts are explained exactly.
 
-    Formula: a node's lock count is the number of locks (of KV-holding requests and of the exhauster) whose node lies
-    in its subtree; the root is left out, it is locked for good. After the drain, with nothing held, all are zero.
+    Formula: a node's lock count is the number of locks (of KV-holding requests, of copies between device and host, and
+    of the exhauster) whose node lies in its subtree; the root is left out, it is locked for good. After the drain, with nothing held, all are zero.
 
     Source: ``inc_lock_ref`` / ``dec_lock_ref`` (they walk from the node to the root), ``Req.lock`` in 0.5.22 and
     later, ``Req.last_node`` before; see `sr_fuzz.versions.lock_node`.
@@ -67,6 +67,8 @@ class TreeLocks(Invariant):
         if missing := sorted(needed.keys() - locked):
             who = names(sorted({needed[slot] for slot in missing}))
             return Problem("holder_without_lock", f"{who} relies on {len(missing)} slots that are not locked")
+        if versions.transfer_locks(view.scheduler.tree_cache):
+            return None  # a copy's node is locked as well, and which slots that is cannot be told
         if extra := sorted(locked - needed.keys()):
             return Problem("lock_without_holder", f"{len(extra)} slots of the tree are locked for nobody: {numbers(extra)}")
         return None
@@ -77,6 +79,7 @@ class TreeLocks(Invariant):
             handle = versions.lock_node(req)
             if handle is not None:
                 locks.append((handle, name_of(req.rid)))
+        locks += versions.transfer_locks(view.scheduler.tree_cache)
         return locks + [(handle, "exhauster") for handle in view.context.locked_handles]
 
     @staticmethod

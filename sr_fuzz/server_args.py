@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from sr_fuzz.cpu import host_cache, transfer
 from sr_fuzz.cpu.standins import MODEL_PATH
 from sr_fuzz.errors import UnsupportedVersion
 from sr_fuzz.script import EngineConfig
@@ -49,7 +50,12 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
     extra: dict[str, Any] = {"mem_fraction_static": 0.5} if config.chunked_prefill_size < 0 else {}
     chosen = {**oracle_settings(), **device_settings(device)} if model is None else model_settings(model, device)
     if config.disaggregation_mode != "null":
-        extra["disaggregation_transfer_backend"] = "fake"
+        extra["disaggregation_transfer_backend"] = transfer.BACKENDS[config.disaggregation_mode]
+        # Room that the decode half leaves to each request before it takes another; 512 by default, more than these pools.
+        extra["num_reserved_decode_tokens"] = 4
+    if config.enable_hierarchical_cache or config.disaggregation_mode == "decode":
+        # The decode half keeps on the host what it retracts.
+        extra |= host_cache.SETTINGS
     return {**chosen, **fields, **extra}
 
 

@@ -95,9 +95,11 @@ def make_scheduler(args: Any) -> Any:
 
     if args.device == "cpu":
         # Here, not above: who only asks for a version must get its answer where torch does not import.
-        from sr_fuzz.cpu import kernels
+        from sr_fuzz.cpu import host_cache, kernels, transfer
 
         kernels.install()
+        host_cache.install()
+        transfer.install()
     port_args = PortArgs.init_new(args)
     _publish(args)
     if "gpu_id" not in inspect.signature(Scheduler.__init__).parameters:
@@ -346,6 +348,16 @@ def committed_len(req: Any) -> int:
     return int(holder.kv_committed_len)
 
 
+def output_through_stop(req: Any) -> list[int]:
+    """The request's output as its client is to see it.
+
+    A decode half that retracts takes the newest token back, and puts it in again when the prefill half has computed
+    everything before it once more.
+    """
+    held_back = getattr(req, "pd_rebootstrap_forced_output_id", None)
+    return [*req.output_ids_through_stop, *([] if held_back is None else [held_back])]
+
+
 def lock_node(req: Any) -> Any:
     """The node (up to 0.5.18 the node itself, later its integer id) whose path this request has locked, or None.
 
@@ -355,6 +367,18 @@ def lock_node(req: Any) -> Any:
     if hasattr(req, "lock"):
         return None if req.lock is None else req.lock.node
     return req.last_node if kv_state(req) is not None else None
+
+
+def transfer_locks(tree_cache: Any) -> list[tuple[Any, str]]:
+    """Nodes that a hierarchical cache has locked for a copy that is under way, with what is being done."""
+    found = []
+    for name, what in (("ongoing_write_through", "a copy to the host"), ("ongoing_load_back", "a copy from the host")):
+        for entry in getattr(tree_cache, name, {}).values():
+            # A record from 0.5.17 on; before, a tuple that begins with the node, or the node.
+            node = getattr(entry, "node_id", entry[0] if isinstance(entry, tuple) else entry)
+            if getattr(entry, "lock_params", True) is not None:
+                found.append((node, what))
+    return found
 
 
 def evict(tree_cache: Any, num_tokens: int | None) -> None:
