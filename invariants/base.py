@@ -30,6 +30,10 @@ class Invariant:
         """Why this invariant cannot be checked on this engine; None when it can."""
         return None
 
+    def coarse(self, view: SchedulerView) -> str | None:
+        """What is checked here instead of the whole formula; None when it is checked as it stands."""
+        return None
+
     def check(self, view: SchedulerView) -> Problem | None:
         """After each turn of the loop, paused turns included."""
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from invariants.base import Invariant, Problem
+from sr_fuzz import versions
 from sr_fuzz.runtime.recorder import Stream
 from sr_fuzz.view.view import SchedulerView, name_of
 
@@ -84,7 +85,7 @@ class Streams(Invariant):
             # Refused at the door: it never became a request that could have output.
             return None
         sent = stream.tokens
-        output = list(req.output_ids_through_stop)
+        output = versions.output_through_stop(req)
         if sent != output[: len(sent)]:
             at = next((i for i, (a, b) in enumerate(zip(sent, output)) if a != b), min(len(sent), len(output)))
             return Problem(

@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from sr_fuzz import script as s
+from sr_fuzz import versions
 from sr_fuzz.cpu.oracle import prompt_tokens
 from sr_fuzz.errors import RequestRefused
 from sr_fuzz.monitor import Monitor
@@ -49,6 +50,7 @@ class Interpreter:
         self._ballast: list[str] = []
         self._ballast_sent = 0
         self._paused = False
+        self._rooms = 0
         self.notes: dict[str, None] = {}
         """Remarks on what the script did that an HTTP client could not have done."""
 
@@ -88,12 +90,19 @@ class Interpreter:
             fields["top_logprobs_num"] = action.top_logprobs_num
         if action.priority is not None:
             fields["priority"] = action.priority
+        fields |= self._of_a_pair()
         tokens = prompt_tokens(action.prompt, action.name)
         try:
             self._context.start_tokens(rid=self._rid(action.name), input_ids=tokens, sampling=sampling, **fields)
         except RequestRefused as refused:
             # Legal: too long for the context, or its name is in use. The scheduler would have aborted it.
             self.notes[f"{action.name} was refused by the HTTP server: {refused.text[:200]}"] = None
+
+    def _of_a_pair(self) -> dict[str, Any]:
+        if self._view.half is None:
+            return {}
+        self._rooms += 1
+        return versions.disaggregation_fields(self._rooms)
 
     def _pause(self, action: s.Pause) -> None:
         self._paused = True
@@ -139,7 +148,7 @@ class Interpreter:
             self._ballast_sent += 1
             self._ballast.append(rid)
             sampling = {"max_new_tokens": length, "ignore_eos": True}
-            self._context.start_tokens(rid=rid, input_ids=[3], sampling=sampling)
+            self._context.start_tokens(rid=rid, input_ids=[3], sampling=sampling, **self._of_a_pair())
 
     def _release(self, action: s.Release) -> None:
         self._context._release_exhausted_pools()
@@ -147,6 +156,9 @@ class Interpreter:
         for rid in ballast:
             if not self._view.answered(rid):
                 self._context.abort_rid(rid)
+
+    def _advance_clock(self, action: s.AdvanceClock) -> None:
+        self._context.advance_clock(action.seconds)
 
     # -- stepping until a stage --------------------------------------------------------------------------------
 
@@ -238,6 +250,7 @@ _SENDERS: dict[type, Callable[[Interpreter, Any], None]] = {
     s.ExhaustLockRefs: Interpreter._exhaust_lock_refs,
     s.ExhaustRows: Interpreter._exhaust_rows,
     s.Release: Interpreter._release,
+    s.AdvanceClock: Interpreter._advance_clock,
 }
 
 _STAGES: dict[str, Callable[[Interpreter, str, s.StepUntil], bool]] = {

@@ -35,6 +35,7 @@ class Monitor:
         self.trace: deque[StepRecord] = deque(maxlen=MAX_TRACE)
         self.checks: dict[str, int] = {}
         self.not_checked: dict[str, str] = {}
+        self.coarse: dict[str, str] = {}
         self.turns = 0
         self._actions: list[str] = []
         self._invariants: list[Invariant] = []
@@ -43,6 +44,8 @@ class Monitor:
             if reason is None:
                 self._invariants.append(invariant)
                 self.checks[invariant.name] = 0
+                if (instead := invariant.coarse(view)) is not None:
+                    self.coarse[invariant.name] = instead
             else:
                 self.not_checked[invariant.name] = reason
 

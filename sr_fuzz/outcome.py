@@ -82,6 +82,8 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often each invariant was checked."""
     not_checked: dict[str, str] = {}
     """Invariants that did not apply, with the reason."""
+    coarse: dict[str, str] = {}
+    """Invariants that were checked in part, with what was checked and why not the rest."""
     outputs: dict[str, tuple[int, ...]] = {}
     """Tokens that were sent of each request that finished by length or at a stop, by the script's name for it."""
     log: tuple[str, ...] = ()

@@ -97,6 +97,20 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     pp_size: Annotated[int, Meta(ge=1, le=8)] = 1
     dp_size: Annotated[int, Meta(ge=1, le=8)] = 1
     """Tensor, pipeline and data parallel ranks; more than one of any needs the server engine."""
+    retraction_policy: Literal["length", "priority"] | None = None
+    """Who goes first when memory runs out while decoding; None: what the release does by default, ``length``."""
+    prefix_tree: Literal["legacy", "unified", "rust"] | None = None
+    """Which prefix tree: ``RadixCache``, or the unified one with its Python or its Rust core. None: the release's own
+    choice, with the Python core where it has several."""
+    req_waiting_timeout: Annotated[float, Meta(gt=0, le=3600)] | None = None
+    req_running_timeout: Annotated[float, Meta(gt=0, le=3600)] | None = None
+    """Seconds, on the virtual clock that `AdvanceClock` moves, until a request that waits or runs is aborted."""
+    enable_hierarchical_cache: bool = False
+    """Prefixes that leave the device go to the host's memory, and come back from there."""
+    hicache_write_policy: Literal["write_back", "write_through", "write_through_selective"] | None = None
+    speculative_algorithm: Literal["NGRAM"] | None = None
+    disaggregation_mode: Literal["null", "prefill", "decode"] = "null"
+    """One half of a disaggregated pair, over the fake transfer backend: there is nobody at the other end."""
 
     @property
     def world_size(self) -> int:
@@ -213,9 +227,15 @@ class Release(_Action, frozen=True, tag="release"):
     """Give back what the exhausters hold; ballast requests are aborted."""
 
 
+class AdvanceClock(_Action, frozen=True, tag="advance_clock"):
+    """Let ``seconds`` pass on the scheduler's clock, at once; see `sr_fuzz.runtime.clock`."""
+
+    seconds: Annotated[float, Meta(gt=0, le=86400)] = 1.0
+
+
 Action = Union[
     StartReq, Step, StepUntil, Pause, Continue, Abort, AbortAll, FlushCache, EvictRadix,
-    ExhaustKv, ExhaustLockRefs, ExhaustRows, Release,
+    ExhaustKv, ExhaustLockRefs, ExhaustRows, Release, AdvanceClock,
 ]  # fmt: skip
 
 EXHAUSTERS = (ExhaustKv, ExhaustLockRefs, ExhaustRows)
@@ -308,6 +328,10 @@ def _check_config(config: EngineConfig, source: str) -> None:
     if chunk == 0 or chunk > 0 and chunk % page:
         raise ScriptError(
             f"{source}: config.chunked_prefill_size: expected -1 (off) or a multiple of page_size {page}, got {chunk}"
+        )
+    if config.retraction_policy == "priority" and not config.enable_priority_scheduling:
+        raise ScriptError(
+            f"{source}: config.retraction_policy: priority needs enable_priority_scheduling, which is false"
         )
 
 

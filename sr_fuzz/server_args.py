@@ -5,9 +5,37 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from sr_fuzz.cpu import host_cache, transfer
 from sr_fuzz.cpu.standins import MODEL_PATH
 from sr_fuzz.errors import UnsupportedVersion
 from sr_fuzz.script import EngineConfig
+
+
+# Fields that SGLang reads from the environment.
+_BY_ENVIRONMENT = {"prefix_tree", "req_waiting_timeout", "req_running_timeout"}
+
+_WHEN_GIVEN = {
+    "retraction_policy", "enable_hierarchical_cache", "hicache_write_policy", "speculative_algorithm",
+    "disaggregation_mode",
+}  # fmt: skip
+
+_DEFAULT = {name: getattr(EngineConfig(), name) for name in EngineConfig.__struct_fields__}
+
+
+def engine_environment(config: EngineConfig) -> dict[str, str]:
+    """Settings of ``config`` that SGLang reads from the environment, all of them after it is imported."""
+    found = {}
+    if config.prefix_tree is not None:
+        # Up to 0.5.18; later releases have one tree, and `sr_fuzz.engine.boot` compares.
+        found["SGLANG_ENABLE_UNIFIED_RADIX_TREE"] = "0" if config.prefix_tree == "legacy" else "1"
+        found["SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND"] = "rust" if config.prefix_tree == "rust" else "python"
+    for field, variable in (
+        ("req_waiting_timeout", "SGLANG_REQ_WAITING_TIMEOUT"),
+        ("req_running_timeout", "SGLANG_REQ_RUNNING_TIMEOUT"),
+    ):
+        if getattr(config, field) is not None:
+            found[variable] = str(getattr(config, field))
+    return found
 
 
 def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> dict[str, Any]:
@@ -15,10 +43,19 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
 
     ``model``: a path or name; None stands for the oracle model.
     """
-    fields = {name: getattr(config, name) for name in config.__struct_fields__}
+    fields = {name: getattr(config, name) for name in config.__struct_fields__ if name not in _BY_ENVIRONMENT}
+    # What is newer than the oldest release, or nobody asked for, is left to the release's own default.
+    fields = {name: value for name, value in fields.items() if name not in _WHEN_GIVEN or value != _DEFAULT[name]}
     # -1 makes SGLang size the pool from device memory unless the fraction is given; max_total_tokens then caps it.
-    extra = {"mem_fraction_static": 0.5} if config.chunked_prefill_size < 0 else {}
+    extra: dict[str, Any] = {"mem_fraction_static": 0.5} if config.chunked_prefill_size < 0 else {}
     chosen = {**oracle_settings(), **device_settings(device)} if model is None else model_settings(model, device)
+    if config.disaggregation_mode != "null":
+        extra["disaggregation_transfer_backend"] = transfer.BACKENDS[config.disaggregation_mode]
+        # Room that the decode half leaves to each request before it takes another; 512 by default, more than these pools.
+        extra["num_reserved_decode_tokens"] = 4
+    if config.enable_hierarchical_cache or config.disaggregation_mode == "decode":
+        # The decode half keeps on the host what it retracts.
+        extra |= host_cache.SETTINGS
     return {**chosen, **fields, **extra}
 
 

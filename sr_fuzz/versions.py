@@ -27,6 +27,7 @@ import dataclasses
 import functools
 import inspect
 import pickle
+import sys
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -94,9 +95,11 @@ def make_scheduler(args: Any) -> Any:
 
     if args.device == "cpu":
         # Here, not above: who only asks for a version must get its answer where torch does not import.
-        from sr_fuzz.cpu import kernels
+        from sr_fuzz.cpu import host_cache, kernels, transfer
 
         kernels.install()
+        host_cache.install()
+        transfer.install()
     port_args = PortArgs.init_new(args)
     _publish(args)
     if "gpu_id" not in inspect.signature(Scheduler.__init__).parameters:
@@ -117,6 +120,30 @@ def _publish(args: Any) -> None:
     if hasattr(runtime_context, "SpawnRanks"):
         extra["ranks"] = runtime_context.SpawnRanks(world_rank=0, dp_rank=None, gpu_id=0)
     runtime_context.publish(args, role="scheduler", **extra)
+
+
+def set_clock(clock: Any) -> None:
+    """Let the scheduler and its requests' time stats read this clock; see `sr_fuzz.runtime.clock`."""
+    from sglang.srt.managers import scheduler
+    from sglang.srt.observability import req_time_stats
+
+    for module in (scheduler, req_time_stats):
+        module.time = clock
+
+
+def clock_of(scheduler: Any) -> Any:
+    """What a scheduler asks for the time: a clock of ours, or the module ``time``."""
+    return sys.modules[type(scheduler).__module__].time
+
+
+def tree_kind(tree_cache: Any) -> str:
+    """``legacy``, ``unified`` (the Python core), ``rust``, or ``none``."""
+    core = getattr(tree_cache, "tree_core", None)
+    if core is not None:
+        return "rust" if type(core).__name__.startswith("Rust") else "unified"
+    if getattr(tree_cache, "disable", False) or not hasattr(tree_cache, "root_node"):
+        return "none"
+    return "unified" if type(tree_cache).__name__.startswith("Unified") else "legacy"
 
 
 @contextmanager
@@ -197,6 +224,30 @@ def batches(scheduler: Any) -> list[tuple[str, Any]]:
         named = [(place, batch) for place, name in slots for batch in getattr(scheduler, name, ())]
         named += [("running", scheduler.running_batch)]
     return [(place, batch) for place, batch in named if batch is not None]
+
+
+def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
+    """The queues of one half of a disaggregated pair, with the requests in them; none in the unified mode."""
+    found = []
+    for place, owner, names in (
+        ("bootstrap", "disagg_prefill_bootstrap_queue", ("queue",)),
+        ("prealloc", "disagg_decode_prealloc_queue", ("queue", "retracted_queue", "held_rebootstrap_reqs")),
+        ("transfer", "disagg_decode_transfer_queue", ("queue",)),
+    ):
+        queue = getattr(scheduler, owner, None)
+        for name in names:
+            # Of a decode queue the entries are records of a request and its receiver.
+            reqs = [getattr(entry, "req", entry) for entry in getattr(queue, name, ())]
+            found.append((place if name == "queue" else name, reqs))
+    found.append(("inflight", list(getattr(scheduler, "disagg_prefill_inflight_queue", None) or ())))
+    return [(place, reqs) for place, reqs in found if reqs]
+
+
+def disaggregation_fields(number: int) -> dict[str, Any]:
+    """What a request brings along that comes through the router of a disaggregated pair; ``number`` tells them apart."""
+    from sglang.srt.disaggregation.utils import FAKE_BOOTSTRAP_HOST
+
+    return {"bootstrap_host": FAKE_BOOTSTRAP_HOST, "bootstrap_room": number}
 
 
 def pipeline_turns(scheduler: Any) -> int:
@@ -297,6 +348,16 @@ def committed_len(req: Any) -> int:
     return int(holder.kv_committed_len)
 
 
+def output_through_stop(req: Any) -> list[int]:
+    """The request's output as its client is to see it.
+
+    A decode half that retracts takes the newest token back, and puts it in again when the prefill half has computed
+    everything before it once more.
+    """
+    held_back = getattr(req, "pd_rebootstrap_forced_output_id", None)
+    return [*req.output_ids_through_stop, *([] if held_back is None else [held_back])]
+
+
 def lock_node(req: Any) -> Any:
     """The node (up to 0.5.18 the node itself, later its integer id) whose path this request has locked, or None.
 
@@ -306,6 +367,18 @@ def lock_node(req: Any) -> Any:
     if hasattr(req, "lock"):
         return None if req.lock is None else req.lock.node
     return req.last_node if kv_state(req) is not None else None
+
+
+def transfer_locks(tree_cache: Any) -> list[tuple[Any, str]]:
+    """Nodes that a hierarchical cache has locked for a copy that is under way, with what is being done."""
+    found = []
+    for name, what in (("ongoing_write_through", "a copy to the host"), ("ongoing_load_back", "a copy from the host")):
+        for entry in getattr(tree_cache, name, {}).values():
+            # A record from 0.5.17 on; before, a tuple that begins with the node, or the node.
+            node = getattr(entry, "node_id", entry[0] if isinstance(entry, tuple) else entry)
+            if getattr(entry, "lock_params", True) is not None:
+                found.append((node, what))
+    return found
 
 
 def evict(tree_cache: Any, num_tokens: int | None) -> None:

@@ -11,6 +11,7 @@ from sr_fuzz.script import (
     Abort,
     AbortAll,
     Action,
+    AdvanceClock,
     Continue,
     EngineConfig,
     EvictRadix,
@@ -68,6 +69,7 @@ class Draft:
             "queue_limit": config.max_queued_requests is not None,
             "logprobs": self.traits.logprobs,
             "exhausters": self.exhausters,
+            "timeouts": bool(timeouts_of(config)),
         }
         return self.switches.union(name for name, allow in allowed.items() if allow)
 
@@ -189,6 +191,18 @@ def _evict(draft: Draft) -> None:
     draft.add(EvictRadix((None, 1, sizes_of(draft.config).chunk, sizes_of(draft.config).pool // 2)[amount]))
 
 
+def timeouts_of(config: EngineConfig) -> tuple[float, ...]:
+    """The time-outs of a configuration, in seconds."""
+    return tuple(t for t in (config.req_waiting_timeout, config.req_running_timeout) if t is not None)
+
+
+def advance_clock(draft: Draft) -> None:
+    """Let a part of a time-out pass, or somewhat more than the whole."""
+    timeouts = timeouts_of(draft.config) or (1.0,)
+    which, part = draft.digits(len(timeouts), 5)
+    draft.add(AdvanceClock(timeouts[which] * (0.25, 0.5, 0.75, 1.25, 2.5)[part]))
+
+
 SINGLES: dict[str, Callable[[Draft], Any]] = {
     "start_req": lambda draft: draft.start(),
     "step": _any_step,
@@ -199,6 +213,7 @@ SINGLES: dict[str, Callable[[Draft], Any]] = {
     "abort_all": lambda draft: draft.add(AbortAll()),
     "flush_cache": lambda draft: draft.add(FlushCache()),
     "evict_radix": _evict,
+    "advance_clock": advance_clock,
 }
 """One random action of each kind, by tag. Exhausters are missing on purpose: taken at a random moment they take
 what admission has promised, and the crash is the script's own doing."""

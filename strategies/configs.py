@@ -112,6 +112,93 @@ _PARALLEL = {
     "data2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, dp_size=2),
 }
 
+# Which running request goes back to the queue when memory runs out: the shortest output, or the lowest priority.
+_RETRACTION = {
+    "retract-length": EngineConfig(max_total_tokens=64, schedule_conservativeness=0.03, retraction_policy="length"),
+    "retract-priority": EngineConfig(
+        max_total_tokens=64, enable_priority_scheduling=True, disable_priority_preemption=True,
+        schedule_conservativeness=0.03, retraction_policy="priority",
+    ),
+    "retract-priority-preempt": EngineConfig(
+        max_total_tokens=96, max_running_requests=5, chunked_prefill_size=8, enable_priority_scheduling=True,
+        priority_scheduling_preemption_threshold=0, disable_overlap_schedule=True, schedule_conservativeness=0.05,
+        retraction_policy="priority",
+    ),
+}  # fmt: skip
+
+# The unified tree with its Rust core, which is what newer releases run by default.
+_RUST = {
+    "rust-chunk16": EngineConfig(max_total_tokens=96, schedule_conservativeness=0.05, prefix_tree="rust"),
+    "rust-paged4-chunk8": EngineConfig(
+        page_size=4, max_total_tokens=96, chunked_prefill_size=8, schedule_conservativeness=0.05, prefix_tree="rust",
+        disable_overlap_schedule=True,
+    ),
+    "rust-lpm-priority": EngineConfig(
+        max_total_tokens=96, max_running_requests=4, schedule_policy="lpm", schedule_conservativeness=0.1,
+        prefix_tree="rust",
+    ),
+}  # fmt: skip
+
+# The tree that a release would not take by itself: up to 0.5.18 it is the unified one, later there is no other.
+_TREES = {
+    "legacy-chunk16": EngineConfig(max_total_tokens=96, schedule_conservativeness=0.05, prefix_tree="legacy"),
+    "unified-chunk16": EngineConfig(max_total_tokens=96, schedule_conservativeness=0.05, prefix_tree="unified"),
+    "unified-paged4-chunk8": EngineConfig(
+        page_size=4, max_total_tokens=96, chunked_prefill_size=8, schedule_conservativeness=0.05, prefix_tree="unified"
+    ),
+}
+
+# Time-outs of any length do on a virtual clock; a running request has waited before.
+_TIMEOUTS = {
+    "timeouts-chunk16": EngineConfig(
+        max_total_tokens=96, max_running_requests=5, schedule_conservativeness=0.05, req_waiting_timeout=20,
+        req_running_timeout=60,
+    ),
+    "timeouts-chunk8-normal": EngineConfig(
+        max_total_tokens=64, max_running_requests=3, chunked_prefill_size=8, disable_overlap_schedule=True,
+        schedule_conservativeness=0.05, req_waiting_timeout=10, req_running_timeout=10,
+    ),
+    "timeouts-priority": EngineConfig(
+        max_total_tokens=96, max_running_requests=3, enable_priority_scheduling=True, max_queued_requests=4,
+        priority_scheduling_preemption_threshold=0, schedule_conservativeness=0.1, req_waiting_timeout=30,
+    ),
+}  # fmt: skip
+
+# One half of a pair with nobody at the other end: each transfer succeeds at once.
+_DISAGGREGATION = {
+    "prefill-chunk16": EngineConfig(
+        max_total_tokens=96, schedule_conservativeness=0.05, disaggregation_mode="prefill"
+    ),
+    "prefill-chunk8-normal": EngineConfig(
+        max_total_tokens=64, chunked_prefill_size=8, disable_overlap_schedule=True, schedule_conservativeness=0.05,
+        disaggregation_mode="prefill",
+    ),
+    "decode-overlap": EngineConfig(max_total_tokens=128, schedule_conservativeness=0.05, disaggregation_mode="decode"),
+    "decode-normal": EngineConfig(
+        max_total_tokens=96, disable_overlap_schedule=True, schedule_conservativeness=0.05, disaggregation_mode="decode"
+    ),
+}  # fmt: skip
+
+# Prefixes go to the host when they leave the device, at once, at their second use, or as they are evicted.
+_HICACHE = {
+    "hicache-through": EngineConfig(
+        max_total_tokens=96, schedule_conservativeness=0.05, enable_hierarchical_cache=True,
+        hicache_write_policy="write_through",
+    ),
+    "hicache-selective-chunk8": EngineConfig(
+        max_total_tokens=96, chunked_prefill_size=8, schedule_conservativeness=0.05, enable_hierarchical_cache=True,
+        hicache_write_policy="write_through_selective", disable_overlap_schedule=True,
+    ),
+    "hicache-back": EngineConfig(
+        max_total_tokens=96, schedule_conservativeness=0.05, enable_hierarchical_cache=True,
+        hicache_write_policy="write_back",
+    ),
+    "hicache-paged4": EngineConfig(
+        page_size=4, max_total_tokens=96, schedule_conservativeness=0.05, enable_hierarchical_cache=True,
+        hicache_write_policy="write_through",
+    ),
+}  # fmt: skip
+
 # Both loops, with and without chunks, with the tree and without: what an exhauster interacts with.
 _EXHAUSTERS = (
     "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
@@ -125,6 +212,12 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "paged": _PAGED,
     "priority": {name: config for name, config in _ONE_RANK.items() if config.enable_priority_scheduling},
     "parallel": _PARALLEL,
+    "retraction": _RETRACTION,
+    "rust": _RUST,
+    "trees": _TREES,
+    "timeouts": _TIMEOUTS,
+    "disaggregation": _DISAGGREGATION,
+    "hicache": _HICACHE,
     "all": _ONE_RANK,
 }
 """Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set.

@@ -30,7 +30,7 @@ from sr_fuzz.script import (
     Release,
     Step,
 )  # fmt: skip
-from strategies.actions import STAGES_TO_AIM_AT, TURNS, Draft, reprise, strike, until
+from strategies.actions import STAGES_TO_AIM_AT, TURNS, Draft, advance_clock, reprise, strike, until
 from strategies.requests import FAMILIES, Draw, draw_prompt, sizes_of, unique_tail
 
 
@@ -451,6 +451,24 @@ def hold_locks(draft: Draft) -> None:
     for _ in range(1 + count):
         draft.start()
     draft.add(Step(TURNS[turns]), Release())
+    draft.step()
+
+
+@_motif("timeouts", weight=6)
+def time_out(draft: Draft) -> None:
+    """Time passes while requests wait, run, or are between two chunks; then more of them come: what an abort of that
+    kind frees is freed twice or never, and who is taken out of a queue is still in another."""
+    _keep_busy(draft)
+    stage, passes, turns, struck = draft.digits(len(STAGES_TO_AIM_AT), 3, 8, 3)
+    victim = draft.victim()
+    until(draft, victim, STAGES_TO_AIM_AT[stage])
+    for _ in range(passes):
+        advance_clock(draft)
+        draft.add(Step(TURNS[turns]))
+    advance_clock(draft)
+    if struck == 0:
+        strike(draft, victim)
+    reprise(draft, victim)
     draft.step()
 
 

@@ -95,6 +95,7 @@ def _draw_menu(draft: Draft) -> list[_Piece]:
         if chosen >> index & 1:
             menu += [motif.play] * (motif.weight * (3 if heavy >> index & 1 else 1))
     menu += [SINGLES[switch] for switch in SWITCHES if switch in draft.switches]
+    menu += [SINGLES["advance_clock"]] * ("timeouts" in abilities)
     return menu + [_hold] * draft.exhausters
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sr_fuzz import server_args, versions
+from sr_fuzz.errors import UnsupportedVersion
 from sr_fuzz.faults import activate, activate_from_environment
+from sr_fuzz.runtime.clock import VirtualClock
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy, SilentRecvProxy
@@ -49,15 +52,27 @@ def boot(
         "send_to_detokenizer": RecordingSender(recorder),
         "send_metrics_from_scheduler": None,
     }
+    os.environ.update(server_args.engine_environment(config))
+    versions.set_clock(VirtualClock())
     with _private_temporary_files():
         args = server_args.build(config, device=device, model=model)
         with versions.seams(channels=channels, hook_factory=ScriptedSchedulerHook):
             scheduler = versions.make_scheduler(args)
+    _check_tree(scheduler, config, version)
     bind_oracle(scheduler)
     # Once here rather than in each child: the first message of a process is slow to make.
     versions.generate_message(rid="warm", input_ids=[1], sampling={"max_new_tokens": 1})
     _unlink_load_report(scheduler)
     return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, LocalTransport(proxy), version)
+
+
+def _check_tree(scheduler: Any, config: EngineConfig, version: str) -> None:
+    found = versions.tree_kind(scheduler.tree_cache)
+    if config.prefix_tree not in (None, found):
+        kind = type(scheduler.tree_cache).__name__
+        raise UnsupportedVersion(
+            f"SGLang {version} makes no {config.prefix_tree} prefix tree of this configuration, but {kind} ({found})"
+        )
 
 
 def bind_oracle(scheduler: Any) -> None:

@@ -85,6 +85,7 @@ class Player:
             trace=tuple(self.monitor.trace),
             checks=self.monitor.checks,
             not_checked=self.monitor.not_checked,
+            coarse=self.monitor.coarse,
             outputs=self._outputs() if isinstance(self._job, Run) else {},
             log=tuple(self._log.lines) if violation is not None else (),
             notes=tuple(self._notes),

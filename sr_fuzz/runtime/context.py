@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from sr_fuzz import versions
 from sr_fuzz.runtime import queries, radix
+from sr_fuzz.runtime.clock import VirtualClock
 from sr_fuzz.runtime.exhausters import ScriptedKvPoolExhauster, ScriptedLockRefExhauster
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.req_handle import ScriptedReqHandle
@@ -188,6 +189,12 @@ class ScriptedContext:
     def evict_tree(self, num_tokens: int | None) -> None:
         """The prefix cache's own ``evict``: ``num_tokens`` tokens, or all that no lock protects."""
         versions.evict(self.scheduler.tree_cache, num_tokens)
+
+    def advance_clock(self, seconds: float) -> None:
+        """Let time pass for the scheduler's time-outs; nothing happens where it has the machine's own clock."""
+        clock = versions.clock_of(self.scheduler)
+        if isinstance(clock, VirtualClock):
+            clock.advance(seconds)
 
     @property
     def held_slots(self) -> list[int]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from sr_fuzz import versions
+
 if TYPE_CHECKING:
     from sr_fuzz.runtime.context import ScriptedContext
 
 
 def iter_node_handles(tree_cache: Any) -> Iterator[Any]:
-    """Every node but the root, as the handle that ``inc_lock_ref`` takes."""
-    root = getattr(tree_cache, "root_node", None)
+    """Every node but the root, as the handle that ``inc_lock_ref`` takes; none where the core keeps them to itself."""
+    root = None if versions.tree_kind(tree_cache) in ("none", "rust") else tree_cache.root_node
     stack = list(root.children.values()) if root is not None else []
     while stack:
         node = stack.pop()

@@ -2,13 +2,15 @@
 
 Covers the unified tree with the Python core (nodes keep per-component data; component 0 is full attention), the
 legacy ``RadixCache``, and the caches without a tree, which simply have no nodes. The Rust core keeps its nodes to
-itself; `readable` says so. Sources: ``mem_cache/unified_cache/unified_tree_core.py``, ``mem_cache/radix_cache.py``.
+itself; `readable` says so, and `tree_slots` and `locked_slots` are what it tells all the same. Sources: ``mem_cache/unified_cache/unified_tree_core.py``, ``mem_cache/radix_cache.py``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from sr_fuzz import versions
 
 
 @dataclass(slots=True)
@@ -27,10 +29,25 @@ class NodeView:
 
 def readable(tree_cache: Any) -> str | None:
     """None when the tree can be walked, else why not."""
-    core = getattr(tree_cache, "tree_core", None)
-    if core is not None and not hasattr(core, "root_node"):
-        return f"{type(core).__name__} keeps its nodes to itself"
+    if is_rust(tree_cache):
+        return "the Rust core keeps its nodes to itself"
     return None
+
+
+def is_rust(tree_cache: Any) -> bool:
+    """Whether it is the unified tree with the Rust core, of which only whole sets of slots can be read."""
+    return versions.tree_kind(tree_cache) == "rust"
+
+
+def tree_slots(tree_cache: Any) -> list[int]:
+    """The device slots of all nodes of a Rust core, in any order; a slot that two nodes have comes twice."""
+    return tree_cache.tree_core.all_values_flatten().tolist()
+
+
+def locked_slots(tree_cache: Any) -> set[int]:
+    """Of these the slots of nodes that somebody has locked."""
+    unlocked = tree_cache.tree_core.walk_for_kv_canary(True, False).slot_indices
+    return set(tree_slots(tree_cache)) - set(map(int, unlocked))
 
 
 def read_tree(tree_cache: Any) -> list[NodeView]:
@@ -50,7 +67,7 @@ def read_tree(tree_cache: Any) -> list[NodeView]:
 
 
 def _root(tree_cache: Any) -> Any | None:
-    if getattr(tree_cache, "disable", False):
+    if getattr(tree_cache, "disable", False) or is_rust(tree_cache):
         return None
     core = getattr(tree_cache, "tree_core", None)
     if core is not None:

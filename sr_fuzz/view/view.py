@@ -16,7 +16,7 @@ from sr_fuzz import versions
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import OutputRecorder, Stream
 from sr_fuzz.view.allocators import free_pages
-from sr_fuzz.view.trees import NodeView, read_tree, readable
+from sr_fuzz.view.trees import NodeView, is_rust, locked_slots, read_tree, readable, tree_slots
 
 _RID_SUFFIX = re.compile(r"\.(?:\d+\.)?\Z")
 
@@ -56,6 +56,19 @@ class Snapshot:
     @cached_property
     def nodes(self) -> list[NodeView]:
         return read_tree(self._view.scheduler.tree_cache)
+
+    @cached_property
+    def tree_owners(self) -> list[tuple[str, list[int]]]:
+        """Slots of the prefix tree with the name of who has them: a node, or the tree where nodes cannot be told."""
+        tree = self._view.scheduler.tree_cache
+        if is_rust(tree):
+            return [("the tree", tree_slots(tree))]
+        return [(f"tree node {node.id}", node.slots) for node in self.nodes]
+
+    @cached_property
+    def locked_slots(self) -> set[int]:
+        """Of a tree that only tells slots: those that somebody has locked."""
+        return locked_slots(self._view.scheduler.tree_cache)
 
     @cached_property
     def holders(self) -> list[RequestView]:
@@ -129,9 +142,7 @@ class SchedulerView:
 
     @property
     def has_tree(self) -> bool:
-        return not getattr(self.scheduler.tree_cache, "disable", False) and hasattr(
-            self.scheduler.tree_cache, "root_node"
-        )
+        return versions.tree_kind(self.scheduler.tree_cache) != "none"
 
     @property
     def unreadable_tree(self) -> str | None:
@@ -142,6 +153,12 @@ class SchedulerView:
     def model(self) -> Any:
         """The model that the scheduler runs."""
         return self.scheduler.tp_worker.model_runner.model
+
+    @property
+    def half(self) -> str | None:
+        """``prefill`` or ``decode`` when the scheduler is one half of a disaggregated pair."""
+        mode = self.scheduler.server_args.disaggregation_mode
+        return None if mode == "null" else mode
 
     # -- per turn ----------------------------------------------------------------------------------------------
 
@@ -179,7 +196,7 @@ class SchedulerView:
         return list(self._requests.values())
 
     def places(self) -> list[tuple[str, list[Any]]]:
-        """The queues and batches of the unified (not disaggregated) mode from which a request can go on."""
+        """The queues and batches from which a request can go on, those of a disaggregated half included."""
         scheduler = self.scheduler
         places = [("waiting", list(scheduler.waiting_queue))]
         places += [(place, list(batch.reqs)) for place, batch in versions.batches(scheduler)]
@@ -190,7 +207,7 @@ class SchedulerView:
         grammar = getattr(scheduler, "grammar_manager", None)
         if grammar is not None:
             places.append(("grammar", list(grammar.grammar_queue)))
-        return places
+        return places + versions.disaggregation_queues(scheduler)
 
     # -- questions ---------------------------------------------------------------------------------------------
 

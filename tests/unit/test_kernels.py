@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -62,6 +66,21 @@ def test_a_short_free_list_is_no_error(free):
     # SGLang compares afterwards and throws the slots away; those that need no page are right all the same.
     assert len(_extend([(0, 9, -1)], free)) == 9
     assert _decode([(5, 27), (9, 47), (6, 21)], free)[2] == 22
+
+
+def test_slots_are_those_of_the_real_kernels():
+    """Under Triton's interpreter, on random batches; and of SGLang's own functions without Triton, where it has them."""
+    sglang = importlib.util.find_spec("sglang")
+    assert sglang is not None and sglang.origin is not None
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "triton_kernels.py"), str(Path(sglang.origin).parent)],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith("150 batches equal alloc_extend_naive alloc_decode_naive"), done.stdout
 
 
 @pytest.fixture

@@ -1,0 +1,221 @@
+"""Which mode runs on which release, and how exactly each invariant is checked there.
+
+    python -m bench.matrix [--release 0.5.20] [--mode NAME] [--markdown docs/matrix.md] [--json FILE] [--server]
+
+Each cell is seen, not known: the release is fetched once into a cache, its scheduler booted with the mode's
+configurations, and a few scripts are played with all invariants on. Releases take turns in a few processes at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from rich.console import Console
+from rich.table import Table
+
+from bench.modes import MODES, Mode
+from sr_fuzz.errors import EngineError
+from sr_fuzz.outcome import Outcome
+from sr_fuzz.releases import release_folder
+from sr_fuzz.script import EngineConfig, Script, ScriptError
+from strategies.scripts import scripts
+
+RELEASES = tuple(f"0.5.{patch}" for patch in range(16, 24))
+
+# Enough that a mode that breaks at its first retraction is seen, few enough that all of it takes minutes.
+MEMBERS, SCRIPTS = 2, 4
+_SEED = 4
+
+
+@dataclass
+class Cell:
+    """What was seen of one mode on one release."""
+
+    state: str
+    """``runs``, ``refused``, ``needs the server engine``, or ``not built``."""
+    why: str = ""
+    scripts: int = 0
+    steps: int = 0
+    exact: list[str] = field(default_factory=list)
+    coarse: dict[str, str] = field(default_factory=dict)
+    not_checked: dict[str, str] = field(default_factory=dict)
+    findings: dict[str, int] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        self.scripts += 1
+        self.steps += outcome.steps
+        self.coarse.update(outcome.coarse)
+        self.not_checked.update(outcome.not_checked)
+        self.exact = sorted({*self.exact, *outcome.checks} - self.coarse.keys())
+        if outcome.violation is not None:
+            found = f"{outcome.violation.invariant}: {outcome.violation.rule}"
+            self.findings[found] = self.findings.get(found, 0) + 1
+
+    @property
+    def short(self) -> str:
+        if self.state != "runs":
+            return self.state
+        parts = [f"{len(self.exact)} exact"]
+        parts += [f"{len(some)} {what}" for what, some in (("coarse", self.coarse), ("off", self.not_checked)) if some]
+        return "runs: " + ", ".join(parts) + (f"; found {len(self.findings)}" if self.findings else "")
+
+
+def look(engine: Any, mode: Mode, *, server: bool) -> Cell:
+    """Play a mode on an engine."""
+    try:
+        members = mode.members(MEMBERS)
+    except ValueError as error:
+        return Cell("not built", str(error).partition(";")[0])
+    if any(config.world_size > 1 for config in members.values()) and not server:
+        return Cell("server engine", "several ranks: run it with --server")
+    cell = Cell("runs")
+    for name, config in members.items():
+        try:
+            for script in _scripts(mode, config):
+                cell.add(engine.run(script))
+        except (EngineError, ScriptError) as error:
+            told = str(error).splitlines()[0]
+            if not cell.scripts:
+                return Cell("refused", told)
+            cell.why = f"{name}: {told}"
+    return cell
+
+
+def _scripts(mode: Mode, config: EngineConfig) -> list[Script]:
+    if mode.actions is not None:
+        return [Script(config, mode.actions)]
+    drawn: list[Script] = []
+
+    @seed(_SEED)
+    @settings(
+        max_examples=SCRIPTS, phases=[Phase.generate], database=None, deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(scripts([config], exhausters=False))
+    def draw(script: Script) -> None:
+        drawn.append(script)
+
+    draw()
+    # Hypothesis begins with the simplest one, which says little.
+    return drawn[1:] or drawn
+
+
+def column(release: str, modes: Sequence[Mode], server: bool, on_cell: Callable[[str, str, Cell], None]) -> None:
+    """All modes on one release."""
+    from sr_fuzz.engine.local import LocalEngine
+    from sr_fuzz.engine.server import ServerEngine
+
+    try:
+        sys_path = [str(release_folder(release)), str(Path.cwd())]
+        make = ServerEngine if server else LocalEngine
+        with make(sys_path=sys_path) as engine:
+            for mode in modes:
+                on_cell(release, mode.name, look(engine, mode, server=server))
+    except EngineError as error:
+        for mode in modes:
+            on_cell(release, mode.name, Cell("refused", str(error).splitlines()[0]))
+
+
+def markdown(cells: dict[str, dict[str, Cell]], releases: Sequence[str]) -> str:
+    """The table, then what its words stand for."""
+    lines = [
+        "# What runs on which release",
+        "",
+        "Written by `python -m bench.matrix --markdown docs/matrix.md`: each cell was seen by booting that release and",
+        f"playing up to {MEMBERS * SCRIPTS} scripts of the mode on a CPU, with all invariants on. *n exact* counts the",
+        "invariants whose whole formula was checked after each step, *coarse* those of which a part was, *off* those that",
+        "say nothing about this mode; the lists below say which and why. `http_answers` needs HTTP and is left out.",
+        "",
+        "| mode | " + " | ".join(releases) + " |",
+        "|---" * (len(releases) + 1) + "|",
+    ]
+    for name, row in cells.items():
+        lines.append(f"| {name} | " + " | ".join(row[release].short for release in releases) + " |")
+    for title, told in (
+        ("Refused, or not there", _whys(cells, releases)),
+        ("Coarse", _reasons(cells, releases, "coarse")),
+        ("Not checked", _reasons(cells, releases, "not_checked")),
+        ("Found while playing", _findings(cells, releases)),
+    ):
+        lines += ["", f"## {title}", "", *(told or ["Nothing."])]
+    return "\n".join(lines) + "\n"
+
+
+def _grouped(cells: dict[str, dict[str, Cell]], releases: Sequence[str], texts: Callable[[Cell], list[str]]) -> list[str]:
+    """One line for each mode and text, with the releases it is about."""
+    lines = []
+    for name, row in cells.items():
+        where: dict[str, list[str]] = {}
+        for release in releases:
+            for text in texts(row[release]):
+                where.setdefault(text, []).append(release)
+        lines += [f"* {name}, {_span(found, releases)}: {text}" for text, found in where.items()]
+    return lines
+
+
+def _span(found: Sequence[str], releases: Sequence[str]) -> str:
+    if len(found) == len(releases) > 1:
+        return "all releases"
+    first = releases.index(found[0])
+    if len(found) > 2 and tuple(found) == tuple(releases[first : first + len(found)]):
+        return f"{found[0]} to {found[-1]}"
+    return ", ".join(found)
+
+
+def _whys(cells: dict[str, dict[str, Cell]], releases: Sequence[str]) -> list[str]:
+    return _grouped(cells, releases, lambda cell: [cell.why] if cell.why else [])
+
+
+def _reasons(cells: dict[str, dict[str, Cell]], releases: Sequence[str], kind: str) -> list[str]:
+    return _grouped(cells, releases, lambda cell: [f"`{name}`: {why}" for name, why in getattr(cell, kind).items()])
+
+
+def _findings(cells: dict[str, dict[str, Cell]], releases: Sequence[str]) -> list[str]:
+    return _grouped(cells, releases, lambda cell: [f"`{found}`" for found in cell.findings])
+
+
+def main(
+    release: Annotated[list[str] | None, typer.Option(help="Only this release. Repeatable.")] = None,
+    mode: Annotated[list[str] | None, typer.Option(help="Only this mode. Repeatable.")] = None,
+    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the tables there.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write what was seen there.")] = None,
+    server: Annotated[bool, typer.Option(help="On SGLang's HTTP server: minutes for each configuration.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Releases at once; each takes a core and 2 GB.")] = 2,
+) -> None:
+    """Boot and play every mode on every release."""
+    releases = tuple(release or RELEASES)
+    modes = [one for one in MODES if mode is None or one.name in mode]
+    if not modes:
+        raise typer.BadParameter(f"no such mode; there are {', '.join(one.name for one in MODES)}")
+    cells: dict[str, dict[str, Cell]] = {one.name: {} for one in modes}
+    console = Console(stderr=True)
+
+    def on_cell(release: str, name: str, cell: Cell) -> None:
+        # No HTTP clients here: true of every cell, so it says nothing about any.
+        if not server:
+            cell.not_checked.pop("http_answers", None)
+        cells[name][release] = cell
+        console.print(f"{release}  {name}: {cell.short}", f"({cell.why})" if cell.why else "", markup=False)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda one: column(one, modes, server, on_cell), releases))
+    table = Table("mode", *releases)
+    for name, row in cells.items():
+        table.add_row(name, *(row[one].short for one in releases))
+    Console().print(table)
+    if json_file is not None:
+        told = {name: {one: asdict(cell) for one, cell in row.items()} for name, row in cells.items()}
+        json_file.write_text(json.dumps(told, indent=1) + "\n")
+    if markdown_file is not None:
+        markdown_file.write_text(markdown(cells, releases))
+
+
+if __name__ == "__main__":
+    typer.run(main)
