@@ -13,6 +13,7 @@ from pathlib import Path
 from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.campaign import draw
+from sr_fuzz.campaign.canary import CanaryWatch, StartCanary
 from sr_fuzz.campaign.events import (
     ConfigTally,
     Confirmed,
@@ -24,6 +25,7 @@ from sr_fuzz.campaign.events import (
     Listener,
     Minimised,
     Minimising,
+    NotChecked,
     ScriptDone,
     Started,
     Summary,
@@ -72,6 +74,7 @@ def run_campaign(
     max_scripts: int | None = None,
     max_runs: int = MAX_RUNS,
     faults: Sequence[str] = (),
+    canary: StartCanary | None = None,
     name_of: Callable[[EngineConfig], str] = config_text,
     clock: Callable[[], float] = time.monotonic,
 ) -> Summary:
@@ -80,20 +83,21 @@ def run_campaign(
     The same ``seed`` draws the same scripts. Repros go into ``out``; signatures in ``known`` (as
     `known_signatures` reads them) are only counted. A finding that is being minimised when the time is up is
     finished, so the end may come later by its ``max_runs``, or twice `PATIENCE_S`. Ctrl-C ends the campaign with its
-    summary; a finding in work is then written as it is. ``name_of`` names a configuration in events and summary.
+    summary; a finding in work is then written as it is. ``canary`` starts an engine with the canary fault, which must
+    be found: see `CanaryWatch` and `Summary.blind`. ``name_of`` names a configuration in events and summary.
 
     Raises `EngineError` when the engine cannot go on, after the `Finished` event.
     """
     # Before the clock starts: asking for the version starts the engine.
     version = engine.sglang_version
-    campaign = _Campaign(engine, out, known, on_event, max_runs, tuple(faults), name_of, clock)
+    campaign = _Campaign(engine, out, known, on_event, max_runs, tuple(faults), canary, name_of, clock)
     on_event(Started(version, seed, time_s, max_scripts, out, len(known)))
     try:
         campaign.search(scripts, seed, time_s, max_scripts)
     except KeyboardInterrupt:
         campaign.summary.interrupted = True
     finally:
-        campaign.take_time()
+        campaign.end()
         on_event(Finished(campaign.summary, out))
     return campaign.summary
 
@@ -109,6 +113,7 @@ class _Campaign:
         on_event: Listener,
         max_runs: int,
         faults: tuple[str, ...],
+        canary: StartCanary | None,
         name_of: Callable[[EngineConfig], str],
         clock: Callable[[], float],
     ) -> None:
@@ -124,9 +129,17 @@ class _Campaign:
         self._start = clock()
         self._set_aside_s = 0.0
         self._played: set[str] = set()
+        self._not_checked: dict[tuple[str, str], NotChecked] = {}
+        self._canary = (
+            CanaryWatch(canary, self.summary, on_event=on_event, name_of=name_of, clock=clock) if canary else None
+        )
 
-    def take_time(self) -> None:
+    def end(self) -> None:
+        """Take the time, and shut down what was started here."""
         self.summary.elapsed_s = self._clock() - self._start
+        if self._canary is not None:
+            self._set_aside_s += self._canary.spent_s
+            self._canary.close()
         self.summary.search_s = self.summary.elapsed_s - self._set_aside_s
 
     def search(self, scripts: SearchStrategy[Script], seed: int, time_s: float, max_scripts: int | None) -> None:
@@ -161,6 +174,8 @@ class _Campaign:
         outcome = self._engine.run(script)
         found = signature(outcome.violation, script.config) if outcome.violation is not None else None
         self._count(script, outcome, found)
+        if self._canary is not None:
+            self._canary.look(script, outcome, self._clock() - self._start)
         if outcome.violation is None or found is None:
             return
         if found in self.summary.findings:
@@ -185,8 +200,19 @@ class _Campaign:
         tally.wall_s += outcome.wall_s
         for invariant, times in outcome.checks.items():
             self.summary.checks[invariant] = self.summary.checks.get(invariant, 0) + times
+        for invariant, reason in outcome.not_checked.items():
+            self._count_not_checked(invariant, reason, name)
         elapsed = self._clock() - self._start
         self._on_event(ScriptDone(name, outcome.steps, outcome.forwards, outcome.wall_s, elapsed, found))
+
+    def _count_not_checked(self, invariant: str, reason: str, config: str) -> None:
+        known = self._not_checked.get((invariant, reason))
+        if known is None:
+            known = self._not_checked[invariant, reason] = NotChecked(invariant, reason)
+            self.summary.not_checked.append(known)
+        known.scripts += 1
+        if config not in known.configs:
+            known.configs.append(config)
 
     # -- a new finding -----------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sr_fuzz.cli.options import EngineKind
 
@@ -43,3 +43,13 @@ def start(
         engine.max_schedulers = max(configs, engine.max_schedulers)
     with engine:
         yield engine
+
+
+def start_canary(engine: Any) -> Any:
+    """A second engine of the same kind, with the canary fault; nothing starts yet."""
+    from sr_fuzz.canary import canary
+
+    faulty = engine.with_faults(canary.path)
+    if hasattr(faulty, "max_schedulers"):
+        faulty.max_schedulers = 1
+    return faulty

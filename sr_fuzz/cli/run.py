@@ -16,6 +16,9 @@ from sr_fuzz.cli.shared import find_configs, make_folder
 if TYPE_CHECKING:
     from sr_fuzz.script import EngineConfig
 
+BLIND = 3
+"""Exit status of a campaign that did not see what it must see."""
+
 
 def run(
     time_s: Annotated[
@@ -41,12 +44,20 @@ def run(
     ] = None,
     engine_kind: EngineOption = EngineKind.LOCAL,
     sglang: SglangOption = None,
+    canary: Annotated[
+        bool,
+        typer.Option(
+            "--canary/--no-canary",
+            help="Also look for a bug that is seeded in a second engine: must be found. Not with --fault.",
+        ),
+    ] = True,
     fault: FaultOption = None,
 ) -> int:
     """Look for findings until the time is up.
 
     A new finding is minimised, confirmed and written to [bold]--out[/] as a pytest test; a known one is counted.
-    The exit status is 0 whether or not something was found.
+    The exit status is 0 whether or not something was found, and 3 when the campaign was blind: it did not see the
+    canary, a bug seeded on purpose.
     """
     configs = _fitting(find_configs(config or ["default"]), engine_kind, asked=config is not None)
     _known(known)  # a folder that cannot be read is no reason to start an engine
@@ -60,7 +71,7 @@ def run(
     names = {configuration: name for name, configuration in configs.items()}
     console = make_console()
     with engines.start(fault, engine_kind, len(configs), sglang) as engine, Terminal(console) as terminal:
-        run_campaign(
+        done = run_campaign(
             engine,
             scripts=scripts(list(configs.values()), exhausters=exhausters),
             time_s=time_s,
@@ -70,9 +81,10 @@ def run(
             on_event=terminal,
             max_scripts=max_scripts,
             faults=fault or (),
+            canary=(lambda: engines.start_canary(engine)) if canary and not fault else None,
             name_of=lambda configuration: names.get(configuration, config_text(configuration)),
         )
-    return 0
+    return BLIND if done.blind else 0
 
 
 # Schedulers that a live engine keeps at once: one takes 0.7 GB, a server with its three processes 2 GB, and to start

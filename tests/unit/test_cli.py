@@ -20,6 +20,7 @@ from sr_fuzz import cli
 from sr_fuzz.campaign.events import Emitted, Event, FindingKnown, FindingNew, Finished, Minimised, Started, Summary
 from sr_fuzz.campaign.known import known_signatures
 from sr_fuzz.campaign.loop import run_campaign
+from sr_fuzz.canary import canary
 from sr_fuzz.cli import engines, sglang_own
 from sr_fuzz.cli.options import EngineKind, duration
 from sr_fuzz.emit import emit, to_source
@@ -58,7 +59,7 @@ def leak_on_abort(script: Script) -> Violation | None:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """What the commands run on, in place of a real engine. Records the faults it was started with."""
-    fake = FakeEngine(leak_on_abort)
+    fake = FakeEngine(leak_on_abort, {canary.path: lambda script: leak(message="the canary's page")})
     fake.kinds = []
 
     @contextmanager
