@@ -6,8 +6,9 @@ so one bug does not hide the next.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hypothesis.strategies import SearchStrategy
@@ -65,7 +66,7 @@ class _Leave(BaseException):
 def run_campaign(
     engine: Engine,
     *,
-    scripts: SearchStrategy[Script],
+    scripts: SearchStrategy[Script] | Sequence[SearchStrategy[Script]],
     time_s: float,
     seed: int,
     out: Path,
@@ -80,11 +81,12 @@ def run_campaign(
 ) -> Summary:
     """Play scripts drawn from ``scripts`` on ``engine`` for ``time_s`` seconds, or until ``max_scripts`` are done.
 
-    The same ``seed`` draws the same scripts. Repros go into ``out``; signatures in ``known`` (as
-    `known_signatures` reads them) are only counted. A finding that is being minimised when the time is up is
-    finished, so the end may come later by its ``max_runs``, or twice `PATIENCE_S`. Ctrl-C ends the campaign with its
-    summary; a finding in work is then written as it is. ``canary`` starts an engine with the canary fault, which must
-    be found: see `CanaryWatch` and `Summary.blind`. ``name_of`` names a configuration in events and summary.
+    Of several strategies each has its share of the time, one after the other. The same ``seed`` draws the same scripts.
+    Repros go into ``out``; signatures in ``known`` (as `known_signatures` reads them) are only counted. A finding that
+    is being minimised when the time is up is finished, so the end may come later by its ``max_runs``, or twice
+    `PATIENCE_S`. Ctrl-C ends the campaign with its summary; a finding in work is then written as it is. ``canary``
+    starts an engine with the canary fault, which must be found: see `CanaryWatch` and `Summary.blind`. ``name_of``
+    names a configuration in events and summary.
 
     Raises `EngineError` when the engine cannot go on, after the `Finished` event.
     """
@@ -93,7 +95,8 @@ def run_campaign(
     campaign = _Campaign(engine, out, known, on_event, max_runs, tuple(faults), canary, name_of, clock)
     on_event(Started(version, seed, time_s, max_scripts, out, len(known)))
     try:
-        campaign.search(scripts, seed, time_s, max_scripts)
+        phases = [scripts] if isinstance(scripts, SearchStrategy) else scripts
+        campaign.search(phases, seed, time_s, max_scripts)
     except KeyboardInterrupt:
         campaign.summary.interrupted = True
     finally:
@@ -142,11 +145,20 @@ class _Campaign:
             self._canary.close()
         self.summary.search_s = self.summary.elapsed_s - self._set_aside_s
 
-    def search(self, scripts: SearchStrategy[Script], seed: int, time_s: float, max_scripts: int | None) -> None:
+    def search(
+        self, phases: Sequence[SearchStrategy[Script]], seed: int, time_s: float, max_scripts: int | None
+    ) -> None:
+        rounds = (seed * _SEED_STRIDE + number for number in itertools.count())
+        for number, scripts in enumerate(phases, 1):
+            self._search(scripts, rounds, time_s * number / len(phases), max_scripts)
+
+    def _search(
+        self, scripts: SearchStrategy[Script], rounds: Iterator[int], until_s: float, max_scripts: int | None
+    ) -> None:
         """Round after round, until the time is up, enough scripts are done, or there are no others."""
 
         def play(script: Script) -> None:
-            if self._clock() - self._start >= time_s or self.summary.scripts == max_scripts:
+            if self._clock() - self._start >= until_s or self.summary.scripts == max_scripts:
                 raise _Leave
             try:
                 self._play(script)
@@ -154,10 +166,10 @@ class _Campaign:
                 raise _Leave(error) from error
 
         empty = 0
-        for number in range(2**31):
+        for seed in rounds:
             before = self.summary.scripts
             try:
-                draw.for_each(scripts, play, seed=seed * _SEED_STRIDE + number, count=ROUND)
+                draw.for_each(scripts, play, seed=seed, count=ROUND)
             except _Leave as leave:
                 if leave.error is not None:
                     raise leave.error from None

@@ -12,6 +12,7 @@ from sr_fuzz.cli.options import EngineKind
 
 if TYPE_CHECKING:
     from sr_fuzz.replay import Engine
+    from sr_fuzz.script import EngineConfig
 
 
 @contextmanager
@@ -43,6 +44,12 @@ def start(
         engine.max_schedulers = max(configs, engine.max_schedulers)
     with engine:
         yield engine
+
+
+def boot(engine: Any, config: EngineConfig) -> None:
+    """Have a live engine start with a configuration that will be used; the local one boots in no time."""
+    if hasattr(engine, "holder"):
+        engine.holder(config).ready()
 
 
 def start_canary(engine: Any) -> Any:
