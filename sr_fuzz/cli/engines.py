@@ -57,6 +57,8 @@ def start_canary(engine: Any) -> Any:
     from sr_fuzz.canary import canary
 
     faulty = engine.with_faults(canary.path)
-    if hasattr(faulty, "max_schedulers"):
+    if hasattr(faulty, "holder"):
         faulty.max_schedulers = 1
+        # Whether the canary is seen is the question, not whose doing it is.
+        faulty.tries_alone = False
     return faulty
