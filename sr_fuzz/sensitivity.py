@@ -44,6 +44,8 @@ class Row(msgspec.Struct):
     """Scripts in which the patched place was executed."""
     triggered: int = 0
     """Scripts in which it misbehaved."""
+    cut_short: bool = False
+    """Whether the time was up before all scripts were played."""
     search_s: float = 0.0
     """Time until it was seen, booting the configurations included."""
     detected_by: str = ""
@@ -71,6 +73,9 @@ class Row(msgspec.Struct):
             return ""
         if not self.scripts:
             return self.problem or "no script was played"
+        return self._how_far() + ("; the time was up" if self.cut_short else "")
+
+    def _how_far(self) -> str:
         if self.triggered:
             return f"triggered in {self.triggered} of {self.scripts} scripts, and not seen"
         if self.reached:
@@ -138,6 +143,7 @@ class Sensitivity:
         unusable: set[EngineConfig] = set()
         for script in scripts:
             if self._clock() - started > self._time_s:
+                row.cut_short = True
                 return
             if script.config in unusable:
                 continue
@@ -200,7 +206,7 @@ class Comparison(msgspec.Struct):
     lost: list[str] = []
     """Detected before, and not any more."""
     slower: list[str] = []
-    """More scripts until it was seen, or a longer minimal script."""
+    """More scripts until it was seen, a longer minimal script, or no time for as many scripts as it took before."""
     gained: list[str] = []
     """Not detected before, or not there."""
     unmeasured: list[str] = []
@@ -216,6 +222,9 @@ def compare(now: Report, before: Report) -> Comparison:
         if row is None:
             if old.detected:
                 result.unmeasured.append(f"{old.fault}: not measured")
+        elif old.detected and row.cut_short and row.scripts < old.scripts:
+            how_far = f"{row.scripts} of the {old.scripts} scripts it took before"
+            result.slower.append(f"{old.fault}: undecided: the time was up after {how_far}")
         elif old.detected and not row.detected:
             result.lost.append(f"{old.fault}: was detected by {old.detected_by}; now {row.why_not}")
         elif row.detected and not old.detected:

@@ -106,7 +106,14 @@ def test_a_configuration_that_cannot_be_played_is_passed_over():
 def test_the_search_for_a_fault_ends_when_its_time_is_up():
     now = iter(range(0, 10_000, 40))
     row = measured(engine(), NEVER_SEEN, clock=lambda: next(now))
-    assert row.scripts == 1
+    assert (row.scripts, row.cut_short) == (1, True)
+    assert row.why_not == "reached in 1 of 1 scripts, never triggered; the time was up"
+
+
+def test_a_busy_machine_does_not_lose_a_fault():
+    before = report(Row("a", scripts=20, detected_by="a:b", minimal_actions=2))
+    assert not compare(report(Row("a", scripts=19, cut_short=True)), before).lost
+    assert compare(report(Row("a", scripts=20, cut_short=True)), before).lost
 
 
 def report(*rows: Row) -> Report:
