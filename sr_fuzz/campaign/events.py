@@ -122,6 +122,10 @@ class Summary(msgspec.Struct):
     """By signature, in the order of their first appearance."""
     checks: dict[str, int] = {}
     """How often each invariant was checked."""
+    reach: dict[str, int] = {}
+    """How often each kind of `sr_fuzz.reach_kinds` was reached."""
+    never_reached: list[str] = []
+    """Kinds that could occur on one of the configurations and never did; empty where nothing was counted."""
     interrupted: bool = False
 
     @property

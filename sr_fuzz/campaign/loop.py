@@ -33,6 +33,7 @@ from sr_fuzz.emit import emit
 from sr_fuzz.investigate import Investigated, first_seen, reproduce, shrink
 from sr_fuzz.minimise import MAX_RUNS
 from sr_fuzz.outcome import Outcome, Violation, signature
+from sr_fuzz.reach_kinds import add_reach, dead_kinds
 from sr_fuzz.replay import Engine
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script_text import config_text
@@ -93,7 +94,7 @@ def run_campaign(
     except KeyboardInterrupt:
         campaign.summary.interrupted = True
     finally:
-        campaign.take_time()
+        campaign.take_stock()
         on_event(Finished(campaign.summary, out))
     return campaign.summary
 
@@ -124,10 +125,13 @@ class _Campaign:
         self._start = clock()
         self._set_aside_s = 0.0
         self._played: set[str] = set()
+        self._configs: set[EngineConfig] = set()
 
-    def take_time(self) -> None:
+    def take_stock(self) -> None:
         self.summary.elapsed_s = self._clock() - self._start
         self.summary.search_s = self.summary.elapsed_s - self._set_aside_s
+        if self.summary.reach:
+            self.summary.never_reached = dead_kinds(self.summary.reach, self._configs)
 
     def search(self, scripts: SearchStrategy[Script], seed: int, time_s: float, max_scripts: int | None) -> None:
         """Round after round, until the time is up, enough scripts are done, or there are no others."""
@@ -183,6 +187,8 @@ class _Campaign:
         tally = self.summary.configs[name]
         tally.violations += found is not None
         tally.wall_s += outcome.wall_s
+        self._configs.add(script.config)
+        add_reach(self.summary.reach, outcome.reach)
         for invariant, times in outcome.checks.items():
             self.summary.checks[invariant] = self.summary.checks.get(invariant, 0) + times
         elapsed = self._clock() - self._start
