@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sr_fuzz.script import Prompt, Step, StepUntil
+from sr_fuzz.script import Continue, Prompt, Step, StepUntil
 from strategies.actions import TURNS, Draft
 from strategies.requests import FAMILIES, sizes_of, unique_tail
 
@@ -67,10 +67,10 @@ def overflow(draft: Draft) -> list[str]:
     """Requests with short prompts and long outputs, one a turn: each fits beside what the others hold when it comes,
     together they do not fit when they have grown. The last comer, with the longest prompt, is retracted first."""
     sizes = sizes_of(draft.config)
-    fewer, extra, new, family, shared = draft.digits(3, 4, 4, FAMILIES, 2)
+    fewer, extra, new, family, shared = draft.digits(2, 4, 4, FAMILIES, 2)
     count = max(2, min(draft.config.max_running_requests, 7) - fewer)
     length = max(1, sizes.pool // 24) + extra
-    output = min(math.ceil((1.5 + new / 4) * sizes.pool / count), sizes.pool * 2 // 3)
+    output = min(math.ceil((1.75 + new / 4) * sizes.pool / count), sizes.pool * 2 // 3)
     names = []
     for index in range(count):
         # SGLang retracts the shortest output, and of those the longest prompt.
@@ -83,10 +83,18 @@ def overflow(draft: Draft) -> list[str]:
 
 
 def settle(draft: Draft) -> None:
-    """Let what was started come to its end: first come, first served, the youngest is the last."""
-    if draft.names and not draft.paused:
-        draft.add(StepUntil(draft.names[-1], "finished", max_steps=_SETTLED))
-        draft.work = 0
+    """Let what was started come to its end: the last is the youngest, or who generates most."""
+    if draft.paused:
+        draft.add(Continue())
+    if not draft.names:
+        return
+    if draft.has("step_until"):
+        longest = max(draft.names[-8:], key=lambda name: draft.request(name).max_new_tokens)
+        for name in {draft.names[-1]: None, longest: None}:
+            draft.add(StepUntil(name, "finished", max_steps=_SETTLED))
+    else:
+        draft.add(Step(min(_SETTLED, draft.work + 5)))
+    draft.work = 0
 
 
 def _idle(draft: Draft) -> None:
@@ -103,7 +111,7 @@ def _steady(draft: Draft) -> None:
         share = sizes.pool * 3 // (4 * (2 + count))
         length = max(1, share // 2)
         draft.start(
-            prompt=Prompt(family=(family + index % 2) % FAMILIES, length=length, unique_tail=unique_tail(length, index)),
+            prompt=Prompt((family + index % 2) % FAMILIES, length, unique_tail(length, index)),
             max_new_tokens=max(1, share - length),
         )
         draft.add(Step(1 + apart))
@@ -119,7 +127,7 @@ def _saturated(draft: Draft) -> None:
         jitter, tail = draft.digits(4, 8)
         length = max(1, share // 4 + jitter)
         draft.start(
-            prompt=Prompt(family=(family + index % 3) % FAMILIES, length=length, unique_tail=unique_tail(length, tail)),
+            prompt=Prompt((family + index % 3) % FAMILIES, length, unique_tail(length, tail)),
             max_new_tokens=max(1, share - length),
         )
         if apart == 1 or (apart == 2 and index == rows // 2):
