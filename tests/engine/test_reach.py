@@ -108,7 +108,9 @@ def test_a_prompt_that_goes_on_behind_an_answer_finds_its_pages(sr_engine):
 
 
 def test_evictions_are_the_schedulers_own_and_flushes_have_answers(sr_engine):
-    fill = [action for i in range(5) for action in (StartReq(f"r{i}", Prompt(i, 40), 1), StepUntil(f"r{i}", "finished"))]
+    fill: list[Action] = []
+    for i in range(5):
+        fill += [StartReq(f"r{i}", Prompt(i, 40), 1), StepUntil(f"r{i}", "finished")]
     counts = reach(sr_engine, *fill)
     assert counts["tree.evict"] >= 1 and "flush.accepted" not in counts
     busy = StartReq("x", Prompt(9, 8), 20, ignore_eos=True)
