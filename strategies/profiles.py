@@ -20,8 +20,8 @@ from strategies.requests import FAMILIES, sizes_of, unique_tail
 # at a time; a crowd in one turn waits in the queue instead. Both are wanted.
 _ARRIVALS = (None, None, 1, 1, 2)
 
-# Longer than a request of these pools takes to its end, unless others are served before it.
-_SETTLED = 60
+# A burst of four times the pool, with retractions, takes so many turns; where all have ended it costs none.
+_SETTLED = 120
 
 
 @dataclass(frozen=True)
