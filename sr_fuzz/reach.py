@@ -40,7 +40,8 @@ class Reach:
     @property
     def counts(self) -> dict[str, int]:
         """By kind; what never occurred is missing."""
-        return dict(self._counts) | {f"max.{name}": most for name, most in self._most.items() if most}
+        counts = {kind: count for kind, count in self._counts.items() if count}
+        return counts | {f"max.{name}": most for name, most in self._most.items() if most}
 
     # -- the interpreter's side --------------------------------------------------------------------------------
 
