@@ -18,7 +18,7 @@ from typing import Any
 
 from sr_fuzz import script as s
 from sr_fuzz import versions
-from sr_fuzz.cpu.oracle import prompt_tokens
+from sr_fuzz.cpu.oracle import all_prompt_tokens
 from sr_fuzz.errors import RequestRefused
 from sr_fuzz.monitor import Monitor
 from sr_fuzz.runtime.context import ScriptedContext
@@ -47,6 +47,7 @@ class Interpreter:
         self._context = context
         self._view = view
         self._monitor = monitor
+        self._prompts = all_prompt_tokens(script.actions)
         self._ballast: list[str] = []
         self._ballast_sent = 0
         self._paused = False
@@ -91,9 +92,11 @@ class Interpreter:
         if action.priority is not None:
             fields["priority"] = action.priority
         fields |= self._of_a_pair()
-        tokens = prompt_tokens(action.prompt, action.name)
+        rid, tokens = self._rid(action.name), self._prompts[action.name]
+        if action.prompt.after is not None:
+            self._monitor.reach.note_history(rid, len(self._prompts[action.prompt.after]))
         try:
-            self._context.start_tokens(rid=self._rid(action.name), input_ids=tokens, sampling=sampling, **fields)
+            self._context.start_tokens(rid=rid, input_ids=tokens, sampling=sampling, **fields)
         except RequestRefused as refused:
             # Legal: too long for the context, or its name is in use. The scheduler would have aborted it.
             self.notes[f"{action.name} was refused by the HTTP server: {refused.text[:200]}"] = None

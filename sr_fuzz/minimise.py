@@ -227,7 +227,8 @@ def _pass_fields(search: _Search) -> None:
     for key, action in search.state.actions.items():
         edits += [set_fields(key, **{field: default}) for field, default in optional_fields(action)]
         if isinstance(action, StartReq):
-            edits += [set_prompt(key, **{f: 0}) for f in ("family", "unique_tail") if getattr(action.prompt, f)]
+            simpler = {"family": 0, "unique_tail": 0, "after": None}
+            edits += [set_prompt(key, **{f: value}) for f, value in simpler.items() if getattr(action.prompt, f)]
     search.apply(edits, cosmetic=True)
     turns = turns_of_step_until(search.state, search.outcome)
     search.apply([replace_with(key, Step(n)) for key, n in turns.items()], cosmetic=True)

@@ -130,6 +130,9 @@ class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     unique_tail: Annotated[int, Meta(ge=0, le=4096)] = 0
     uniform: bool = False
     """All tokens equal, one token a family, and no tail: the only prompts that SGLang's scripted runtime can send."""
+    after: Name | None = None
+    """A request started earlier: the shared part is then the beginning of what that one reads and generates, its prompt
+    and behind it its reference output, as in the next turn of a chat; the family does not matter."""
 
 
 class _Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="action"):
@@ -350,6 +353,11 @@ def _check_requests(script: Script, source: str) -> None:
         length, tail = action.prompt.length, action.prompt.unique_tail
         if tail > length:
             raise ScriptError(f"{where}.prompt.unique_tail: expected 0 to the prompt's length {length}, got {tail}")
+        after = action.prompt.after
+        if after is not None and seen.get(after, index) == index:
+            raise ScriptError(f"{where}.prompt.after: expected a request started before {action.name}, got {after}")
+        if after is not None and action.prompt.uniform:
+            raise ScriptError(f"{where}.prompt.after: expected none, since the prompt is uniform, got {after}")
         if tail and action.prompt.uniform:
             raise ScriptError(f"{where}.prompt.unique_tail: expected 0, since the prompt is uniform, got {tail}")
 

@@ -217,6 +217,31 @@ def draw_start_req(
     return StartReq(name, prompt, max_new_tokens, **(fields | fixed))
 
 
+def draw_relative(draw: Draw, config: EngineConfig, earlier: StartReq) -> Prompt:
+    """A prompt that shares a prefix with an earlier request: it goes on where that one ended, as the next turn of a
+    chat does, or leaves its path before, at a page or a chunk, one token beside, or inside a node."""
+    page, chunk, longest = config.page_size, sizes_of(config).chunk, sizes_of(config).longest
+    beyond, where, fine, beside, more = draw_digits(draw, 2, 5, 64, 5, 7)
+    length, new = earlier.prompt.length, earlier.max_new_tokens
+    # Without `ignore_eos` an output may be shorter; the last token that was sent has no KV yet.
+    whole = length + new if beyond else length
+    shared = (whole, whole - 1, (length + whole) // 2, 1 + fine * whole // 64, 1 + fine * whole // 64)[where]
+    if where == 4:
+        step = page if page > 1 else chunk
+        shared = shared // step * step
+    shared = min(max(1, shared + (0, 0, 0, 1, -1)[beside]), max(1, longest - 1))
+    tail = min((0, 1, 2, page, 3, chunk // 2, chunk)[more], longest - shared)
+    return going_on(earlier, shared, tail)
+
+
+def going_on(earlier: StartReq, shared: int, tail: int) -> Prompt:
+    """The first ``shared`` tokens of what ``earlier`` reads and generates, then ``tail`` of its own."""
+    prompt = earlier.prompt
+    # What its family has too needs no request to refer to.
+    after = prompt.after if shared <= prompt.length - prompt.unique_tail else earlier.name
+    return Prompt(family=prompt.family, length=shared + tail, unique_tail=tail, after=after)
+
+
 @st.composite
 def prompts(draw: Draw, config: EngineConfig) -> Prompt:
     """Strategy: described prompts that fit ``config``'s boundaries; a few are too long and refused at the door."""

@@ -190,6 +190,10 @@ class Summary(msgspec.Struct):
     """Invariants that were not, on configurations where they do not apply or cannot be exact."""
     canary: dict[str, CanaryTally] = {}
     """By configuration; empty when no canary was played."""
+    reach: dict[str, int] = {}
+    """How often each kind of `sr_fuzz.reach_kinds` was reached."""
+    never_reached: list[str] = []
+    """Kinds that could occur on one of the configurations and never did; empty where nothing was counted."""
     interrupted: bool = False
 
     @property

@@ -36,6 +36,7 @@ from sr_fuzz.emit import emit
 from sr_fuzz.investigate import Investigated, first_seen, reproduce, shrink
 from sr_fuzz.minimise import MAX_RUNS
 from sr_fuzz.outcome import Outcome, Violation, signature
+from sr_fuzz.reach_kinds import add_reach, dead_kinds
 from sr_fuzz.replay import Engine
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script_text import config_text
@@ -136,14 +137,17 @@ class _Campaign:
         self._canary = (
             CanaryWatch(canary, self.summary, on_event=on_event, name_of=name_of, clock=clock) if canary else None
         )
+        self._configs: set[EngineConfig] = set()
 
     def end(self) -> None:
-        """Take the time, and shut down what was started here."""
+        """Take the time and stock, and shut down what was started here."""
         self.summary.elapsed_s = self._clock() - self._start
         if self._canary is not None:
             self._set_aside_s += self._canary.spent_s
             self._canary.close()
         self.summary.search_s = self.summary.elapsed_s - self._set_aside_s
+        if self.summary.reach:
+            self.summary.never_reached = dead_kinds(self.summary.reach, self._configs)
 
     def search(
         self, phases: Sequence[SearchStrategy[Script]], seed: int, time_s: float, max_scripts: int | None
@@ -210,6 +214,8 @@ class _Campaign:
         tally = self.summary.configs[name]
         tally.violations += found is not None
         tally.wall_s += outcome.wall_s
+        self._configs.add(script.config)
+        add_reach(self.summary.reach, outcome.reach)
         for invariant, times in outcome.checks.items():
             self.summary.checks[invariant] = self.summary.checks.get(invariant, 0) + times
         for invariant, reason in outcome.not_checked.items():

@@ -13,9 +13,10 @@ request that honours EOS ends by itself.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
-from sr_fuzz.script import EOS_TOKEN_ID, VOCAB_SIZE, Prompt
+from sr_fuzz.script import EOS_TOKEN_ID, VOCAB_SIZE, Action, Prompt, StartReq
 
 MAX_LEN = 8192
 """Positions with a weight: twice the context length, since a prompt that is too long is refused, not truncated."""
@@ -58,15 +59,31 @@ def continuation(prompt: Sequence[int]) -> Iterator[int]:
         position += 1
 
 
-def prompt_tokens(prompt: Prompt, name: str) -> list[int]:
-    """The tokens a described prompt stands for: shared by the family, then a tail that depends on ``name``."""
+def prompt_tokens(prompt: Prompt, name: str, earlier: Mapping[str, Sequence[int]] | None = None) -> list[int]:
+    """The tokens a described prompt stands for: a shared part, then a tail that depends on ``name``.
+
+    ``earlier``: the prompts of requests that were started before, by name; one that comes after another needs them.
+    """
     if prompt.uniform:
         return [uniform_token(prompt.family)] * prompt.length
     shared = prompt.length - prompt.unique_tail
-    family = random.Random(f"family {prompt.family}")
-    tokens = [family.randrange(_FIRST_PROMPT_TOKEN, VOCAB_SIZE) for _ in range(shared)]
+    if prompt.after is not None:
+        history = (earlier or {})[prompt.after]
+        tokens = [*history[:shared], *islice(continuation(history), max(0, shared - len(history)))]
+    else:
+        family = random.Random(f"family {prompt.family}")
+        tokens = [family.randrange(_FIRST_PROMPT_TOKEN, VOCAB_SIZE) for _ in range(shared)]
     tail = random.Random(f"tail {name}")
     return tokens + [tail.randrange(_FIRST_PROMPT_TOKEN, VOCAB_SIZE) for _ in range(prompt.unique_tail)]
+
+
+def all_prompt_tokens(actions: Iterable[Action]) -> dict[str, list[int]]:
+    """The tokens of each prompt of a script, by the request's name."""
+    prompts: dict[str, list[int]] = {}
+    for action in actions:
+        if isinstance(action, StartReq):
+            prompts[action.name] = prompt_tokens(action.prompt, action.name, prompts)
+    return prompts
 
 
 def uniform_token(family: int) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import singledispatchmethod
 
 from rich.console import Console, Group, RenderableType
@@ -36,6 +36,9 @@ from sr_fuzz.script_text import text
 
 PLAIN_EVERY_S = 10.0
 """Often enough to see that it lives, rare enough for a log that is kept."""
+
+# A short campaign leaves many unreached, which says little about the strategies.
+_SHOWN_KINDS = 12
 
 PLAIN_WIDTH = 120
 """Columns where there is no terminal to ask."""
@@ -191,6 +194,8 @@ def summary(done: Summary) -> RenderableType:
     parts += [Text(line) for line in _not_checked_lines(done)]
     if done.canary:
         parts.append(_canary(done))
+    if done.never_reached:
+        parts.append(Text(f"Never reached: {_some(done.never_reached)}."))
     if not done.findings:
         return Group(*parts, Text("No violation found."))
     parts.append(Text(f"Findings: {len(done.new)} new, {len(done.known)} known.", style="bold"))
@@ -257,6 +262,12 @@ def _finding_lines(tally: FindingTally) -> list[str]:
     else:
         details = [_first_line(violation.message)]
     return lines + [f"       {detail}" for detail in details if detail]
+
+
+def _some(kinds: Sequence[str]) -> str:
+    shown = ", ".join(kinds[:_SHOWN_KINDS])
+    rest = len(kinds) - _SHOWN_KINDS
+    return f"{shown} and {rest} more (see `sr-fuzz statistics`)" if rest > 0 else shown
 
 
 def _plural(count: int, noun: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sr_fuzz.cpu.oracle import prompt_tokens
+from sr_fuzz.cpu.oracle import all_prompt_tokens, continuation, prompt_tokens
 from sr_fuzz.script import (
     MAX_ACTIONS,
     SCHEDULE_POLICIES,
@@ -238,6 +238,19 @@ def test_the_text_says_when_a_prompt_is_uniform() -> None:
     assert action_text(StartReq("r0", Prompt(2, 40, uniform=True))) == "r0 = start_req(2:40, uniform, new=8)"
 
 
+def test_a_prompt_after_a_request_is_what_that_one_read_and_generated() -> None:
+    first = StartReq("r0", Prompt(length=6), 5)
+    second = StartReq("r1", Prompt(length=12, unique_tail=2, after="r0"))
+    third = StartReq("r2", Prompt(length=13, after="r1"))
+    within = StartReq("r3", Prompt(length=4, after="r0"))
+    tokens = all_prompt_tokens([first, Step(3), second, third, within])
+    generated = continuation(tokens["r0"])
+    assert tokens["r1"][:10] == tokens["r0"] + [next(generated) for _ in range(4)]
+    assert tokens["r2"] == [*tokens["r1"], next(continuation(tokens["r1"]))]
+    assert tokens["r3"] == tokens["r0"][:4]
+    assert action_text(second) == "r1 = start_req(r0:12+2, new=8)"
+
+
 def test_a_uniform_prompt_is_one_token_that_its_family_shares() -> None:
     one, longer = (prompt_tokens(Prompt(7, length, uniform=True), name) for length, name in ((4, "r0"), (9, "r1")))
     assert len(one) == 4 and len(set(one)) == 1 and longer == one[:1] * 9
@@ -401,7 +414,7 @@ MALFORMED = {
     ),
     "unknown part of a prompt": (
         action("start_req", name="r0", prompt={"size": 1}),
-        "actions[1].prompt: unknown field `size`; the fields are family, length, unique_tail, uniform",
+        "actions[1].prompt: unknown field `size`; the fields are family, length, unique_tail, uniform, after",
     ),
     "tail longer than its prompt": (
         action("start_req", name="r0", prompt={"length": 5, "unique_tail": 6}),
@@ -410,6 +423,22 @@ MALFORMED = {
     "tail of a uniform prompt": (
         action("start_req", name="r0", prompt={"length": 5, "unique_tail": 3, "uniform": True}),
         "actions[1].prompt.unique_tail: expected 0, since the prompt is uniform, got 3",
+    ),
+    "prompt after itself": (
+        action("start_req", name="r0", prompt={"length": 5, "after": "r0"}),
+        "actions[1].prompt.after: expected a request started before r0, got r0",
+    ),
+    "uniform prompt after another": (
+        json.dumps(
+            {
+                "config": {},
+                "actions": [
+                    {"action": "start_req", "name": "r0"},
+                    {"action": "start_req", "name": "r1", "prompt": {"uniform": True, "after": "r0"}},
+                ],
+            }
+        ),
+        "actions[1].prompt.after: expected none, since the prompt is uniform, got r0",
     ),
     "name started twice": (
         json.dumps({"config": {}, "actions": [{"action": "start_req", "name": "r0"}] * 2}),
