@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from sr_fuzz.alone import NAME as INDEPENDENCE
 from sr_fuzz.alone import AloneEngine
 from sr_fuzz.outcome import Outcome, StepRecord, Violation
 from sr_fuzz.script import Script
@@ -63,6 +64,11 @@ class DifferentialEngine(WrappedEngine):
                 return replace(outcome, violation=violation)
             outcome = replace(outcome, checks=outcome.checks | {DETERMINISM: 1})
         return self._alone.compare(script, outcome, **options)
+
+
+def compared(engine: Any, signature: str | None) -> Any:
+    """The engine that can show a finding again: one that compares runs where the finding is a difference of two."""
+    return DifferentialEngine(engine) if (signature or "").partition(":")[0] in (DETERMINISM, INDEPENDENCE) else engine
 
 
 def difference(one: Outcome, other: Outcome) -> Violation | None:

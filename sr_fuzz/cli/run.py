@@ -42,7 +42,15 @@ def run(
     engine_kind: EngineOption = EngineKind.LOCAL,
     sglang: SglangOption = None,
     fault: FaultOption = None,
-) -> int:
+    differential: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N",
+            help="Play each N-th script twice, and each of its requests alone: both must give the same. Not with "
+            "--engine persistent or server, where a script finds what others have left.",
+        ),
+    ] = None,
+) -> int:  # fmt: skip
     """Look for findings until the time is up.
 
     A new finding is minimised, confirmed and written to [bold]--out[/] as a pytest test; a known one is counted.
@@ -51,8 +59,11 @@ def run(
     configs = _fitting(find_configs(config or ["default"]), engine_kind, asked=config is not None)
     _known(known)  # a folder that cannot be read is no reason to start an engine
     make_folder(out)
+    if differential is not None and engine_kind is not EngineKind.LOCAL:
+        raise InputError(f"--differential: needs a fresh process for each script, not --engine {engine_kind.value}")
 
     from sr_fuzz.campaign.loop import run_campaign
+    from sr_fuzz.differential import DifferentialEngine
     from sr_fuzz.report.terminal import Terminal, make_console
     from sr_fuzz.script_text import config_text
     from strategies.scripts import scripts
@@ -61,7 +72,7 @@ def run(
     console = make_console()
     with engines.start(fault, engine_kind, len(configs), sglang) as engine, Terminal(console) as terminal:
         run_campaign(
-            engine,
+            engine if differential is None else DifferentialEngine(engine, differential),
             scripts=scripts(list(configs.values()), exhausters=exhausters),
             time_s=time_s,
             seed=seed if seed is not None else secrets.randbits(32),

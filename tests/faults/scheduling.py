@@ -6,6 +6,8 @@ patched exist in SGLang 0.5.16 to 0.5.23.
 
 from __future__ import annotations
 
+import os
+import zlib
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -157,6 +159,35 @@ def slow_admission():
             scheduler.waiting_queue = passed_over + scheduler.waiting_queue
 
     return wrapped(Scheduler, "get_new_batch_prefill", prefill)
+
+
+# -- seen only when two runs are compared ------------------------------------------------------
+
+
+@fault("shuffled_queue", stands_for="an order that hangs on a set of objects", expected=("determinism",))
+def shuffled_queue():
+    """The waiting queue is sorted by a number that is another one in each process."""
+    from sglang.srt.managers.schedule_policy import SchedulePolicy
+
+    def sort(original, policy, waiting_queue, *args, **kwargs):
+        original(policy, waiting_queue, *args, **kwargs)
+        if len(waiting_queue) > 1:
+            waiting_queue.sort(key=lambda req: zlib.crc32(f"{os.getpid()} {req.rid}".encode()))
+
+    return wrapped(SchedulePolicy, "calc_priority", sort)
+
+
+@fault("shared_limit", stands_for="a parameter taken from a batch mate", expected=("schedule_dependent_output",))
+def shared_limit():
+    """Two requests that are prefilled together end where the first of them does."""
+    from sglang.srt.managers.schedule_batch import ScheduleBatch
+
+    def prepare(original, batch, *args, **kwargs):
+        original(batch, *args, **kwargs)
+        for req in batch.reqs[1:]:
+            req.sampling_params.max_new_tokens = batch.reqs[0].sampling_params.max_new_tokens
+
+    return wrapped(ScheduleBatch, "prepare_for_extend", prepare)
 
 
 # -- numbers and replies ---------------------------------------------------------------------------------------

@@ -12,6 +12,9 @@ PRIORITY = EngineConfig(
     priority_scheduling_preemption_threshold=5,
 )  # fmt: skip
 
+# No rule about who goes first.
+RANDOM_ORDER = EngineConfig(max_total_tokens=64, max_running_requests=4, schedule_policy="lof")
+
 RETRACT: tuple[Action, ...] = (StepUntil("r0", "mid_decode"), Pause("retract"), Continue())
 
 # Together they do not fit to their ends, so that one of them is retracted for lack of memory.
@@ -38,6 +41,12 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     "silent_refusal": (StartReq("r0"), StepUntil("r0", "mid_decode"), FlushCache(), Step(2)),
     "gauge_that_only_rises": (StartReq("r0", max_new_tokens=2),),
     "flush_while_busy": (StartReq("r0"), StepUntil("r0", "mid_decode"), FlushCache(), Step(2)),
+}
+
+# Two runs tell, one does not.
+COMPARED_ACTIONS: dict[str, tuple[Action, ...]] = {
+    "shuffled_queue": tuple(StartReq(f"r{i}", Prompt(family=i, length=5)) for i in range(8)),
+    "shared_limit": (StartReq("r0", max_new_tokens=3), StartReq("r1", Prompt(family=1), max_new_tokens=6), Step(4)),
 }
 
 PRIORITY_ACTIONS: dict[str, tuple[Action, ...]] = {
@@ -72,4 +81,5 @@ PRIORITY_ACTIONS: dict[str, tuple[Action, ...]] = {
 SCRIPTS: dict[str, Script] = {
     **{name: Script(PLAIN, actions) for name, actions in ACTIONS.items()},
     **{name: Script(PRIORITY, actions) for name, actions in PRIORITY_ACTIONS.items()},
+    **{name: Script(RANDOM_ORDER, actions) for name, actions in COMPARED_ACTIONS.items()},
 }
