@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from invariants.base import Invariant, Problem, names
+from invariants.base import Invariant, Problem, disaggregated, names, sessions_open
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # One turn in which nothing is admitted is normal (the result that frees a row is in flight under overlap), so are two.
@@ -26,7 +26,8 @@ class Admission(Invariant):
 
     Source: ``PrefillAdder.add_one_req``, ``add_one_req_ignore_eos``, ``_get_running_request_total_token_offset`` in
     ``managers/schedule_policy.py``; ``Scheduler._get_new_batch_prefill_raw``.
-    Covers: one pool, one pipeline stage. A stop without any forward is for `Liveness`.
+    Covers: one pool, one pipeline stage, no hierarchical cache, no speculation, no open session. A stop without any
+    forward is for `Liveness`.
 
     Known false alarms: while ``batch_is_full`` is set nobody is admitted until a request leaves the running batch, by
     design, even if the one that did not fit was aborted meanwhile. Under mixed batches each decoding request takes a
@@ -48,10 +49,12 @@ class Admission(Invariant):
             return "each pipeline stage has a batch of its own"
         if getattr(scheduler, "is_hybrid_swa", False) or getattr(scheduler, "is_hybrid_ssm", False):
             return "more than one pool to fit into"
+        if not scheduler.spec_algorithm.is_none() or getattr(scheduler, "enable_hierarchical_cache", False):
+            return "speculation and load-back reserve more than the request itself"
         for name in ("prefill_delayer", "min_free_slots_delayer", "prefill_decode_interval"):
             if getattr(scheduler, name, None):
                 return f"{name} holds prefills back on purpose"
-        return None
+        return disaggregated(view)
 
     def check(self, view: SchedulerView) -> Problem | None:
         waiting = list(view.scheduler.waiting_queue)
@@ -75,7 +78,7 @@ class Admission(Invariant):
     def _room_for_all(self, view: SchedulerView) -> bool:
         scheduler = view.scheduler
         running = scheduler.running_batch
-        if running is not None and running.batch_is_full:
+        if running is not None and running.batch_is_full or sessions_open(view):
             return False
         unanswered = set(view.unanswered())
         reqs = [req for req in view.requests if req.rid in unanswered]

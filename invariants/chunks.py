@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from invariants.base import Invariant, Problem, names
+from invariants.base import Invariant, Problem, disaggregated, names
 from sr_fuzz.versions import committed_len, kv_state
 from sr_fuzz.view.batches import Launched, Row
 from sr_fuzz.view.view import SchedulerView, name_of
@@ -52,7 +52,7 @@ class ChunkAccounting(Invariant):
             return "speculation commits several tokens a step"
         if getattr(scheduler, "dllm_config", None) is not None:
             return "a diffusion model computes a block again and again"
-        return None
+        return disaggregated(view)
 
     def check(self, view: SchedulerView) -> Problem | None:
         for batch in view.launched:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from invariants.base import Invariant, Problem
+from invariants.base import Invariant, Problem, disaggregated, sessions_open
 from sr_fuzz.view.allocators import two_pools
 from sr_fuzz.view.view import SchedulerView
 
@@ -17,7 +17,8 @@ class LoadCounters(Invariant):
 
     Source: ``SchedulerLoadInquirer.get_loads`` (behind ``/v1/loads``, and the snapshot by which data-parallel ranks are
     balanced), which relies on counts that allocator and tree keep as they go: ``available_size``, ``evictable_size``.
-    Covers: one pool for all layers, a tree that can be walked or none, one pipeline stage.
+    Covers: one pool for all layers on the device, a tree that can be walked or none, one pipeline stage, no open
+    session (which holds memory between its turns).
 
     Known false alarms: the running batch holds requests that have finished until the next turn filters them out, so it
     is compared with the batch itself, not with who is unanswered.
@@ -34,9 +35,13 @@ class LoadCounters(Invariant):
             return "more than one pool"
         if scheduler.server_args.pp_size > 1:
             return "each pipeline stage has a batch of its own"
-        return view.unreadable_tree
+        if getattr(scheduler, "enable_hierarchical_cache", False):
+            return "nodes whose KV has left the device count elsewhere"
+        return disaggregated(view) or view.unreadable_tree
 
     def check(self, view: SchedulerView) -> Problem | None:
+        if sessions_open(view):
+            return None
         load = view.scheduler.load_inquirer.get_loads()
         waiting = list(view.scheduler.waiting_queue)
         used = self._used_tokens(view)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from invariants.base import Invariant, Problem
+from invariants.base import Invariant, Problem, disaggregated
 from sr_fuzz.view.batches import Launched
 from sr_fuzz.view.view import SchedulerView, name_of
 
@@ -46,7 +46,7 @@ class Priority(Invariant):
             return "admission may pass over requests whose adapter or cached prefix is not there yet"
         if args.schedule_policy != "fcfs" and not args.enable_priority_scheduling:
             return f"schedule policy {args.schedule_policy} orders by what it finds in the turn itself"
-        return None
+        return disaggregated(view)
 
     def check(self, view: SchedulerView) -> Problem | None:
         queue, self._queue = self._queue, list(view.scheduler.waiting_queue)

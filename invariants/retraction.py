@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from invariants.base import Invariant, Problem
+from invariants.base import Invariant, Problem, disaggregated
 from sr_fuzz.versions import kv_state
 from sr_fuzz.view.view import SchedulerView, name_of
 
@@ -39,8 +39,7 @@ class Retraction(Invariant):
         self._seen: dict[int, _Seen] = {}
 
     def not_covered(self, view: SchedulerView) -> str | None:
-        mode = getattr(view.scheduler, "disaggregation_mode", None)
-        return "disaggregation has queues of its own" if mode is not None and mode.value != "null" else None
+        return disaggregated(view)
 
     def check(self, view: SchedulerView) -> Problem | None:
         problem = self._waiting(view)

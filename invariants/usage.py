@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from invariants.base import Invariant, Problem
+from invariants.base import Invariant, Problem, disaggregated
 from sr_fuzz.runtime.recorder import Delta, Stream
 from sr_fuzz.view.view import SchedulerView, name_of
 
@@ -35,6 +35,9 @@ class Usage(Invariant):
 
     def __init__(self) -> None:
         self._first_prefix: dict[int, int] = {}
+
+    def not_covered(self, view: SchedulerView) -> str | None:
+        return disaggregated(view)
 
     def check(self, view: SchedulerView) -> Problem | None:
         for batch in view.launched:
