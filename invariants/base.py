@@ -49,8 +49,7 @@ class Invariant:
 
 def disaggregated(view: SchedulerView) -> str | None:
     """Why an invariant of the unified mode is not checked: prefill and decode servers have queues of their own."""
-    mode = getattr(view.scheduler, "disaggregation_mode", None)
-    return "prefill and decode are disaggregated" if mode is not None and mode.value != "null" else None
+    return f"this is the {view.half} half of a disaggregated pair" if view.half else None
 
 
 def sessions_open(view: SchedulerView) -> bool:

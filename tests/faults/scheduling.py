@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from sr_fuzz.faults import fault
-from tests.faults.patching import wrapped
+from sr_fuzz.faults import fault, triggered, wrapped
+from tests.faults.scheduling_triggers import SCRIPTS
+
+__all__ = ["SCRIPTS"]
 
 # -- chunks ----------------------------------------------------------------------------------------------------
 
@@ -27,6 +29,7 @@ def forgotten_rest():
         plan = original(scheduler, *args, **kwargs)
         batch, chunked = plan.batch_to_run, scheduler.chunked_req
         if batch is not None and len(batch.reqs) > 1 and chunked is batch.reqs[-1]:
+            triggered()
             scheduler.chunked_req = batch.chunked_req = None
             chunked.inflight_middle_chunks -= 1
         return plan
@@ -42,6 +45,7 @@ def miscounted_chunk():
     def prepare(original, batch, *args, **kwargs):
         original(batch, *args, **kwargs)
         if batch.chunked_req is not None and len(batch.reqs) > 1:
+            triggered()
             req = batch.chunked_req
             holder = req.kv if hasattr(req.kv, "req_pool_idx") else req
             holder.kv_committed_len -= 1
@@ -62,6 +66,7 @@ def late_requeue():
 
     def queue(original, scheduler, req, *args, **kwargs):
         if req.retraction_count and not scheduler._engine_paused:
+            triggered()
             late.append(req)
         else:
             original(scheduler, req, *args, **kwargs)
@@ -82,6 +87,8 @@ def lost_output():
 
     def reset(original, req, *args, **kwargs):
         original(req, *args, **kwargs)
+        if req.output_ids:
+            triggered()
         del req.output_ids[:]
 
     return wrapped(Req, "reset_for_retract", reset)
@@ -95,6 +102,8 @@ def wrong_length():
     def update(original, req, *args, **kwargs):
         limit = req.sampling_params.max_new_tokens
         req.sampling_params.max_new_tokens = limit + (req.retraction_count > 0)
+        if req.retraction_count and len(req.output_ids) == limit:
+            triggered()
         try:
             return original(req, *args, **kwargs)
         finally:
@@ -106,26 +115,32 @@ def wrong_length():
 # -- order and admission ---------------------------------------------------------------------------------------
 
 
-@fault("needless_preemption", stands_for="preemption below the threshold", expected=("priority",))
+@fault("needless_preemption", stands_for="preemption below the threshold", expected=("priority",), sets=("priority",))
 def needless_preemption():
     """A request that is as urgent as one that runs may preempt it."""
     from sglang.srt.managers.schedule_policy import PrefillAdder
 
     def preempt(original, adder, req, *args, **kwargs):
+        if original(adder, req, *args, **kwargs):
+            return True
         with patch.object(adder, "priority_scheduling_preemption_threshold", -1):
-            return original(adder, req, *args, **kwargs)
+            preempted = original(adder, req, *args, **kwargs)
+        if preempted:
+            triggered()
+        return preempted
 
     return wrapped(PrefillAdder, "preempt_to_schedule", preempt)
 
 
-@fault("inverted_priority", stands_for="priority accounting after a retraction", expected=("priority",))
+@fault("inverted_priority", stands_for="priority accounting gone wrong", expected=("priority",), sets=("priority",))
 def inverted_priority():
     """While a retracted request waits, the least urgent goes first."""
     from sglang.srt.managers.schedule_policy import SchedulePolicy
 
     def sort(original, policy, waiting_queue, *args, **kwargs):
         original(policy, waiting_queue, *args, **kwargs)
-        if any(req.retraction_count for req in waiting_queue):
+        if len({req.priority for req in waiting_queue}) > 1 and any(req.retraction_count for req in waiting_queue):
+            triggered()
             waiting_queue.reverse()
 
     return wrapped(SchedulePolicy, "calc_priority", sort)
@@ -139,12 +154,13 @@ def overtaking():
     def sort(original, policy, waiting_queue, *args, **kwargs):
         original(policy, waiting_queue, *args, **kwargs)
         if len(waiting_queue) > 2:
+            triggered()
             waiting_queue.insert(0, waiting_queue.pop())
 
     return wrapped(SchedulePolicy, "calc_priority", sort)
 
 
-@fault("slow_admission", stands_for="a request that waits although there is room", expected=("admission",))
+@fault("slow_admission", stands_for="a wait although there is room", expected=("admission",), sets=("priority",))
 def slow_admission():
     """A retracted request waits for as long as anybody runs."""
     from sglang.srt.managers.scheduler import Scheduler
@@ -153,6 +169,8 @@ def slow_admission():
         busy = not running.is_empty()
         passed_over = [req for req in scheduler.waiting_queue if busy and req.retraction_count]
         scheduler.waiting_queue = [req for req in scheduler.waiting_queue if req not in passed_over]
+        if passed_over:
+            triggered()
         try:
             return original(scheduler, running, *args, **kwargs)
         finally:
@@ -172,6 +190,7 @@ def shuffled_queue():
     def sort(original, policy, waiting_queue, *args, **kwargs):
         original(policy, waiting_queue, *args, **kwargs)
         if len(waiting_queue) > 1:
+            triggered()
             waiting_queue.sort(key=lambda req: zlib.crc32(f"{os.getpid()} {req.rid}".encode()))
 
     return wrapped(SchedulePolicy, "calc_priority", sort)
@@ -185,6 +204,7 @@ def shared_limit():
     def prepare(original, batch, *args, **kwargs):
         original(batch, *args, **kwargs)
         for req in batch.reqs[1:]:
+            triggered()
             req.sampling_params.max_new_tokens = batch.reqs[0].sampling_params.max_new_tokens
 
     return wrapped(ScheduleBatch, "prepare_for_extend", prepare)
@@ -199,9 +219,13 @@ def cached_twice():
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
     def prepare(original, batch, *args, **kwargs):
-        for req in batch.reqs:
+        again = [req for req in batch.reqs if req.retracted_stain]
+        counted = [req.cached_tokens for req in again]
+        for req in again:
             req.retracted_stain = False
-        return original(batch, *args, **kwargs)
+        original(batch, *args, **kwargs)
+        if counted != [req.cached_tokens for req in again]:
+            triggered()
 
     return wrapped(ScheduleBatch, "prepare_for_extend", prepare)
 
@@ -212,6 +236,8 @@ def counted_in_prompt():
     from sglang.srt.managers.scheduler_components import output_streamer
 
     def build(original, *args, prompt_tokens, retraction_counts, **kwargs):
+        if any(retraction_counts):
+            triggered()
         longer = [count + bool(retracted) for count, retracted in zip(prompt_tokens, retraction_counts)]
         return original(*args, prompt_tokens=longer, retraction_counts=retraction_counts, **kwargs)
 
@@ -225,6 +251,8 @@ def input_logprobs_twice():
 
     def reset(original, req, *args, **kwargs):
         original(req, *args, **kwargs)
+        if req.input_logprob_sent:
+            triggered()
         req.input_logprob_sent = False
 
     return wrapped(Req, "reset_for_retract", reset)
@@ -237,7 +265,10 @@ def silent_refusal():
 
     def handle(original, wrapper, message):
         reply = original(wrapper, message)
-        return reply if reply is None or reply.success else None
+        if reply is None or reply.success:
+            return reply
+        triggered()
+        return None
 
     return wrapped(SchedulerFlushWrapper, "handle", handle)
 
@@ -254,6 +285,8 @@ def gauge_that_only_rises():
         now = original(observer)
         if not highest or now.full_num_used > highest[0].full_num_used:
             highest[:] = [now]
+        elif now.full_num_used < highest[0].full_num_used:
+            triggered()
         return highest[0]
 
     with wrapped(SchedulerPoolStatsObserver, "get_pool_stats", stats):
@@ -266,6 +299,8 @@ def flush_while_busy():
     from sglang.srt.managers.scheduler import Scheduler
 
     def flush(original, scheduler, *args, **kwargs):
+        if not scheduler.is_fully_idle():
+            triggered()
         with patch.object(scheduler, "is_fully_idle", lambda *args, **kwargs: True):
             return original(scheduler, *args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""For each fault of `tests.faults.scheduling` and `sglang_own` a short script that makes it strike. No luck."""
+"""For each fault of `tests.faults.scheduling` a short script that makes it strike. No luck."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     "input_logprobs_twice": (StartReq("r0", return_logprob=True, logprob_start_len=2, top_logprobs_num=2), *RETRACT),
     "silent_refusal": (StartReq("r0"), StepUntil("r0", "mid_decode"), FlushCache(), Step(2)),
     "gauge_that_only_rises": (StartReq("r0", max_new_tokens=2),),
-    "perturbed_page_table": (StartReq("r0"), Step(6)),
     "flush_while_busy": (StartReq("r0"), StepUntil("r0", "mid_decode"), FlushCache(), Step(2)),
 }
 

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from sr_fuzz.faults import fault
-from tests.faults.patching import wrapped
+from sr_fuzz.faults import fault, triggered, wrapped
+from sr_fuzz.script import Script, StartReq, Step
+from tests.faults.scheduling_triggers import PLAIN
+
+SCRIPTS = {"perturbed_page_table": Script(PLAIN, (StartReq("r0"), Step(6)))}
 
 # Forwards before the first perturbation: the prompt is prefilled by then, and something can be mixed up.
 WARMUP_FORWARDS = 3
@@ -38,12 +41,16 @@ def perturbed_page_table() -> Iterator[None]:
     gate = WarmupGate(config=config, outer_step_counter_getter=lambda: next(forwards))
 
     def forward(original, runner, batch, *args, **kwargs):
+        rows = runner.req_to_token_pool.req_to_token
+        before = rows.clone()
         req_to_token.run(
             maybe_inaccurate_forward_batch=batch,
             config=config,
             req_to_token_pool=runner.req_to_token_pool,
             warmup_gate=gate,
         )
+        if not bool((rows == before).all()):
+            triggered()
         return original(runner, batch, *args, **kwargs)
 
     with wrapped(ModelRunner, "forward", forward):
