@@ -7,7 +7,6 @@ patched exist in SGLang 0.5.16 to 0.5.23.
 from __future__ import annotations
 
 import os
-import zlib
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -184,14 +183,14 @@ def slow_admission():
 
 @fault("shuffled_queue", stands_for="an order that hangs on a set of objects", expected=("determinism",))
 def shuffled_queue():
-    """The waiting queue is sorted by a number that is another one in each process."""
+    """The waiting queue is sorted by numbers that are others in each run."""
     from sglang.srt.managers.schedule_policy import SchedulePolicy
 
     def sort(original, policy, waiting_queue, *args, **kwargs):
         original(policy, waiting_queue, *args, **kwargs)
         if len(waiting_queue) > 1:
             triggered()
-            waiting_queue.sort(key=lambda req: zlib.crc32(f"{os.getpid()} {req.rid}".encode()))
+            waiting_queue.sort(key=lambda req: os.urandom(8))
 
     return wrapped(SchedulePolicy, "calc_priority", sort)
 
