@@ -37,7 +37,12 @@ class AloneEngine(WrappedEngine):
 
     def run(self, script: Script, *, invariants: Sequence[str] | None = None, **options: Any) -> Outcome:
         """As the engine's own ``run``; compares where ``invariants`` are all, or name the family ``output``."""
-        outcome = self._engine.run(script, invariants=invariants, **options)
+        return self.compare(script, self._engine.run(script, invariants=invariants, **options), invariants=invariants)
+
+    def compare(
+        self, script: Script, outcome: Outcome, *, invariants: Sequence[str] | None = None, **_options: Any
+    ) -> Outcome:
+        """The outcome of a run of ``script``, with a violation where a request got something else than alone."""
         if outcome.violation is not None or (invariants is not None and FAMILY not in invariants):
             return outcome
         # With max_new_tokens=0 a placeholder stands for the token.

@@ -52,7 +52,15 @@ def run(
         ),
     ] = True,
     fault: FaultOption = None,
-) -> int:
+    differential: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N",
+            help="Play each N-th script twice, and each of its requests alone: both must give the same. Not with "
+            "--engine persistent or server, where a script finds what others have left.",
+        ),
+    ] = None,
+) -> int:  # fmt: skip
     """Look for findings until the time is up.
 
     A new finding is minimised, confirmed and written to [bold]--out[/] as a pytest test; a known one is counted.
@@ -63,8 +71,11 @@ def run(
     turns = _turns(configs, engine_kind, asked=config is not None)
     _known(known)  # a folder that cannot be read is no reason to start an engine
     make_folder(out)
+    if differential is not None and engine_kind is not EngineKind.LOCAL:
+        raise InputError(f"--differential: needs a fresh process for each script, not --engine {engine_kind.value}")
 
     from sr_fuzz.campaign.loop import run_campaign
+    from sr_fuzz.differential import DifferentialEngine
     from sr_fuzz.report.terminal import Terminal, make_console
     from sr_fuzz.script_text import config_text
     from strategies.scripts import scripts
@@ -76,7 +87,7 @@ def run(
     with engines.start(fault, engine_kind, max(map(len, turns)), sglang) as engine, Terminal(console) as terminal:
         engines.boot(engine, turns[0][0])
         done = run_campaign(
-            engine,
+            engine if differential is None else DifferentialEngine(engine, differential),
             scripts=[scripts(turn, exhausters=exhausters) for turn in turns],
             time_s=time_s,
             seed=seed if seed is not None else secrets.randbits(32),

@@ -16,6 +16,7 @@ from sr_fuzz import versions
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import OutputRecorder, Stream
 from sr_fuzz.view.allocators import free_pages
+from sr_fuzz.view.batches import Launched, read_batch
 from sr_fuzz.view.trees import NodeView, is_rust, locked_slots, read_tree, readable, tree_slots
 
 _RID_SUFFIX = re.compile(r"\.(?:\d+\.)?\Z")
@@ -120,6 +121,8 @@ class SchedulerView:
         self._forwards_before = 0
         self.batches: list[Any] = []
         """Forward mode name and request ids of the batches launched in the turn that just ended."""
+        self.launched: list[Launched] = []
+        """The same batches with what they compute of each request."""
         self.now = Snapshot(self, 0)
 
     # -- constants of the run ----------------------------------------------------------------------------------
@@ -166,6 +169,7 @@ class SchedulerView:
         self.recorder.begin_turn(step)
         self._proxy.taken.clear()
         self.batches = []
+        self.launched = []
 
     def refresh(self, step: int) -> None:
         """Take in what the turn did; after this `now` is the state between the turns."""
@@ -183,6 +187,7 @@ class SchedulerView:
         self.know(batch.reqs)
         mode = batch.forward_mode.name.lower() if batch.forward_mode is not None else None
         self.batches.append((mode, tuple(req.rid for req in batch.reqs)))
+        self.launched.append(read_batch(batch, self.scheduler.chunked_req))
         self.forward_steps += 1
 
     def know(self, reqs: Iterable[Any]) -> None:

@@ -19,6 +19,8 @@ MODULES = (
     "tests.faults.lifecycle",
     "tests.faults.streams",
     "tests.faults.endings",
+    "tests.faults.scheduling",
+    "tests.faults.sglang_own",
 )
 
 FAULTS: dict[str, Fault] = {
