@@ -19,14 +19,19 @@ from invariants.pause import PausedFrozen
 from invariants.placement import NobodyLost
 from invariants.request_rows import RequestRows
 from invariants.sglang_checks import BusyMemoryCheck, TreeSanityCheck
+from invariants.states import StateContent, StateSlots
 from invariants.streams import Streams
-from invariants.tree_locks import TreeLocks
+from invariants.tree_locks import StateLocks, TreeLocks, WindowLocks
 
 ALL: tuple[type[Invariant], ...] = (
     KvPages,
     RequestRows,
+    StateSlots,
     TreeLocks,
+    WindowLocks,
+    StateLocks,
     KvContent,
+    StateContent,
     PausedFrozen,
     NobodyLost,
     OracleOutput,
