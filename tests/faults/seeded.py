@@ -19,6 +19,7 @@ MODULES = (
     "tests.faults.lifecycle",
     "tests.faults.streams",
     "tests.faults.endings",
+    "tests.faults.hybrid",
 )
 
 FAULTS: dict[str, Fault] = {
