@@ -23,6 +23,11 @@ _WHEN_GIVEN = {
 _DEFAULT = {name: getattr(EngineConfig(), name) for name in EngineConfig.__struct_fields__}
 
 
+# Positions that leave a sliding window are given back so many at a time, SGLang's default being 128: more than a request
+# is long here. Not one, so that some are late.
+_WINDOW_INTERVAL = 3
+
+
 def engine_environment(config: EngineConfig) -> dict[str, str]:
     """Settings of ``config`` that SGLang reads from the environment, all of them after it is imported."""
     found = {}
@@ -30,6 +35,8 @@ def engine_environment(config: EngineConfig) -> dict[str, str]:
         # Up to 0.5.18; later releases have one tree, and `sr_fuzz.engine.boot` compares.
         found["SGLANG_ENABLE_UNIFIED_RADIX_TREE"] = "0" if config.prefix_tree == "legacy" else "1"
         found["SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND"] = "rust" if config.prefix_tree == "rust" else "python"
+    if config.model in ("swa", "pure_swa"):
+        found["SGLANG_SWA_EVICTION_INTERVAL"] = str(_WINDOW_INTERVAL)
     for field, variable in (
         ("req_waiting_timeout", "SGLANG_REQ_WAITING_TIMEOUT"),
         ("req_running_timeout", "SGLANG_REQ_RUNNING_TIMEOUT"),
@@ -121,7 +128,8 @@ def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None
     from sr_fuzz.cpu import recurrent
 
     _check_policy(config.schedule_policy)
-    with recurrent.extra_buffer_accepted() if device == "cpu" else contextlib.nullcontext():
+    stand_in = device == "cpu" and config.model == "mamba"
+    with recurrent.extra_buffer_accepted() if stand_in else contextlib.nullcontext():
         args = construct(ServerArgs, engine_kwargs(config, device=device, model=model))
         if hasattr(args, "resolve_once"):
             args.resolve_once()

@@ -132,7 +132,7 @@ def state_not_cleared():
 WINDOW, STATES = CONFIG_SETS["swa"]["swa-chunk16"], CONFIG_SETS["mamba"]["mamba-chunk16"]
 
 RETRACTED: tuple[Action, ...] = (
-    StartReq("r0", Prompt(length=20), max_new_tokens=24),
+    StartReq("r0", Prompt(length=20), max_new_tokens=24, ignore_eos=True),
     StepUntil("r0", "mid_decode"),
     Pause("retract"),
     Continue(),
@@ -141,11 +141,16 @@ RETRACTED: tuple[Action, ...] = (
 
 SCRIPTS: dict[str, Script] = {
     "window_leaked": Script(WINDOW, RETRACTED),
-    "window_freed_early": Script(WINDOW, (StartReq("r0", Prompt(length=20), max_new_tokens=24),)),
+    "window_freed_early": Script(WINDOW, (StartReq("r0", Prompt(length=20), max_new_tokens=24, ignore_eos=True),)),
     "window_lock_lost": Script(WINDOW, RETRACTED),
     "state_leaked": Script(
         STATES,
-        (StartReq("r0", Prompt(length=20), max_new_tokens=24), StepUntil("r0", "mid_decode"), Abort("r0"), Step(3)),
+        (
+            StartReq("r0", Prompt(length=20), max_new_tokens=24, ignore_eos=True),
+            StepUntil("r0", "mid_decode"),
+            Abort("r0"),
+            Step(3),
+        ),
     ),
     "state_freed_twice": Script(STATES, RETRACTED),
     "state_not_copied": Script(
