@@ -26,8 +26,8 @@ SCRIPT = Script(
 
 @pytest.mark.xfail(
     strict=True,
-    reason="which of a request's two slots is written next changes never or twice when a prefill runs beside a boundary: "
-    "batch_result_processor.py:1387-1419, see docs/findings/state-of-other-length.md",
+    reason="which of a request's two slots is written next changes never or twice when a prefill runs beside a "
+    "boundary: batch_result_processor.py:1387-1419, see docs/findings/state-of-other-length.md",
 )
 def test_mamba_content_wrong_state_16d0f2(sr_engine):
     outcome = sr_engine.run(SCRIPT)
