@@ -288,6 +288,7 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "disaggregation": _DISAGGREGATION,
     "hicache": _HICACHE,
     "swa": _SWA,
+    "pure-swa": {name: config for name, config in _SWA.items() if config.model == "pure_swa"},
     "mamba": _MAMBA,
     "all": _ONE_RANK,
 }
