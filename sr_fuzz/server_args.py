@@ -23,8 +23,8 @@ _WHEN_GIVEN = {
 _DEFAULT = {name: getattr(EngineConfig(), name) for name in EngineConfig.__struct_fields__}
 
 
-# Positions that leave a sliding window are given back so many at a time, SGLang's default being 128: more than a request
-# is long here. Not one, so that some are late.
+# Positions that leave a sliding window are given back so many at a time, 128 by default: more than a request is long
+# here. Not one, so that some are late.
 _WINDOW_INTERVAL = 3
 
 
@@ -129,6 +129,8 @@ def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None
 
     _check_policy(config.schedule_policy)
     stand_in = device == "cpu" and config.model == "mamba"
+    if stand_in:
+        recurrent.install()
     with recurrent.extra_buffer_accepted() if stand_in else contextlib.nullcontext():
         args = construct(ServerArgs, engine_kwargs(config, device=device, model=model))
         if hasattr(args, "resolve_once"):

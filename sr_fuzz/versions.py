@@ -95,12 +95,11 @@ def make_scheduler(args: Any) -> Any:
 
     if args.device == "cpu":
         # Here, not above: who only asks for a version must get its answer where torch does not import.
-        from sr_fuzz.cpu import host_cache, kernels, recurrent, transfer
+        from sr_fuzz.cpu import host_cache, kernels, transfer
 
         kernels.install()
         host_cache.install()
         transfer.install()
-        recurrent.install()
     port_args = PortArgs.init_new(args)
     _publish(args)
     if "gpu_id" not in inspect.signature(Scheduler.__init__).parameters:

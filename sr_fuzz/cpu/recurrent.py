@@ -45,6 +45,18 @@ def _holder(place: str) -> Any:
 
 
 def install() -> None:
-    """Give SGLang ordinary memory where it asks for pinned memory, which only a GPU can pin. Idempotent."""
-    if not torch.cuda.is_available():
-        setattr(torch.Tensor, "pin_memory", lambda tensor, *args, **kwargs: tensor)
+    """Give SGLang ordinary memory where it asks for pinned memory, which only a GPU can pin. Idempotent.
+
+    It asks without looking when it notes down which states to keep.
+    """
+    if torch.cuda.is_available() or hasattr(torch.tensor, "pinned"):
+        return
+    make: Any = torch.tensor
+
+    def tensor(data: Any, *args: Any, pin_memory: bool = False, **kwargs: Any) -> torch.Tensor:
+        return make(data, *args, **kwargs)
+
+    tensor.pinned = False  # type: ignore[attr-defined]
+    replaced: Any = torch
+    replaced.tensor = tensor
+    replaced.Tensor.pin_memory = lambda self, *args, **kwargs: self

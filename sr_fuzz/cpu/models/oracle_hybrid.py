@@ -53,7 +53,15 @@ class SrFuzzOracleSwaForCausalLM(SrFuzzOracleForCausalLM):
 
 
 class SrFuzzOraclePureSwaForCausalLM(SrFuzzOracleForCausalLM):
-    """Nothing but a sliding window (``PureSWATokenToKVPoolAllocator``): the digest is over the window."""
+    """Nothing but a sliding window (``PureSWATokenToKVPoolAllocator``): the digest is over the window.
+
+    The prompt stays all the same, as in the one model for which SGLang has this cache (``UnlimitedOCRForCausalLM``):
+    without that its tree would keep slots that have left the window and are free.
+    """
+
+    def is_prefill_aware_swa(self) -> bool:
+        """Asked by SGLang: whether what was prefilled never leaves the window."""
+        return True
 
     @property
     def window(self) -> int:
