@@ -419,6 +419,13 @@ def receipt_parts(receipt: Any, *, released: bool = False) -> LockReceipt:
     return LockReceipt(end, not released and "swa" not in skipped, not released and "mamba" not in skipped)
 
 
+def busy_check_knows_prompts() -> bool:
+    """Whether SGLang's busy memory check counts what never leaves a window (``swa_evict_floor``): from 0.5.22 on."""
+    from sglang.srt.managers.scheduler_components import pool_stats_observer
+
+    return hasattr(pool_stats_observer, "kv_private_swa_tokens")
+
+
 def window_freed(req: Any, page_size: int) -> tuple[int, int]:
     """Row positions [from, to) whose pages of the sliding window's pool this request has given back already."""
     kv = req.kv
