@@ -25,15 +25,20 @@ from invariants.priority import Priority
 from invariants.request_rows import RequestRows
 from invariants.retraction import Retraction
 from invariants.sglang_checks import BusyMemoryCheck, TreeSanityCheck
+from invariants.states import StateContent, StateSlots
 from invariants.streams import Streams
-from invariants.tree_locks import TreeLocks
+from invariants.tree_locks import StateLocks, TreeLocks, WindowLocks
 from invariants.usage import Usage
 
 ALL: tuple[type[Invariant], ...] = (
     KvPages,
     RequestRows,
+    StateSlots,
     TreeLocks,
+    WindowLocks,
+    StateLocks,
     KvContent,
+    StateContent,
     PausedFrozen,
     NobodyLost,
     Retraction,

@@ -111,6 +111,17 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     speculative_algorithm: Literal["NGRAM"] | None = None
     disaggregation_mode: Literal["null", "prefill", "decode"] = "null"
     """One half of a disaggregated pair, over the fake transfer backend: there is nobody at the other end."""
+    model: Literal["dense", "swa", "pure_swa", "mamba"] = "dense"
+    """Which kind of KV cache the oracle model asks for: one pool for all layers; a second one for layers that see a
+    sliding window; nothing but a window; attention beside a layer with a recurrent state (Mamba, linear attention)."""
+    swa_full_tokens_ratio: Annotated[float, Meta(ge=0.05, le=1.0)] | None = None
+    """Size of the sliding-window pool as a part of ``max_total_tokens``; None leaves it to SGLang."""
+    max_mamba_cache_size: Annotated[int, Meta(ge=2, le=1024)] | None = None
+    """Slots for recurrent states; None leaves it to SGLang."""
+    mamba_radix_cache_strategy: Literal["no_buffer", "extra_buffer", "extra_buffer_lazy"] | None = None
+    """Where a state that the prefix tree will keep is written while its request runs on."""
+    mamba_track_interval: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    """Decode steps between two states that are kept, with an extra buffer."""
 
     @property
     def world_size(self) -> int:

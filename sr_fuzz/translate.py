@@ -51,6 +51,8 @@ def to_public_api(script: Script, *, share_prefixes: bool = True) -> Script:
     """
     if script.config.world_size > 1:
         raise NotExpressible(f"config: only one scheduler process can be driven, not {script.config.world_size}")
+    if script.config.model != "dense":
+        raise NotExpressible(f"config.model: the tests there name a model of full attention, not {script.config.model}")
     translation = _Translation(script.config)
     for index, action in enumerate(script.actions):
         try:

@@ -105,6 +105,75 @@ _PAGED = {
     ),  # fmt: skip
 }
 
+# Layers that see nine tokens beside layers that see all, or alone: a second pool, smaller than the first, whose pages
+# go back while their request runs, so that prefixes in the tree lose their window part.
+_SWA = {
+    "swa-chunk16": EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.5, max_total_tokens=128, max_running_requests=8,
+        schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    # A window pool of 32 tokens: it runs out first, and a chunked request is parked for lack of window.
+    "swa-chunk8-tiny": EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.25, max_total_tokens=128, chunked_prefill_size=8,
+        disable_overlap_schedule=True, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    "swa-nochunk": EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.75, max_total_tokens=96, chunked_prefill_size=-1, max_prefill_tokens=48,
+        schedule_conservativeness=0.1,
+    ),  # fmt: skip
+    "swa-mixed": EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.5, max_total_tokens=96, enable_mixed_chunk=True,
+        schedule_conservativeness=0.03,
+    ),  # fmt: skip
+    # The window ends inside a page: two pages and one token.
+    "swa-paged4": EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.5, page_size=4, max_total_tokens=160, schedule_conservativeness=0.05
+    ),
+    # Without a tree to keep prefixes for, the window's pages go back during a chunked prefill already.
+    "swa-noradix": EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.5, max_total_tokens=96, disable_radix_cache=True,
+        schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    "pure-swa-chunk16": EngineConfig(
+        model="pure_swa", max_total_tokens=96, max_running_requests=8, schedule_conservativeness=0.05
+    ),
+    "pure-swa-noradix": EngineConfig(
+        model="pure_swa", max_total_tokens=64, chunked_prefill_size=8, disable_radix_cache=True,
+        disable_overlap_schedule=True, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+}
+
+# A recurrent state a request, in slots that are copied on a prefix hit and run out before the pages do.
+_MAMBA = {
+    # A second state is kept each eight tokens, for the tree; overlap needs it.
+    "mamba-chunk16": EngineConfig(
+        model="mamba", max_mamba_cache_size=24, mamba_radix_cache_strategy="extra_buffer", mamba_track_interval=8,
+        max_total_tokens=128, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    # The slot for the second state comes when it is needed.
+    "mamba-lazy": EngineConfig(
+        model="mamba", max_mamba_cache_size=18, mamba_radix_cache_strategy="extra_buffer_lazy", mamba_track_interval=8,
+        max_total_tokens=96, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    "mamba-paged4": EngineConfig(
+        model="mamba", max_mamba_cache_size=24, mamba_radix_cache_strategy="extra_buffer", mamba_track_interval=8,
+        page_size=4, max_total_tokens=128, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    "mamba-mixed": EngineConfig(
+        model="mamba", max_mamba_cache_size=24, mamba_radix_cache_strategy="extra_buffer", mamba_track_interval=8,
+        max_total_tokens=96, enable_mixed_chunk=True, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    # One state a request, copied into the tree.
+    "mamba-nobuffer": EngineConfig(
+        model="mamba", max_mamba_cache_size=15, mamba_radix_cache_strategy="no_buffer", disable_overlap_schedule=True,
+        max_total_tokens=96, chunked_prefill_size=8, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    "mamba-noradix": EngineConfig(
+        model="mamba", max_mamba_cache_size=8, disable_radix_cache=True, max_total_tokens=64,
+        schedule_conservativeness=0.05,
+    ),  # fmt: skip
+}
+
 # Two ranks of each kind; only the server engine starts several.
 _PARALLEL = {
     "tensor2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, tp_size=2),
@@ -204,7 +273,7 @@ _EXHAUSTERS = (
     "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
 )  # fmt: skip
 
-_ONE_RANK = _DEFAULT | _PAGED
+_ONE_RANK = _DEFAULT | _PAGED | _SWA | _MAMBA
 
 CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "default": _DEFAULT,
@@ -218,6 +287,9 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "timeouts": _TIMEOUTS,
     "disaggregation": _DISAGGREGATION,
     "hicache": _HICACHE,
+    "swa": _SWA,
+    "pure-swa": {name: config for name, config in _SWA.items() if config.model == "pure_swa"},
+    "mamba": _MAMBA,
     "all": _ONE_RANK,
 }
 """Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set.

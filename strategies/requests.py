@@ -78,12 +78,27 @@ class Sizes:
         return max(0, self.pool - 2 - length)
 
 
+# Of the oracle models: a sliding window sees so many positions before its own, a state can be kept every so many.
+_WINDOW = _STATE_CHUNK = 8
+
+
+def _edges(config: EngineConfig) -> tuple[int, ...]:
+    """Prompt lengths about a sliding window, or about where a state is kept for the tree; the most basic first."""
+    if config.model == "dense":
+        return ()
+    size = _STATE_CHUNK if config.model == "mamba" else _WINDOW
+    page = config.page_size
+    return (size - 1, size, size + 1, size + page, size + page + 1, 2 * size, 2 * size + 1, 3 * size, 4 * size + 1)
+
+
 @lru_cache(maxsize=None)
 def sizes_of(config: EngineConfig) -> Sizes:
     """The sizes that matter for ``config``."""
     pool, page = min(config.max_total_tokens, _CONTEXT_LEN), config.page_size
     longest = max(1, pool - _REFUSED_TAIL - 1)
     chunk = min(longest, config.chunked_prefill_size if config.chunked_prefill_size > 0 else max(page, pool // 8))
+
+    edges = _edges(config)
 
     def near(*lengths: int) -> tuple[int, ...]:
         return tuple(sorted({min(max(1, length), _CONTEXT_LEN) for length in lengths}))
@@ -92,10 +107,10 @@ def sizes_of(config: EngineConfig) -> Sizes:
         pool=pool,
         chunk=chunk,
         longest=longest,
-        small=near(1, 2, 3, page, page + 1, chunk // 2, chunk - 1, chunk),
+        small=near(1, 2, 3, page, page + 1, chunk // 2, chunk - 1, chunk, *edges[:3]),
         boundary=near(
             1, page - 1, page, page + 1, 2 * page, chunk - 1, chunk, chunk + 1,
-            2 * chunk - 1, 2 * chunk, 2 * chunk + 1, 3 * chunk, 3 * chunk + 1,
+            2 * chunk - 1, 2 * chunk, 2 * chunk + 1, 3 * chunk, 3 * chunk + 1, *edges,
         ),  # fmt: skip
         middle=near(pool // 6, pool // 4, pool // 4 + 1, pool // 3, pool // 2 - 1, pool // 2, pool * 2 // 3),
         capacity=near(*range(longest - 6, longest + 1), *range(longest + 1, pool + 1), pool - chunk, pool + 1),

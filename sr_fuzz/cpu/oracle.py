@@ -6,6 +6,8 @@ With ``W`` a fixed pseudo-random weight per position, the history ``t_0 … t_{n
 moved or read from somebody else's page changes the output. A sum, not a rolling hash: it is one dot product in the
 model and still sensitive to order, since each position has its own weight.
 
+A model that sees nothing but a sliding window has the same digest over the positions of its window alone.
+
 Outputs lie in 32..63 and EOS, so that stop tokens drawn from that range are really hit and, one time in 64, a
 request that honours EOS ends by itself.
 """
@@ -40,23 +42,32 @@ def token_of(digest: int) -> int:
     return FIRST_OUTPUT_TOKEN + digest // _EOS_ONE_IN % _OUTPUT_TOKENS
 
 
-def digest_of(tokens: Sequence[int]) -> int:
-    return sum(w * (t + 1) for w, t in zip(WEIGHTS, tokens)) % MODULUS
+def digest_of(tokens: Sequence[int], window: int | None = None) -> int:
+    """The digest of ``tokens`` (at most `MAX_LEN`), or of the last ``window`` of them."""
+    first = 0 if window is None else max(0, len(tokens) - window)
+    return sum(w * (t + 1) for w, t in zip(WEIGHTS[first:], tokens[first:])) % MODULUS
 
 
-def next_token(tokens: Sequence[int]) -> int:
+def next_token(tokens: Sequence[int], window: int | None = None) -> int:
     """The token that follows ``tokens`` (not empty, at most `MAX_LEN` long)."""
-    return token_of(digest_of(tokens))
+    return token_of(digest_of(tokens, window))
 
 
-def continuation(prompt: Sequence[int]) -> Iterator[int]:
-    """The endless reference output after ``prompt``; stopping is the caller's business."""
-    digest, position = digest_of(prompt), len(prompt)
+def continuation(prompt: Sequence[int], window: int | None = None) -> Iterator[int]:
+    """The endless reference output after ``prompt``; stopping is the caller's business.
+
+    ``window``: how many tokens, the newest included, the model can look back on; None stands for all.
+    """
+    digest, history = digest_of(prompt, window), list(prompt)
     while True:
         token = token_of(digest)
         yield token
-        digest = (digest + WEIGHTS[position] * (token + 1)) % MODULUS
-        position += 1
+        digest += WEIGHTS[len(history)] * (token + 1)
+        history.append(token)
+        if window is not None and len(history) > window:
+            gone = len(history) - window - 1
+            digest -= WEIGHTS[gone] * (history[gone] + 1)
+        digest %= MODULUS
 
 
 def prompt_tokens(prompt: Prompt, name: str, earlier: Mapping[str, Sequence[int]] | None = None) -> list[int]:

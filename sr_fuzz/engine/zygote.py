@@ -43,6 +43,7 @@ def _import_sglang(control: socket.socket) -> None:
         version = versions.sglang_version()
         import sglang.srt.managers.scheduler  # noqa: F401
 
+        import sr_fuzz.cpu.models.oracle_hybrid  # noqa: F401
         import sr_fuzz.cpu.models.oracle_model  # noqa: F401
         import sr_fuzz.engine.config_process  # noqa: F401
     except EngineError as error:

@@ -21,6 +21,7 @@ MODULES = (
     "tests.faults.endings",
     "tests.faults.scheduling",
     "tests.faults.sglang_own",
+    "tests.faults.hybrid",
 )
 
 FAULTS: dict[str, Fault] = {
