@@ -130,8 +130,8 @@ def markdown(cells: dict[str, dict[str, Cell]], releases: Sequence[str]) -> str:
         "",
         "Written by `python -m bench.matrix --markdown docs/matrix.md`: each cell was seen by booting that release and",
         f"playing up to {MEMBERS * SCRIPTS} scripts of the mode on a CPU, with all invariants on. *n exact* counts the",
-        "invariants whose whole formula was checked after each step, *coarse* those of which a part was, *off* those that",
-        "say nothing about this mode; the lists below say which and why. `http_answers` needs HTTP and is left out.",
+        "invariants whose whole formula was checked after each step, *coarse* those of which a part was, *off* those",
+        "that say nothing about this mode; the lists below say which and why. `http_answers` needs HTTP and is left out.",
         "",
         "| mode | " + " | ".join(releases) + " |",
         "|---" * (len(releases) + 1) + "|",
@@ -148,7 +148,9 @@ def markdown(cells: dict[str, dict[str, Cell]], releases: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _grouped(cells: dict[str, dict[str, Cell]], releases: Sequence[str], texts: Callable[[Cell], list[str]]) -> list[str]:
+def _grouped(
+    cells: dict[str, dict[str, Cell]], releases: Sequence[str], texts: Callable[[Cell], list[str]]
+) -> list[str]:
     """One line for each mode and text, with the releases it is about."""
     lines = []
     for name, row in cells.items():

@@ -10,7 +10,6 @@ from sr_fuzz.cpu.standins import MODEL_PATH
 from sr_fuzz.errors import UnsupportedVersion
 from sr_fuzz.script import EngineConfig
 
-
 # Fields that SGLang reads from the environment.
 _BY_ENVIRONMENT = {"prefix_tree", "req_waiting_timeout", "req_running_timeout"}
 
@@ -51,7 +50,7 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
     chosen = {**oracle_settings(), **device_settings(device)} if model is None else model_settings(model, device)
     if config.disaggregation_mode != "null":
         extra["disaggregation_transfer_backend"] = transfer.BACKENDS[config.disaggregation_mode]
-        # Room that the decode half leaves to each request before it takes another; 512 by default, more than these pools.
+        # Room that the decode half leaves to each request before it takes another; 512 by default, more than the pool.
         extra["num_reserved_decode_tokens"] = 4
     if config.enable_hierarchical_cache or config.disaggregation_mode == "decode":
         # The decode half keeps on the host what it retracts.

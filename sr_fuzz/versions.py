@@ -244,7 +244,7 @@ def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
 
 
 def disaggregation_fields(number: int) -> dict[str, Any]:
-    """What a request brings along that comes through the router of a disaggregated pair; ``number`` tells them apart."""
+    """What a request brings along from the router of a disaggregated pair; ``number`` tells requests apart."""
     from sglang.srt.disaggregation.utils import FAKE_BOOTSTRAP_HOST
 
     return {"bootstrap_host": FAKE_BOOTSTRAP_HOST, "bootstrap_room": number}

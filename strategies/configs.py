@@ -204,7 +204,13 @@ _EXHAUSTERS = (
     "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
 )  # fmt: skip
 
-_ONE_RANK = _DEFAULT | _PAGED
+# What only a GPU can run: the kernels that verify drafts, and the compiled corpus that proposes them.
+_GPU = {
+    "ngram-chunk16": EngineConfig(max_total_tokens=256, schedule_conservativeness=0.05, speculative_algorithm="NGRAM"),
+}
+
+# Releases have one tree that they take by themselves; the other ones are refused by some of them.
+_ONE_RANK = _DEFAULT | _PAGED | _RETRACTION | _TIMEOUTS | _DISAGGREGATION | _HICACHE
 
 CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "default": _DEFAULT,
@@ -218,12 +224,21 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "timeouts": _TIMEOUTS,
     "disaggregation": _DISAGGREGATION,
     "hicache": _HICACHE,
+    "gpu": _GPU,
     "all": _ONE_RANK,
 }
 """Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set.
 
-``all`` is what one scheduler process can run.
+``all`` is what one scheduler process can run on a CPU, of every supported release but where that has no such argument
+or policy; the sets ``rust`` and ``trees`` are not in it, since releases differ in the trees that they have.
 """
+
+
+def needs(config: EngineConfig) -> str:
+    """What a configuration needs beside a CPU and one scheduler process, in words; empty when nothing."""
+    if config in _GPU.values():
+        return "needs a GPU"
+    return "needs the server engine" if config.world_size > 1 else ""
 
 
 def find_configs(names: Iterable[str]) -> dict[str, EngineConfig]:

@@ -22,6 +22,7 @@ from sr_fuzz.script import (
     Abort,
     AbortAll,
     Action,
+    AdvanceClock,
     Continue,
     EngineConfig,
     ExhaustKv,
@@ -146,7 +147,12 @@ def test_scripts_differ_in_what_they_use(drawn: list[Script]) -> None:
 
 @pytest.mark.parametrize("kind", get_args(Action), ids=lambda kind: kind.__name__)
 def test_every_kind_of_action_occurs(kind: type) -> None:
-    assert_found(scripts(CONFIGS), lambda script: any(isinstance(a, kind) for a in script.actions))
+    configs = list(CONFIG_SETS["timeouts"].values()) if kind is AdvanceClock else CONFIGS
+    assert_found(scripts(configs), lambda script: any(isinstance(a, kind) for a in script.actions))
+
+
+def test_the_clock_moves_where_there_is_a_time_out_and_nowhere_else() -> None:
+    assert not any(isinstance(a, AdvanceClock) for script in sample(scripts(CONFIGS), 100) for a in script.actions)
 
 
 @pytest.mark.parametrize("stage", STAGES)
