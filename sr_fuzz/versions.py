@@ -244,10 +244,12 @@ def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
 
 
 def disaggregation_fields(number: int) -> dict[str, Any]:
-    """What a request brings along from the router of a disaggregated pair; ``number`` tells requests apart."""
-    from sglang.srt.disaggregation.utils import FAKE_BOOTSTRAP_HOST
+    """What a request brings along from the router of a disaggregated pair; ``number`` tells requests apart.
 
-    return {"bootstrap_host": FAKE_BOOTSTRAP_HOST, "bootstrap_room": number}
+    Not SGLang's fake bootstrap host: it marks warm-ups, which leave nothing in the prefix tree, and whose prompts up to
+    0.5.22 may not be longer than a chunk.
+    """
+    return {"bootstrap_host": "127.0.0.1", "bootstrap_room": number}
 
 
 def pipeline_turns(scheduler: Any) -> int:

@@ -112,6 +112,16 @@ _PARALLEL = {
     "data2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, dp_size=2),
 }
 
+# The policies that no other member has, and a chunk that is no smaller than any prompt.
+_SCHEDULES = {
+    "routing-key-chunk16": EngineConfig(
+        max_total_tokens=96, schedule_policy="routing-key", schedule_conservativeness=0.05
+    ),
+    "chunk-pool": EngineConfig(max_total_tokens=96, chunked_prefill_size=96, schedule_conservativeness=0.05),
+    # From 0.5.20 on.
+    "hrrn-chunk16": EngineConfig(max_total_tokens=96, schedule_policy="hrrn", schedule_conservativeness=0.05),
+}
+
 # Which running request goes back to the queue when memory runs out: the shortest output, or the lowest priority.
 _RETRACTION = {
     "retract-length": EngineConfig(max_total_tokens=64, schedule_conservativeness=0.03, retraction_policy="length"),
@@ -218,6 +228,7 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "paged": _PAGED,
     "priority": {name: config for name, config in _ONE_RANK.items() if config.enable_priority_scheduling},
     "parallel": _PARALLEL,
+    "schedules": _SCHEDULES,
     "retraction": _RETRACTION,
     "rust": _RUST,
     "trees": _TREES,

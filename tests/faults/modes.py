@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unittest.mock import patch
+from contextlib import contextmanager
 
 import torch
 
@@ -12,18 +12,17 @@ from strategies.configs import find_configs
 
 
 @fault(
-    "timed_out_keeps_pages", stands_for="KV pages leaked on a time-out", expected=("kv_pages",), sets=("timeouts",)
-)
-def timed_out_keeps_pages():
-    """A running request that is aborted by its time-out does not free what it has decoded."""
+    "timed_out_keeps_all", stands_for="a time-out that forgets to free", expected=("sglang_idle_check", "kv_pages"),
+    sets=("timeouts",),
+)  # fmt: skip
+def timed_out_keeps_all():
+    """A running request that is aborted by its time-out gives neither its pages nor its row back."""
     from sglang.srt.managers.scheduler_components import batch_result_processor
 
     def release(original, req, tree_cache, *args, **kwargs):
-        if "timeout" not in str((req.finished_reason.to_json() if req.finished() else {}).get("message")):
-            return original(req, tree_cache, *args, **kwargs)
-        triggered()
-        with patch.object(tree_cache.token_to_kv_pool_allocator, "free", lambda slots: None):
-            return original(req, tree_cache, *args, **kwargs)
+        if req.finished() and "timeout" in str(req.finished_reason.to_json().get("message")):
+            return triggered()
+        return original(req, tree_cache, *args, **kwargs)
 
     return wrapped(batch_result_processor, "release_kv_cache", release)
 
@@ -32,15 +31,19 @@ def timed_out_keeps_pages():
     "loaded_in_wrong_order", stands_for="KV that comes back from the host for other tokens",
     expected=("kv_content", "oracle_output"), sets=("hicache",),
 )  # fmt: skip
+@contextmanager
 def loaded_in_wrong_order():
     """What is copied back from the host is one token off."""
     from sglang.srt.managers.cache_controller import HiCacheController
+    from sglang.srt.mem_cache.hybrid_cache.hybrid_cache_controller import HybridCacheController
 
     def load(original, controller, host_indices, *args, **kwargs):
         triggered()
         return original(controller, torch.roll(host_indices, 1), *args, **kwargs)
 
-    return wrapped(HiCacheController, "load", load)
+    # The legacy tree uses the one, the unified one the other.
+    with wrapped(HiCacheController, "load", load), wrapped(HybridCacheController, "load", load):
+        yield
 
 
 @fault(
@@ -65,7 +68,7 @@ def _script(config: str, *actions) -> Script:
 
 
 SCRIPTS = {
-    "timed_out_keeps_pages": _script(
+    "timed_out_keeps_all": _script(
         "timeouts-chunk16",
         StartReq("r0", max_new_tokens=30), StepUntil("r0", "mid_decode"), AdvanceClock(61.0), Step(4),
     ),
