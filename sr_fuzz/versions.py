@@ -243,13 +243,16 @@ def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
     return [(place, reqs) for place, reqs in found if reqs]
 
 
-def disaggregation_fields(number: int) -> dict[str, Any]:
+def disaggregation_fields(half: str, number: int) -> dict[str, Any]:
     """What a request brings along from the router of a disaggregated pair; ``number`` tells requests apart.
 
-    Not SGLang's fake bootstrap host: it marks warm-ups, which leave nothing in the prefix tree, and whose prompts up to
-    0.5.22 may not be longer than a chunk.
+    The prefill half does not get SGLang's fake bootstrap host: it marks warm-ups, which leave nothing in the prefix
+    tree, and whose prompts up to 0.5.22 may not be longer than a chunk. The decode half, which has no tree here, looks
+    for everybody else in a table of prefill servers.
     """
-    return {"bootstrap_host": "127.0.0.1", "bootstrap_room": number}
+    from sglang.srt.disaggregation.utils import FAKE_BOOTSTRAP_HOST
+
+    return {"bootstrap_host": FAKE_BOOTSTRAP_HOST if half == "decode" else "127.0.0.1", "bootstrap_room": number}
 
 
 def pipeline_turns(scheduler: Any) -> int:
