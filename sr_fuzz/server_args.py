@@ -11,7 +11,7 @@ from sr_fuzz.errors import UnsupportedVersion
 from sr_fuzz.script import EngineConfig
 
 # Fields that SGLang reads from the environment.
-_BY_ENVIRONMENT = {"prefix_tree", "req_waiting_timeout", "req_running_timeout"}
+BY_ENVIRONMENT = ("prefix_tree", "req_waiting_timeout", "req_running_timeout")
 
 _WHEN_GIVEN = {
     "retraction_policy", "enable_hierarchical_cache", "hicache_write_policy", "speculative_algorithm",
@@ -42,7 +42,7 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
 
     ``model``: a path or name; None stands for the oracle model.
     """
-    fields = {name: getattr(config, name) for name in config.__struct_fields__ if name not in _BY_ENVIRONMENT}
+    fields = {name: getattr(config, name) for name in config.__struct_fields__ if name not in BY_ENVIRONMENT}
     # What is newer than the oldest release, or nobody asked for, is left to the release's own default.
     fields = {name: value for name, value in fields.items() if name not in _WHEN_GIVEN or value != _DEFAULT[name]}
     # -1 makes SGLang size the pool from device memory unless the fraction is given; max_total_tokens then caps it.
