@@ -53,8 +53,8 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
         # Room that the decode half leaves to each request before it takes another; 512 by default, more than the pool.
         extra["num_reserved_decode_tokens"] = 4
     if config.enable_hierarchical_cache or config.disaggregation_mode == "decode":
-        # The decode half keeps on the host what it retracts.
-        extra |= host_cache.SETTINGS
+        # The decode half keeps on the host what it retracts; by default a fifth of the pool, and aborts the rest.
+        extra |= host_cache.SETTINGS | {"hicache_ratio": 2.0}
     return {**chosen, **fields, **extra}
 
 
