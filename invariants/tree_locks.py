@@ -15,7 +15,8 @@ class TreeLocks(Invariant):
     """Lock counts are explained exactly.
 
     Formula: a node's lock count is the number of locks (of KV-holding requests, of copies between device and host, and
-    of the exhauster) whose node lies in its subtree; the root is left out, it is locked for good. After the drain, with nothing held, all are zero.
+    of the exhauster) whose node lies in its subtree; the root is left out, it is locked for good. After the drain,
+    with nothing held, all are zero.
 
     Source: ``inc_lock_ref`` / ``dec_lock_ref`` (they walk from the node to the root), ``Req.lock`` in 0.5.22 and
     later, ``Req.last_node`` before; see `sr_fuzz.versions.lock_node`.
@@ -84,7 +85,8 @@ class TreeLocks(Invariant):
         if versions.transfer_locks(view.scheduler.tree_cache):
             return None  # a copy's node is locked as well, and which slots that is cannot be told
         if extra := sorted(locked - needed.keys()):
-            return Problem("lock_without_holder", f"{len(extra)} slots of the tree are locked for nobody: {numbers(extra)}")
+            told = f"{len(extra)} slots of the tree are locked for nobody: {numbers(extra)}"
+            return Problem("lock_without_holder", told)
         return None
 
     def _locks(self, view: SchedulerView) -> list[tuple[Any, str, versions.LockReceipt | None]]:

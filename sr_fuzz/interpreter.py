@@ -102,10 +102,11 @@ class Interpreter:
             self.notes[f"{action.name} was refused by the HTTP server: {refused.text[:200]}"] = None
 
     def _of_a_pair(self) -> dict[str, Any]:
-        if self._view.half is None:
+        half = self._view.half
+        if half is None:
             return {}
         self._rooms += 1
-        return versions.disaggregation_fields(self._rooms)
+        return versions.disaggregation_fields(half, self._rooms)
 
     def _pause(self, action: s.Pause) -> None:
         self._paused = True

@@ -70,7 +70,10 @@ SHORT = 6
 """Actions that a reader takes in at a glance: going over a longer script again is worth the whole budget."""
 
 # Traits in the signature: with another value it is another finding, so there is nothing to try.
-_TRAITS = ("disable_radix_cache", "disable_overlap_schedule", "page_size")
+_TRAITS = (
+    "disable_radix_cache", "disable_overlap_schedule", "page_size", "prefix_tree", "enable_hierarchical_cache",
+    "disaggregation_mode",
+)  # fmt: skip
 
 
 class Minimised(msgspec.Struct, frozen=True):

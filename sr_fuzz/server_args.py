@@ -12,7 +12,7 @@ from sr_fuzz.errors import UnsupportedVersion
 from sr_fuzz.script import EngineConfig
 
 # Fields that SGLang reads from the environment.
-_BY_ENVIRONMENT = {"prefix_tree", "req_waiting_timeout", "req_running_timeout"}
+BY_ENVIRONMENT = ("prefix_tree", "req_waiting_timeout", "req_running_timeout")
 
 _WHEN_GIVEN = {
     "retraction_policy", "enable_hierarchical_cache", "hicache_write_policy", "speculative_algorithm",
@@ -51,7 +51,7 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
 
     ``model``: a path or name; None stands for the oracle model.
     """
-    fields = {name: getattr(config, name) for name in config.__struct_fields__ if name not in _BY_ENVIRONMENT}
+    fields = {name: getattr(config, name) for name in config.__struct_fields__ if name not in BY_ENVIRONMENT}
     kind = fields.pop("model")
     # What is newer than the oldest release, or nobody asked for, is left to the release's own default.
     fields = {name: value for name, value in fields.items() if name not in _WHEN_GIVEN or value != _DEFAULT[name]}
@@ -60,11 +60,11 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
     chosen = {**oracle_settings(kind), **device_settings(device)} if model is None else model_settings(model, device)
     if config.disaggregation_mode != "null":
         extra["disaggregation_transfer_backend"] = transfer.BACKENDS[config.disaggregation_mode]
-        # Room that the decode half leaves to each request before it takes another; 512 by default, more than these pools.
+        # Room that the decode half leaves to each request before it takes another; 512 by default, more than the pool.
         extra["num_reserved_decode_tokens"] = 4
     if config.enable_hierarchical_cache or config.disaggregation_mode == "decode":
-        # The decode half keeps on the host what it retracts.
-        extra |= host_cache.SETTINGS
+        # The decode half keeps on the host what it retracts; by default a fifth of the pool, and aborts the rest.
+        extra |= host_cache.SETTINGS | {"hicache_ratio": 2.0}
     return {**chosen, **fields, **extra}
 
 

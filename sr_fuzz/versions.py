@@ -138,10 +138,12 @@ def clock_of(scheduler: Any) -> Any:
 
 def tree_kind(tree_cache: Any) -> str:
     """``legacy``, ``unified`` (the Python core), ``rust``, or ``none``."""
+    if getattr(tree_cache, "disable", False):
+        return "none"
     core = getattr(tree_cache, "tree_core", None)
     if core is not None:
         return "rust" if type(core).__name__.startswith("Rust") else "unified"
-    if getattr(tree_cache, "disable", False) or not hasattr(tree_cache, "root_node"):
+    if not hasattr(tree_cache, "root_node"):
         return "none"
     return "unified" if type(tree_cache).__name__.startswith("Unified") else "legacy"
 
@@ -243,11 +245,16 @@ def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
     return [(place, reqs) for place, reqs in found if reqs]
 
 
-def disaggregation_fields(number: int) -> dict[str, Any]:
-    """What a request brings along that comes through the router of a disaggregated pair; ``number`` tells them apart."""
+def disaggregation_fields(half: str, number: int) -> dict[str, Any]:
+    """What a request brings along from the router of a disaggregated pair; ``number`` tells requests apart.
+
+    The prefill half does not get SGLang's fake bootstrap host: it marks warm-ups, which leave nothing in the prefix
+    tree, and whose prompts up to 0.5.22 may not be longer than a chunk. The decode half, which has no tree here, looks
+    for everybody else in a table of prefill servers.
+    """
     from sglang.srt.disaggregation.utils import FAKE_BOOTSTRAP_HOST
 
-    return {"bootstrap_host": FAKE_BOOTSTRAP_HOST, "bootstrap_room": number}
+    return {"bootstrap_host": FAKE_BOOTSTRAP_HOST if half == "decode" else "127.0.0.1", "bootstrap_room": number}
 
 
 def pipeline_turns(scheduler: Any) -> int:

@@ -181,6 +181,16 @@ _PARALLEL = {
     "data2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, dp_size=2),
 }
 
+# The policies that no other member has, and a chunk that is no smaller than any prompt.
+_SCHEDULES = {
+    "routing-key-chunk16": EngineConfig(
+        max_total_tokens=96, schedule_policy="routing-key", schedule_conservativeness=0.05
+    ),
+    "chunk-pool": EngineConfig(max_total_tokens=96, chunked_prefill_size=96, schedule_conservativeness=0.05),
+    # From 0.5.20 on.
+    "hrrn-chunk16": EngineConfig(max_total_tokens=96, schedule_policy="hrrn", schedule_conservativeness=0.05),
+}
+
 # Which running request goes back to the queue when memory runs out: the shortest output, or the lowest priority.
 _RETRACTION = {
     "retract-length": EngineConfig(max_total_tokens=64, schedule_conservativeness=0.03, retraction_policy="length"),
@@ -273,7 +283,13 @@ _EXHAUSTERS = (
     "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
 )  # fmt: skip
 
-_ONE_RANK = _DEFAULT | _PAGED | _SWA | _MAMBA
+# What only a GPU can run: the kernels that verify drafts, and the compiled corpus that proposes them.
+_GPU = {
+    "ngram-chunk16": EngineConfig(max_total_tokens=256, schedule_conservativeness=0.05, speculative_algorithm="NGRAM"),
+}
+
+# Releases have one tree that they take by themselves; the other ones are refused by some of them.
+_ONE_RANK = _DEFAULT | _PAGED | _RETRACTION | _TIMEOUTS | _DISAGGREGATION | _HICACHE | _SWA | _MAMBA
 
 CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "default": _DEFAULT,
@@ -281,6 +297,7 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "paged": _PAGED,
     "priority": {name: config for name, config in _ONE_RANK.items() if config.enable_priority_scheduling},
     "parallel": _PARALLEL,
+    "schedules": _SCHEDULES,
     "retraction": _RETRACTION,
     "rust": _RUST,
     "trees": _TREES,
@@ -290,12 +307,21 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "swa": _SWA,
     "pure-swa": {name: config for name, config in _SWA.items() if config.model == "pure_swa"},
     "mamba": _MAMBA,
+    "gpu": _GPU,
     "all": _ONE_RANK,
 }
 """Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set.
 
-``all`` is what one scheduler process can run.
+``all`` is what one scheduler process can run on a CPU, of every supported release but where that has no such argument
+or policy; the sets ``rust`` and ``trees`` are not in it, since releases differ in the trees that they have.
 """
+
+
+def needs(config: EngineConfig) -> str:
+    """What a configuration needs beside a CPU and one scheduler process, in words; empty when nothing."""
+    if config in _GPU.values():
+        return "needs a GPU"
+    return "needs the server engine" if config.world_size > 1 else ""
 
 
 def find_configs(names: Iterable[str]) -> dict[str, EngineConfig]:

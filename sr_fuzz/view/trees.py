@@ -2,7 +2,8 @@
 
 Covers the unified tree with the Python core (nodes keep per-component data; component 0 is full attention), the
 legacy ``RadixCache``, and the caches without a tree, which simply have no nodes. The Rust core keeps its nodes to
-itself; `readable` says so, and `tree_slots` and `locked_slots` are what it tells all the same. Sources: ``mem_cache/unified_cache/unified_tree_core.py``, ``mem_cache/radix_cache.py``.
+itself; `readable` says so, and `tree_slots` and `locked_slots` are what it tells all the same. Sources:
+``mem_cache/unified_cache/unified_tree_core.py``, ``mem_cache/radix_cache.py``, ``rust_tree_core/adapter.py``.
 """
 
 from __future__ import annotations

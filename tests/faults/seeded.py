@@ -22,6 +22,7 @@ MODULES = (
     "tests.faults.scheduling",
     "tests.faults.sglang_own",
     "tests.faults.hybrid",
+    "tests.faults.modes",
 )
 
 FAULTS: dict[str, Fault] = {

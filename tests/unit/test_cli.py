@@ -579,3 +579,32 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds(tmp_path: Path)
         )  # fmt: skip
     lines = [line for line in output.getvalue().splitlines() if "findings:" in line]
     assert [line.split(" s ")[0].strip() for line in lines] == ["10", "20", "30"]
+
+
+# -- configs ---------------------------------------------------------------------------------------------------
+
+
+def test_configs_says_what_needs_more_than_a_cpu(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["configs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    remarks = {line.split()[0]: line.rpartition("  [")[2] for line in lines if line.endswith("]")}
+    assert remarks == {
+        "tensor2": "needs the server engine]",
+        "pipeline2": "needs the server engine]",
+        "data2": "needs the server engine]",
+        "ngram-chunk16": "needs a GPU]",
+    }
+
+
+def test_configs_checked_says_what_is_refused_and_why(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def start(config: EngineConfig) -> None:
+        if config.prefix_tree == "legacy":
+            raise EngineError("this SGLang has no such tree\nand a traceback")
+
+    monkeypatch.setattr(engine, "start", start, raising=False)
+    assert cli.main(["configs", "--check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("legacy-chunk16" in line and line.endswith("[refused: this SGLang has no such tree]") for line in lines)
+    assert any("unified-chunk16" in line and line.endswith("[runs]") for line in lines)

@@ -20,6 +20,7 @@ from sr_fuzz.script import (
     Abort,
     AbortAll,
     Action,
+    AdvanceClock,
     Continue,
     EngineConfig,
     EvictRadix,
@@ -68,6 +69,10 @@ def configs(draw: st.DrawFn) -> EngineConfig:
         schedule_conservativeness=draw(st.floats(0.01, 10.0)),
         max_queued_requests=draw(st.none() | st.integers(1, 1024)),
         stream_interval=draw(st.integers(1, 64)),
+        prefix_tree=draw(st.sampled_from([None, "legacy", "unified", "rust"])),
+        req_waiting_timeout=draw(st.none() | st.floats(0.5, 3600)),
+        enable_hierarchical_cache=draw(st.booleans()),
+        disaggregation_mode=draw(st.sampled_from(["null", "prefill", "decode"])),
     )
 
 
@@ -95,6 +100,7 @@ others: st.SearchStrategy[Action] = st.one_of(
     st.builds(Abort, names, st.booleans()),
     st.builds(AbortAll, st.booleans()),
     st.builds(EvictRadix, st.none() | st.integers(1, 65536)),
+    st.builds(AdvanceClock, st.floats(0.5, 86400)),
     st.builds(ExhaustKv, sizes),
     st.builds(ExhaustLockRefs, sizes),
     st.builds(ExhaustRows, sizes),
@@ -286,7 +292,7 @@ def action(tag: Any, **fields: Any) -> str:
 
 ACTIONS = (
     "start_req, step, step_until, pause, continue, abort, abort_all, flush_cache, evict_radix, "
-    "exhaust_kv, exhaust_lock_refs, exhaust_rows, release"
+    "exhaust_kv, exhaust_lock_refs, exhaust_rows, release, advance_clock"
 )
 NAME = "expected a name: a letter, then at most 15 letters, digits or underscores"
 CONFIG_FIELDS = ", ".join(EngineConfig.__struct_fields__)

@@ -24,6 +24,7 @@ from sr_fuzz.script import (
     Abort,
     AbortAll,
     Action,
+    AdvanceClock,
     Continue,
     EngineConfig,
     EvictRadix,
@@ -153,6 +154,10 @@ def test_scripts_differ_in_what_they_use(drawn: list[Script]) -> None:
 def test_every_kind_of_action_occurs(kind: type) -> None:
     configs = (*CONFIGS, *CONFIG_SETS["timeouts"].values())
     assert_found(scripts(configs), lambda script: any(isinstance(a, kind) for a in script.actions))
+
+
+def test_the_clock_moves_where_there_is_a_time_out_and_nowhere_else() -> None:
+    assert not any(isinstance(a, AdvanceClock) for script in sample(scripts(CONFIGS), 100) for a in script.actions)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -9,7 +9,7 @@ import torch
 
 from sr_fuzz.versions import KvState
 from sr_fuzz.view.allocators import free_pages, full_pool, only_window, two_pools, window_pool
-from sr_fuzz.view.trees import read_tree, readable
+from sr_fuzz.view.trees import locked_slots, read_tree, readable, tree_slots
 from sr_fuzz.view.view import RequestView
 
 
@@ -122,13 +122,27 @@ def test_without_a_tree_there_are_no_nodes(cache):
     assert readable(cache) is None
 
 
-def test_a_core_that_keeps_its_nodes_to_itself_says_so():
-    class NativeCore:
-        pass
+class RustCore:
+    """What the Rust core tells of itself."""
 
-    cache = SimpleNamespace(tree_core=NativeCore(), disable=False)
-    assert readable(cache) == "NativeCore keeps its nodes to itself"
+    @property
+    def root_node(self):
+        raise NotImplementedError
+
+    def all_values_flatten(self):
+        return _ids(11, 12, 13, 14)
+
+    def walk_for_kv_canary(self, unlocked_only, swa_resident_only):
+        assert unlocked_only
+        return SimpleNamespace(slot_indices=[13, 14])
+
+
+def test_of_a_rust_core_only_slots_are_known():
+    cache = SimpleNamespace(tree_core=RustCore(), disable=False)
+    assert readable(cache) == "the Rust core keeps its nodes to itself"
     assert read_tree(cache) == []
+    assert sorted(tree_slots(cache)) == [11, 12, 13, 14]
+    assert locked_slots(cache) == {11, 12}
 
 
 # -- hybrid caches ---------------------------------------------------------------------------------------------
