@@ -18,6 +18,7 @@ from invariants.output import OracleOutput
 from invariants.pause import PausedFrozen
 from invariants.placement import NobodyLost
 from invariants.request_rows import RequestRows
+from invariants.sessions import Sessions
 from invariants.sglang_checks import BusyMemoryCheck, TreeSanityCheck
 from invariants.streams import Streams
 from invariants.tree_locks import TreeLocks
@@ -26,6 +27,7 @@ ALL: tuple[type[Invariant], ...] = (
     KvPages,
     RequestRows,
     TreeLocks,
+    Sessions,
     KvContent,
     PausedFrozen,
     NobodyLost,

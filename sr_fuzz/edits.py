@@ -60,6 +60,13 @@ def without(state: State, name: str) -> Edit:
     return drop(key for key, action in state.actions.items() if getattr(action, "name", None) == name)
 
 
+def without_session(state: State, name: str) -> Edit:
+    """Drop a session, its requests, and every action that names one of these."""
+    turns = {a.name for a in state.actions.values() if isinstance(a, StartReq) and a.session and a.session.id == name}
+    gone = turns | {name}
+    return drop(key for key, action in state.actions.items() if getattr(action, "name", None) in gone)
+
+
 def change(key: int, how: Callable[[Action], Action]) -> Edit:
     def edit(state: State) -> State:
         if key not in state.actions:
@@ -94,19 +101,31 @@ def configure(**values: Any) -> Edit:
 
 
 def rename(names: Mapping[str, str]) -> Edit:
-    """Give requests other names, unless an action that now names nobody would then name one of them."""
+    """Give requests and sessions other names, unless an action that now names nobody would then name one of them."""
 
     def renamed(action: Action) -> Action:
         old = getattr(action, "name", None)
-        return msgspec.structs.replace(action, name=names.get(old, old)) if old is not None else action
+        if old is None:
+            return action
+        action = msgspec.structs.replace(action, name=names.get(old, old))
+        if isinstance(action, StartReq) and action.session is not None:
+            session = action.session
+            ids = {"id": names.get(session.id, session.id), "rid": names.get(session.rid, session.rid)}
+            action = msgspec.structs.replace(action, session=msgspec.structs.replace(session, **ids))
+        return action
 
     def edit(state: State) -> State:
-        strangers = {getattr(action, "name", None) for action in state.actions.values()} - set(names)
+        strangers = {name for action in state.actions.values() for name in _named(action)} - set(names)
         if strangers & set(names.values()):
             return state
         return State(state.config, {key: renamed(action) for key, action in state.actions.items()})
 
     return edit
+
+
+def _named(action: Action) -> set[str | None]:
+    session = action.session if isinstance(action, StartReq) else None
+    return {getattr(action, "name", None)} | ({session.id, session.rid} if session is not None else set())
 
 
 # -- what a script and its trace tell --------------------------------------------------------------------------

@@ -184,8 +184,8 @@ def _arguments(struct: msgspec.Struct) -> list[tuple[str, Any]]:
 
 def _imports(script: Script) -> str:
     used = {"EngineConfig", "Script", *(type(action).__name__ for action in script.actions)}
-    if "Prompt(" in to_source(script):
-        used.add("Prompt")
+    source = to_source(script)
+    used |= {name for name in ("Prompt", "SessionParams") if f"{name}(" in source}
     names = sorted(used)
     line = f"from sr_fuzz.script import {', '.join(names)}"
     if len(line) <= WIDTH:

@@ -18,6 +18,7 @@ from sr_fuzz.script import (
     Abort,
     AbortAll,
     Action,
+    CloseSession,
     Continue,
     EngineConfig,
     EvictRadix,
@@ -25,10 +26,12 @@ from sr_fuzz.script import (
     ExhaustLockRefs,
     ExhaustRows,
     FlushCache,
+    OpenSession,
     Pause,
     Prompt,
     Release,
     Script,
+    SessionParams,
     StartReq,
     Step,
     StepUntil,
@@ -134,6 +137,8 @@ class _Translation:
         if self._released and not isinstance(action, Release):
             raise NotExpressible("what an exhauster holds is only given back when the script is over")
         match action:
+            case StartReq(session=SessionParams()) | OpenSession() | CloseSession():
+                raise NotExpressible("SGLang's scripted runtime has no call for sessions")
             case StartReq():
                 self._start(replace(action, stream=True))
             case Step():

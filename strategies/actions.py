@@ -12,11 +12,14 @@ from sr_fuzz.script import (
     AbortAll,
     Action,
     AdvanceClock,
+    CloseSession,
     Continue,
     EngineConfig,
     EvictRadix,
     FlushCache,
+    OpenSession,
     Pause,
+    SessionParams,
     StartReq,
     Step,
     StepUntil,
@@ -50,6 +53,11 @@ class Draft:
     actions: list[Action] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     paused: bool = False
+    sessions: dict[str, str | None] = field(default_factory=dict)
+    """Sessions it has opened and not closed: name -> the last request in it."""
+    turns_at_once: bool = False
+    """Whether it sends turns of a session while another is under way, which SGLang must refuse. What that does to
+    SGLang hides the rest."""
     work: int = 0
     """A guess at the turns until all is finished, so that a motif does not strike at an idle engine."""
 
@@ -68,6 +76,8 @@ class Draft:
             "priority": config.enable_priority_scheduling,
             "queue_limit": config.max_queued_requests is not None,
             "logprobs": self.traits.logprobs,
+            "sessions": config.enable_streaming_session,
+            "turns_at_once": self.turns_at_once,
             "exhausters": self.exhausters,
             "timeouts": bool(timeouts_of(config)),
         }
@@ -91,12 +101,27 @@ class Draft:
                 self.work = 0 if action.mode == "abort" else self.work
             elif isinstance(action, Continue):
                 self.paused = False
+            elif isinstance(action, CloseSession):
+                self.sessions.pop(action.name, None)
 
     def start(self, **given: Any) -> str:
         """Append a `StartReq` under a new name, fields that are not given being drawn, and return the name."""
         name = self.next_name()
         self.names.append(name)
+        if self.turns_at_once and self.sessions and "session" not in given and self.digits(4)[0] == 0:
+            given["session"] = SessionParams(list(self.sessions)[-1])
+        session = given.get("session")
+        if session is not None and session.id in self.sessions:
+            self.sessions[session.id] = name
         self.add(draw_start_req(self.draw, self.config, name, self.traits, **given))
+        return name
+
+    def open_session(self, *, streaming: bool = True, timeout: float | None = None) -> str:
+        """Append an `OpenSession` under a new name, and return the name."""
+        name = f"s{sum(isinstance(action, OpenSession) for action in self.actions)}"
+        self.sessions[name] = None
+        streaming = streaming and self.config.enable_streaming_session
+        self.add(OpenSession(name, streaming=streaming, timeout=timeout))
         return name
 
     def next_name(self) -> str:

@@ -105,6 +105,31 @@ _PAGED = {
     ),  # fmt: skip
 }
 
+# Streaming sessions keep a row and its KV between two turns, which nothing can evict: rows and pool are scarce.
+_SESSIONS = {
+    "session-chunk16": EngineConfig(
+        max_total_tokens=160, max_running_requests=6, schedule_conservativeness=0.05, enable_streaming_session=True
+    ),
+    "session-normal-chunk8": EngineConfig(
+        max_total_tokens=128, max_running_requests=5, chunked_prefill_size=8, disable_overlap_schedule=True,
+        schedule_conservativeness=0.05, enable_streaming_session=True,
+    ),  # fmt: skip
+    "session-nochunk": EngineConfig(
+        max_total_tokens=128, max_running_requests=6, chunked_prefill_size=-1, max_prefill_tokens=64,
+        schedule_conservativeness=0.1, enable_streaming_session=True,
+    ),  # fmt: skip
+    # The page in which a history ends stays the session's, and the next turn goes on in its middle.
+    "session-paged4-chunk16": EngineConfig(
+        page_size=4, max_total_tokens=160, max_running_requests=6, schedule_conservativeness=0.05,
+        enable_streaming_session=True,
+    ),  # fmt: skip
+    # Without the tree a session's KV is all its own.
+    "session-noradix-chunk8": EngineConfig(
+        max_total_tokens=128, max_running_requests=5, chunked_prefill_size=8, disable_radix_cache=True,
+        schedule_conservativeness=0.05, enable_streaming_session=True,
+    ),  # fmt: skip
+}
+
 # Two ranks of each kind; only the server engine starts several.
 _PARALLEL = {
     "tensor2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, tp_size=2),
@@ -204,7 +229,7 @@ _EXHAUSTERS = (
     "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
 )  # fmt: skip
 
-_ONE_RANK = _DEFAULT | _PAGED
+_ONE_RANK = _DEFAULT | _PAGED | _SESSIONS
 
 CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "default": _DEFAULT,
@@ -218,6 +243,7 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "timeouts": _TIMEOUTS,
     "disaggregation": _DISAGGREGATION,
     "hicache": _HICACHE,
+    "sessions": _SESSIONS,
     "all": _ONE_RANK,
 }
 """Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set.

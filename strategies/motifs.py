@@ -50,7 +50,7 @@ MOTIFS: dict[str, Motif] = {}
 """All motifs by name; ``why`` says what class of bug each stands for."""
 
 
-def _motif(*needs: str, weight: int = 2) -> Callable[[Callable[[Draft], None]], Callable[[Draft], None]]:
+def motif(*needs: str, weight: int = 2) -> Callable[[Callable[[Draft], None]], Callable[[Draft], None]]:
     def register(play: Callable[[Draft], None]) -> Callable[[Draft], None]:
         name = play.__name__
         MOTIFS[name] = Motif(name, " ".join((play.__doc__ or "").split()), frozenset(needs), weight, play)
@@ -65,7 +65,7 @@ def _motif(*needs: str, weight: int = 2) -> Callable[[Callable[[Draft], None]], 
 _ARRIVALS = (None, None, 1, 1, 2)
 
 
-@_motif(weight=1)
+@motif(weight=1)
 def burst(draft: Draft) -> None:
     """Three to eight requests, in one turn or one after another, that want 1.5 to 4 times the pool: retraction, and
     admission that promises the same pages twice."""
@@ -105,7 +105,7 @@ def _keep_busy(draft: Draft) -> None:
     draft.step()
 
 
-@_motif("step_until", weight=8)
+@motif("step_until", weight=8)
 def strike_at_stage(draft: Draft) -> None:
     """Abort, pause or flush in the turn in which a request reaches a stage: pages or rows freed twice or never."""
     _keep_busy(draft)
@@ -116,7 +116,7 @@ def strike_at_stage(draft: Draft) -> None:
     strike(draft, victim)
 
 
-@_motif("step_until", weight=4)
+@motif("step_until", weight=4)
 def parked_chunk(draft: Draft) -> None:
     """A long prompt parked between chunks beside decoding requests, when something strikes: the chunked request is
     in no queue, and is forgotten, leaked, or scheduled twice."""
@@ -133,7 +133,7 @@ def parked_chunk(draft: Draft) -> None:
     strike(draft, long)
 
 
-@_motif("step_until", weight=4)
+@motif("step_until", weight=4)
 def retracted_victim(draft: Draft) -> None:
     """A request is retracted for lack of memory and meets an abort or a pause before it runs again: its KV or its
     output so far is lost, or its finish is reported twice."""
@@ -155,7 +155,7 @@ def retracted_victim(draft: Draft) -> None:
     strike(draft, victim)
 
 
-@_motif("abort")
+@motif("abort")
 def abort_twice(draft: Draft) -> None:
     """The second abort meets a request that is already marked, or already gone: double free, two finishes."""
     _keep_busy(draft)
@@ -166,7 +166,7 @@ def abort_twice(draft: Draft) -> None:
     draft.add(Abort(victim), Step(1 + gap))
 
 
-@_motif("abort")
+@motif("abort")
 def abort_on_arrival(draft: Draft) -> None:
     """The abort comes in the turn of the start, before or after it, awaited or not: an abort lost, or too late."""
     order, awaited, first = draft.digits(3, 2, 3)
@@ -181,7 +181,7 @@ def abort_on_arrival(draft: Draft) -> None:
     draft.add(Step(1 + first))
 
 
-@_motif("abort")
+@motif("abort")
 def unknown_name(draft: Draft) -> None:
     """Aborts of a request that does not exist yet, or no longer: state of a stranger touched, or a newcomer of that
     name killed."""
@@ -195,7 +195,7 @@ def unknown_name(draft: Draft) -> None:
     draft.step()
 
 
-@_motif("pause")
+@motif("pause")
 def pause_window(draft: Draft) -> None:
     """Requests start, and others are aborted or flushed, while the engine stands still: admitted under pause, lost
     across it, or never woken up."""
@@ -221,7 +221,7 @@ def pause_window(draft: Draft) -> None:
     draft.add(Continue(), Step(TURNS[after]))
 
 
-@_motif("pause", "abort")
+@motif("pause", "abort")
 def abort_under_pause(draft: Draft) -> None:
     """The victim is paused in the running batch or back in the queue when it is aborted, perhaps before the pause
     was even handled: never reported, or its memory held for good."""
@@ -240,14 +240,14 @@ def abort_under_pause(draft: Draft) -> None:
     draft.step()
 
 
-@_motif("continue", weight=1)
+@motif("continue", weight=1)
 def stray_continue(draft: Draft) -> None:
     """Continue without a pause, or twice: a state switched that was never left."""
     (times,) = draft.digits(2)
     draft.add(*[Continue()] * (1 + times), Step(1))
 
 
-@_motif("step_until")
+@motif("step_until")
 def prefix_right_after(draft: Draft) -> None:
     """The same prefix comes back in the turn in which its first owner finishes, shorter or longer, perhaps after an
     eviction: pages in the tree freed by their owner, or locks counted wrongly."""
@@ -264,7 +264,7 @@ def prefix_right_after(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif(weight=1)
+@motif(weight=1)
 def twins(draft: Draft) -> None:
     """The same prompt two or three times in one turn: each prefills pages that the tree can keep only once."""
     more, same, turns = draft.digits(2, 2, 8)
@@ -275,7 +275,7 @@ def twins(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif()
+@motif()
 def near_capacity(draft: Draft) -> None:
     """A prompt of the pool minus a few tokens, alone or behind decoding requests: admitted though it never fits,
     never admitted though it does, or blocking all others."""
@@ -296,7 +296,7 @@ def near_capacity(draft: Draft) -> None:
     draft.add(Step(2 + first))
 
 
-@_motif(weight=1)
+@motif(weight=1)
 def ends_in_prefill(draft: Draft) -> None:
     """Requests for no token or one finish in the very batch that prefills them, beside others that go on: filtered
     out of the batch with their neighbour's result."""
@@ -308,7 +308,7 @@ def ends_in_prefill(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif("flush_cache")
+@motif("flush_cache")
 def flush_and_again(draft: Draft) -> None:
     """A flush while busy must change nothing, one while idle must forget all: stale nodes and pages either way."""
     busy, wait, turns = draft.digits(2, 3, 8)
@@ -322,7 +322,7 @@ def flush_and_again(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif("evict_radix")
+@motif("evict_radix")
 def evict_while_waiting(draft: Draft) -> None:
     """A waiting request has matched a prefix that it has not locked when the prefix is evicted: use after free."""
     family, amount, turns = draft.digits(FAMILIES, 8, 8)
@@ -334,7 +334,7 @@ def evict_while_waiting(draft: Draft) -> None:
     draft.add(Step(1), EvictRadix(None if amount == 0 else amount * shared // 4 + 1), Step(1 + turns))
 
 
-@_motif("priority")
+@motif("priority")
 def preempt(draft: Draft) -> None:
     """Urgent requests arrive while less urgent ones hold every row, and something strikes in that turn: a preempted
     request is in no queue for a moment."""
@@ -354,7 +354,7 @@ def preempt(draft: Draft) -> None:
     strike(draft, low[victim % len(low)])
 
 
-@_motif("queue_limit", weight=1)
+@motif("queue_limit", weight=1)
 def queue_full(draft: Draft) -> None:
     """More requests than rows and queue together, with room made in between: one refused twice, or refused and
     still run."""
@@ -372,7 +372,7 @@ def queue_full(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif("logprobs")
+@motif("logprobs")
 def logprob_mates(draft: Draft) -> None:
     """A request with logprobs from inside a cached prefix beside one without: cut at the wrong place after a
     retraction, or shifted by the neighbour."""
@@ -388,7 +388,7 @@ def logprob_mates(draft: Draft) -> None:
         strike(draft, name)
 
 
-@_motif("abort_all")
+@motif("abort_all")
 def abort_all_and_start(draft: Draft) -> None:
     """Everything is aborted in the turn in which new requests arrive, before or after: the wrong ones survive."""
     _keep_busy(draft)
@@ -413,7 +413,7 @@ def _with_nothing_promised(draft: Draft, hold: Action) -> None:
     draft.add(Step(1))
 
 
-@_motif("exhausters")
+@motif("exhausters")
 def hold_kv(draft: Draft) -> None:
     """Requests arrive while free pages are held: the engine should wait, park or retract, not fail."""
     leave, count, turns, struck = draft.digits(8, 4, 8, 2)
@@ -427,7 +427,7 @@ def hold_kv(draft: Draft) -> None:
     draft.step()
 
 
-@_motif("exhausters")
+@motif("exhausters")
 def hold_rows(draft: Draft) -> None:
     """Requests arrive while ballast holds the rows: a request waits for ever, or takes a row twice."""
     leave, count, turns, struck = draft.digits(3, 3, 8, 2)
@@ -440,7 +440,7 @@ def hold_rows(draft: Draft) -> None:
     draft.step()
 
 
-@_motif("exhausters", "radix")
+@motif("exhausters", "radix")
 def hold_locks(draft: Draft) -> None:
     """Cached prefixes that count as free are locked: admission relies on an eviction that cannot happen."""
     leave, count, turns = draft.digits(4, 3, 8)

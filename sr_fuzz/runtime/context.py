@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from sr_fuzz import versions
-from sr_fuzz.runtime import queries, radix
+from sr_fuzz.runtime import queries, radix, session_clock
 from sr_fuzz.runtime.clock import VirtualClock
 from sr_fuzz.runtime.exhausters import ScriptedKvPoolExhauster, ScriptedLockRefExhauster
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
@@ -186,6 +186,14 @@ class ScriptedContext:
         """Pause in mode ``abort``."""
         self._transport.pause("abort")
 
+    def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None:
+        """``/open_session``; a streaming one keeps its KV between its turns."""
+        self._transport.open_session(session_id, streaming=streaming, timeout=timeout)
+
+    def close_session(self, session_id: str) -> None:
+        """``/close_session``, by session id, known or not."""
+        self._transport.close_session(session_id)
+
     def evict_tree(self, num_tokens: int | None) -> None:
         """The prefix cache's own ``evict``: ``num_tokens`` tokens, or all that no lock protects."""
         versions.evict(self.scheduler.tree_cache, num_tokens)
@@ -195,6 +203,7 @@ class ScriptedContext:
         clock = versions.clock_of(self.scheduler)
         if isinstance(clock, VirtualClock):
             clock.advance(seconds)
+        session_clock.advance(seconds)
 
     @property
     def held_slots(self) -> list[int]:

@@ -132,6 +132,14 @@ class HttpTransport:
     def flush_cache(self) -> None:
         self._in_order("flush", self._flush_cache, put_off=self._flush_is_stuck)
 
+    def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None:
+        """The tokenizer manager itself refuses a session that is being opened already."""
+        body = {"capacity_of_str_len": 4096, "session_id": session_id, "streaming": streaming, "timeout": timeout}
+        self._in_order(f"open session {session_id}", lambda: self._session("open", body))
+
+    def close_session(self, session_id: str) -> None:
+        self._in_order(f"close session {session_id}", lambda: self._session("close", {"session_id": session_id}))
+
     def next_turn(self) -> None:
         """At the head of each turn: what was put off and can get through by now."""
         self._flush_is_new = False
@@ -253,6 +261,20 @@ class HttpTransport:
         self._flush = self._post("/flush_cache", {})
         self._flush_is_new = True
         self._await_control("FlushCacheReqInput", self._flush, since)
+
+    def _session(self, what: str, body: dict[str, Any]) -> None:
+        since = self._proxy.mark()
+        exchange = self._post(f"/{what}_session", body)
+        kind = f"{what.capitalize()}SessionReqInput"
+        message = self._proxy.wait_until_arrived(
+            lambda message: type(message).__name__ == kind and message.session_id == body["session_id"],
+            timeout_s=self._timeout_s,
+            description=kind,
+            give_up=_after_grace(exchange),
+            since=since,
+        )
+        if message is None and exchange.refusal is None:
+            _raise_problem(exchange)
 
     def _flush_is_stuck(self) -> bool:
         """Whether the flush before is unanswered: it may be on its way when the scheduler has turned since."""

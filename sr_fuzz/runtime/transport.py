@@ -22,6 +22,10 @@ class Transport(Protocol):
 
     def flush_cache(self) -> None: ...
 
+    def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None: ...
+
+    def close_session(self, session_id: str) -> None: ...
+
     @property
     def responses(self) -> Mapping[str, Any] | None:
         """The HTTP exchanges of generate requests, by request id; None without HTTP."""
@@ -73,6 +77,12 @@ class LocalTransport:
 
     def flush_cache(self) -> None:
         self._proxy.put(versions.flush_message())
+
+    def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None:
+        self._proxy.put(versions.open_session_message(session_id, streaming, timeout))
+
+    def close_session(self, session_id: str) -> None:
+        self._proxy.put(versions.close_session_message(session_id))
 
     @property
     def responses(self) -> None:
