@@ -454,7 +454,7 @@ def hold_locks(draft: Draft) -> None:
     draft.step()
 
 
-@_motif("timeouts", weight=6)
+@motif("timeouts", weight=6)
 def time_out(draft: Draft) -> None:
     """Time passes while requests wait, run, or are between two chunks; then more of them come: what an abort of that
     kind frees is freed twice or never, and who is taken out of a queue is still in another."""

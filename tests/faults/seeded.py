@@ -19,6 +19,7 @@ MODULES = (
     "tests.faults.lifecycle",
     "tests.faults.streams",
     "tests.faults.endings",
+    "tests.faults.sessions",
 )
 
 FAULTS: dict[str, Fault] = {
