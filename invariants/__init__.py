@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from invariants.aborts import Aborts
 from invariants.base import Invariant, Problem
+from invariants.embeddings import Embeddings
 from invariants.http_answers import HttpAnswers
 from invariants.kv_content import KvContent
 from invariants.kv_pages import KvPages
@@ -32,6 +33,7 @@ ALL: tuple[type[Invariant], ...] = (
     PausedFrozen,
     NobodyLost,
     OracleOutput,
+    Embeddings,
     Streams,
     HttpAnswers,
     Aborts,

@@ -100,9 +100,14 @@ class Interpreter:
         fields |= self._of_a_pair()
         if action.session is not None:
             fields["session_params"] = self._session_params(action.session)
-        tokens = prompt_tokens(action.prompt, action.name)
+        if action.n > 1:
+            sampling["n"] = action.n
+        request = {"rid": self._rid(action.name), "input_ids": prompt_tokens(action.prompt, action.name)}
         try:
-            self._context.start_tokens(rid=self._rid(action.name), input_ids=tokens, sampling=sampling, **fields)
+            if self._script.config.is_embedding:
+                self._context.start_embedding(**request)
+            else:
+                self._context.start_tokens(**request, sampling=sampling, **fields)
         except RequestRefused as refused:
             # Legal: too long for the context, or its name is in use. The scheduler would have aborted it.
             self.notes[f"{action.name} was refused by the HTTP server: {refused.text[:200]}"] = None
@@ -244,7 +249,7 @@ class Interpreter:
         """Turn until everybody is answered, within the bound, or nothing moves because of what sessions keep."""
         idle, forwards = 0, self._view.forward_steps
         for _ in range(self._work_left()):
-            if not self._view.unanswered() and self._context.is_fully_idle:
+            if not self._view.unanswered() and self._context.is_fully_idle and not self._context.put_off:
                 return
             yield
             idle = idle + 1 if self._view.forward_steps == forwards else 0

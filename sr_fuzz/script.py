@@ -112,6 +112,8 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     disaggregation_mode: Literal["null", "prefill", "decode"] = "null"
     """One half of a disaggregated pair, over the fake transfer backend: there is nobody at the other end."""
     enable_streaming_session: bool = False
+    is_embedding: bool = False
+    """Every request asks for the embedding of its prompt; what it says about output does not count."""
 
     @property
     def world_size(self) -> int:
@@ -168,6 +170,8 @@ class StartReq(_Action, frozen=True, tag="start_req"):
     top_logprobs_num: Annotated[int, Meta(ge=0, le=8)] = 0
     stream: bool = True
     session: SessionParams | None = None
+    n: Annotated[int, Meta(ge=1, le=8)] = 1
+    """Answers wanted: SGLang's tokenizer manager prefills the prompt once, then sends ``n`` requests of its own."""
 
 
 class Step(_Action, frozen=True, tag="step"):
@@ -397,6 +401,8 @@ def _check_requests(script: Script, source: str) -> None:
 def _check_sessions(script: Script, source: str) -> None:
     started = set(script.names)
     for index, action in enumerate(script.actions):
+        if isinstance(action, StartReq):
+            _check_kind(action, script.config, f"{source}: actions[{index}]")
         if not isinstance(action, OpenSession):
             continue
         where = f"{source}: actions[{index}]"
@@ -406,6 +412,17 @@ def _check_sessions(script: Script, source: str) -> None:
             raise ScriptError(
                 f"{where}.streaming: true needs config.enable_streaming_session, which is false: the server refuses it"
             )
+
+
+def _check_kind(action: StartReq, config: EngineConfig, where: str) -> None:
+    if action.n > 1 and action.session is not None:
+        raise ScriptError(f"{where}.n: expected 1, since the request belongs to a session, got {action.n}")
+    if not config.is_embedding:
+        return
+    if action.n > 1:
+        raise ScriptError(f"{where}.n: expected 1, since config.is_embedding is true, got {action.n}")
+    if action.session is not None:
+        raise ScriptError(f"{where}.session: expected null, since config.is_embedding is true, got an object")
 
 
 def script_hash(script: Script) -> str:

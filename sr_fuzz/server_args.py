@@ -16,7 +16,7 @@ _BY_ENVIRONMENT = {"prefix_tree", "req_waiting_timeout", "req_running_timeout"}
 
 _WHEN_GIVEN = {
     "retraction_policy", "enable_hierarchical_cache", "hicache_write_policy", "speculative_algorithm",
-    "disaggregation_mode",
+    "disaggregation_mode", "enable_streaming_session", "is_embedding",
 }  # fmt: skip
 
 _DEFAULT = {name: getattr(EngineConfig(), name) for name in EngineConfig.__struct_fields__}

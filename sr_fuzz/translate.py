@@ -54,6 +54,8 @@ def to_public_api(script: Script, *, share_prefixes: bool = True) -> Script:
     """
     if script.config.world_size > 1:
         raise NotExpressible(f"config: only one scheduler process can be driven, not {script.config.world_size}")
+    if script.config.is_embedding:
+        raise NotExpressible("config.is_embedding: SGLang's scripted runtime starts generate requests only")
     translation = _Translation(script.config)
     for index, action in enumerate(script.actions):
         try:
@@ -139,6 +141,8 @@ class _Translation:
         match action:
             case StartReq(session=SessionParams()) | OpenSession() | CloseSession():
                 raise NotExpressible("SGLang's scripted runtime has no call for sessions")
+            case StartReq(n=n) if n > 1:
+                raise NotExpressible(f"SGLang's scripted runtime starts requests for one answer, not for {n}")
             case StartReq():
                 self._start(replace(action, stream=True))
             case Step():

@@ -284,6 +284,25 @@ def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, 
     return TokenizedGenerateReqInput(**values)
 
 
+def embedding_message(*, rid: str, input_ids: Sequence[int], **fields: Any) -> Any:
+    """The ``TokenizedEmbeddingReqInput`` that the tokenizer manager would send for an ``/encode`` body."""
+    from sglang.srt.managers.io_struct import TokenizedEmbeddingReqInput
+    from sglang.srt.sampling.sampling_params import SamplingParams
+
+    params = SamplingParams(max_new_tokens=0)
+    params.normalize(None)
+    values = {
+        "rid": rid,
+        "input_text": "",
+        "input_ids": array("q", input_ids),
+        "sampling_params": params,
+        **fields,
+    }
+    for name in _required_fields(TokenizedEmbeddingReqInput):
+        values.setdefault(name, None)
+    return TokenizedEmbeddingReqInput(**values)
+
+
 @functools.cache
 def _required_fields(cls: type) -> tuple[str, ...]:
     """Parameters without a default; remembered, since looking at a signature of msgspec's takes a millisecond."""

@@ -130,6 +130,21 @@ _SESSIONS = {
     ),  # fmt: skip
 }
 
+# Embeddings: a request is all prefill, and a chunk's vector must not pass for the prompt's.
+_EMBEDDINGS = {
+    "embedding-chunk16": EngineConfig(
+        max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, is_embedding=True
+    ),
+    "embedding-normal-nochunk": EngineConfig(
+        max_total_tokens=96, chunked_prefill_size=-1, max_prefill_tokens=48, disable_overlap_schedule=True,
+        schedule_conservativeness=0.1, is_embedding=True,
+    ),  # fmt: skip
+    "embedding-paged4-chunk8": EngineConfig(
+        page_size=4, max_total_tokens=96, max_running_requests=5, chunked_prefill_size=8, schedule_policy="lpm",
+        schedule_conservativeness=0.05, is_embedding=True,
+    ),  # fmt: skip
+}
+
 # Two ranks of each kind; only the server engine starts several.
 _PARALLEL = {
     "tensor2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, tp_size=2),
@@ -229,7 +244,7 @@ _EXHAUSTERS = (
     "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
 )  # fmt: skip
 
-_ONE_RANK = _DEFAULT | _PAGED | _SESSIONS
+_ONE_RANK = _DEFAULT | _PAGED | _SESSIONS | _EMBEDDINGS
 
 CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "default": _DEFAULT,
@@ -244,6 +259,7 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "disaggregation": _DISAGGREGATION,
     "hicache": _HICACHE,
     "sessions": _SESSIONS,
+    "requests": _EMBEDDINGS,
     "all": _ONE_RANK,
 }
 """Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set.

@@ -174,6 +174,11 @@ class ScriptedContext:
         self._transport.generate(rid=rid, input_ids=input_ids, sampling=sampling, **fields)
         return ScriptedReqHandle(rid=rid, context=self)
 
+    def start_embedding(self, *, rid: str, input_ids: Sequence[int], **fields: Any) -> ScriptedReqHandle:
+        """Ask for the embedding of any prompt; ``fields`` are those of an ``/encode`` body."""
+        self._transport.embed(rid=rid, input_ids=input_ids, **fields)
+        return ScriptedReqHandle(rid=rid, context=self)
+
     def abort_rid(self, rid: str, *, await_arrival: bool = True) -> None:
         """Abort by request id, known or not."""
         self._transport.abort(rid, await_arrival=await_arrival)

@@ -18,6 +18,8 @@ class Delta:
     completion_tokens: int | None = None
     output_logprobs: int | None = None
     """Number of output token logprobs in this message, None when none were asked for."""
+    embedding: list[float] | None = None
+    """What an embedding request gets instead of tokens."""
 
 
 @dataclass(slots=True)
@@ -86,6 +88,9 @@ class OutputRecorder:
             self._add(message.rid, Delta(self.step, [], reason, aborted=True))
         elif hasattr(message, "rids") and hasattr(message, "output_ids"):
             self._record_batch(message)
+        elif hasattr(message, "rids") and hasattr(message, "embeddings"):
+            for rid, finish, found in zip(message.rids, message.finished_reasons, message.embeddings, strict=True):
+                self._add(rid, Delta(self.step, [], finish, embedding=found))
         else:
             self.replies.append((self.step, message))
             self.flushes += kind == "FlushCacheReqOutput" and bool(message.success)
