@@ -20,6 +20,7 @@ MODULES = (
     "tests.faults.streams",
     "tests.faults.endings",
     "tests.faults.sessions",
+    "tests.faults.requests",
 )
 
 FAULTS: dict[str, Fault] = {
