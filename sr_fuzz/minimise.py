@@ -71,7 +71,9 @@ SHORT = 6
 """Actions that a reader takes in at a glance: going over a longer script again is worth the whole budget."""
 
 # Traits in the signature: with another value it is another finding, so there is nothing to try.
-_TRAITS = ("disable_radix_cache", "disable_overlap_schedule", "page_size")
+_TRAITS = (
+    "disable_radix_cache", "disable_overlap_schedule", "page_size", "enable_streaming_session", "is_embedding"
+)  # fmt: skip
 
 
 class Minimised(msgspec.Struct, frozen=True):

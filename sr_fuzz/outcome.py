@@ -153,6 +153,10 @@ def signature(violation: Violation, config: EngineConfig) -> str:
         traits.append("paged")
     if config.pp_size > 1:
         traits.append("pipeline")
+    if config.enable_streaming_session:
+        traits.append("sessions")
+    if config.is_embedding:
+        traits.append("embedding")
     # Where a hang was interrupted is chance: a loop has many lines.
     where = "" if violation.invariant == "hang" else "|".join(violation.location[:2])
     digest = hashlib.sha256(where.encode()).hexdigest()[:6] if where else ""
