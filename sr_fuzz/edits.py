@@ -182,7 +182,7 @@ def optional_fields(action: Action) -> list[tuple[str, Any]]:
     """Fields that are not at their default, with the default. Sizes are the matter of `numbers`."""
     defaults = action.__struct_defaults__
     fields = action.__struct_fields__[len(action.__struct_fields__) - len(defaults) :]
-    sizes = ("prompt", "max_new_tokens", "n")
+    sizes = ("prompt", "max_new_tokens") if isinstance(action, StartReq) else ("n",)
     return [(f, d) for f, d in zip(fields, defaults, strict=True) if f not in sizes and getattr(action, f) != d]
 
 

@@ -178,7 +178,7 @@ def _arguments(struct: msgspec.Struct) -> list[tuple[str, Any]]:
         if index < required:
             result.append(("", value))
         elif value != struct.__struct_defaults__[index - required]:
-            result.append(("" if field == "n" else f"{field}=", value))
+            result.append(("" if field == "n" and index == 0 else f"{field}=", value))
     return result
 
 

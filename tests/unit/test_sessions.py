@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from sr_fuzz.edits import State, rename, without_session
+from sr_fuzz.edits import State, optional_fields, rename, without_session
+from sr_fuzz.emit import to_source
 from sr_fuzz.runtime.recorder import Delta, OutputRecorder, Stream
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy
 from sr_fuzz.runtime.transport import LocalTransport
@@ -264,6 +265,15 @@ def test_a_prompt_that_is_refused_gets_no_answers(local) -> None:
     local.turn()
     local.end("r0.p.", type="abort", status_code=400)
     assert local.turn() == [] and not local.transport.put_off
+
+
+def test_what_is_optional_about_several_answers_is_written_out_by_name_and_minimised_away() -> None:
+    start = StartReq("r0", n=3)
+    assert to_source(Script(EngineConfig(), (start, Step(3)))).splitlines()[3:5] == [
+        '        StartReq("r0", n=3),',
+        "        Step(3),",
+    ]
+    assert optional_fields(start) == [("n", 1)]
 
 
 def test_a_prompt_in_the_script_is_described_as_always() -> None:
