@@ -13,6 +13,7 @@ from invariants.admission import Admission
 from invariants.base import Invariant, Problem
 from invariants.chunks import ChunkAccounting
 from invariants.control_replies import ControlReplies
+from invariants.embeddings import Embeddings
 from invariants.http_answers import HttpAnswers
 from invariants.kv_content import KvContent
 from invariants.kv_pages import KvPages
@@ -24,6 +25,7 @@ from invariants.placement import NobodyLost
 from invariants.priority import Priority
 from invariants.request_rows import RequestRows
 from invariants.retraction import Retraction
+from invariants.sessions import Sessions
 from invariants.sglang_checks import BusyMemoryCheck, TreeSanityCheck
 from invariants.states import StateContent, StateSlots
 from invariants.streams import Streams
@@ -37,6 +39,7 @@ ALL: tuple[type[Invariant], ...] = (
     TreeLocks,
     WindowLocks,
     StateLocks,
+    Sessions,
     KvContent,
     StateContent,
     PausedFrozen,
@@ -44,6 +47,7 @@ ALL: tuple[type[Invariant], ...] = (
     Retraction,
     ChunkAccounting,
     OracleOutput,
+    Embeddings,
     Streams,
     Usage,
     HttpAnswers,

@@ -25,8 +25,9 @@ class Aborts(Invariant):
     Known false alarms: by design a running request must decode once more, so it waits while prefills go first, and
     an abort under ``pause(in_place)`` is answered only after continue; hence tokens are counted, not turns. A result
     in flight may finish the request naturally in the turn of the abort or the next. The engine itself aborts who does
-    not fit, or waits too long; it then gives a status. What a decode half holds back for the time of a pause
-    (``held_rebootstrap_reqs``) no abort reaches, as a comment there says.
+    not fit, or waits too long; it then gives a status. A request that replaces others of its session aborts them. What
+    a decode half holds back for the time of a pause (``held_rebootstrap_reqs``) no abort reaches, as a comment there
+    says.
     """
 
     name = "aborts"
@@ -71,6 +72,8 @@ class Aborts(Invariant):
         for rid, delta in view.recorder.sent_in_turn:
             finish = delta.finish or {}
             if finish.get("type") != "abort" or finish.get("status_code") is not None:
+                continue
+            if rid in view.sessions.replaced:
                 continue
             if not any(message.abort_all or rid.startswith(message.rid) for message in self._messages):
                 return Problem("uncalled_for", f"{name_of(rid)} ended as aborted, nobody had asked for it: {finish}")

@@ -12,8 +12,9 @@ class KvContent(Invariant):
     """Every slot that the tree or a request's row points at stores the right token at the right position.
 
     Formula: for each tree node, the tokens read back from its slots are its key and their positions count up from its
-    depth; for each KV-holding request, those of ``row[: min(kv_committed_len, len(prompt) + len(output_ids))]`` are
-    its prompt followed by its output.
+    depth; for each KV-holding request, and each streaming session between two turns, those of
+    ``row[: min(kv_committed_len, len(prompt) + len(output_ids))]`` are its prompt followed by its output (a session's:
+    those of its last turn).
 
     Source: the oracle model writes identity and position of each token (`sr_fuzz.cpu.models.oracle_model`);
     ``kv_committed_len`` counts tokens whose forward was launched. Under overlap the newest output token is committed
@@ -51,7 +52,7 @@ class KvContent(Invariant):
                 tokens += node.tokens
                 positions += range(node.start, node.start + len(node.slots))
         for holder in view.now.holders:
-            known = [*holder.req.origin_input_ids, *holder.req.output_ids]
+            known = holder.tokens
             length = min(holder.kv.committed, len(known), len(holder.row))
             gone = range(*holder.window_freed) if view.sees_window_only else range(0)
             kept = [at for at in range(length) if at not in gone]

@@ -12,8 +12,9 @@ class KvPages(Invariant):
     """The pool's pages are partitioned exactly.
 
     Formula: ``{1 … N}`` is the disjoint union of the free pages (pending ones included), the pages of tree nodes, the
-    pages of ``req_to_token[row, cache_protected_len : kv_allocated_len]`` for every request that holds KV, and the
-    pages an exhauster holds; and every page of ``[: cache_protected_len]`` of such a row is a page of the tree.
+    pages of ``req_to_token[row, cache_protected_len : kv_allocated_len]`` for every request that holds KV and every
+    streaming session that does while no turn of it is alive (`sr_fuzz.view.sessions`), and the pages an exhauster
+    holds; and every page of ``[: cache_protected_len]`` of such a row is a page of the tree.
 
     Source: ``release_kv_cache`` in ``mem_cache/common.py`` (what a request frees and what it leaves to the tree),
     ``mem_cache/allocator`` (page 0 is padding, ids start at 1).

@@ -20,8 +20,8 @@ class Liveness(Invariant):
     work left, see `sr_fuzz.interpreter`.
     Covers: everything without a time-out of its own.
 
-    Known false alarms: an exhauster may hold exactly what is needed, a paused engine may do nothing: both reset the
-    count.
+    Known false alarms: an exhauster may hold exactly what is needed, a paused engine may do nothing, a streaming
+    session keeps its KV until it is closed, which nothing can evict: each resets the count.
     """
 
     name = "liveness"
@@ -35,7 +35,7 @@ class Liveness(Invariant):
         moved = view.forward_steps != self._forwards
         self._forwards = view.forward_steps
         waiting = view.unanswered()
-        if moved or view.paused or view.holding or not waiting:
+        if moved or view.paused or view.holding or view.now.session_slots or not waiting:
             self._idle_turns = 0
             return None
         self._idle_turns += 1

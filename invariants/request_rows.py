@@ -9,11 +9,12 @@ from sr_fuzz.view.view import SchedulerView
 class RequestRows(Invariant):
     """Rows of the request-to-token table are partitioned exactly.
 
-    Formula: ``free_slots`` without duplicates and the rows of requests that hold KV are disjoint and together
-    ``{1 … size}`` (row 0 is padding; releases up to 0.5.18 may count from 0, so the range is taken from the pool).
+    Formula: ``free_slots`` without duplicates and the rows of requests and sessions that hold KV are disjoint and
+    together ``{1 … size}`` (row 0 is padding; releases up to 0.5.18 may count from 0, so the range is taken from the
+    pool).
 
     Source: ``ReqToTokenPool.alloc`` and ``free`` in ``mem_cache/memory_pool.py``.
-    Covers: every cache kind without beam search or sessions, which own rows of their own.
+    Covers: every cache kind without beam search, which owns rows of its own.
     """
 
     name = "request_rows"

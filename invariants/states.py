@@ -138,10 +138,9 @@ class StateContent(Invariant):
     @staticmethod
     def _of_requests(view: SchedulerView) -> Iterator[tuple[int, str, list[int], int]]:
         for holder in view.now.holders:
-            slots = versions.state_slots(holder.req)
+            slots = versions.state_slots(holder.req) if holder.req is not None else []
             if slots and not versions.state_pending(holder.req):
-                tokens = [*holder.req.origin_input_ids, *holder.req.output_ids]
-                yield slots[0], holder.name, tokens, holder.kv.committed
+                yield slots[0], holder.name, holder.tokens, holder.kv.committed
 
     @staticmethod
     def _path(node: NodeView) -> list[int]:

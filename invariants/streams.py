@@ -84,6 +84,9 @@ class Streams(Invariant):
         if req is None:
             # Refused at the door: it never became a request that could have output.
             return None
+        if any(delta.embedding is not None for delta in stream.deltas):
+            # Its one output token stands for none; the answer is `Embeddings`' business.
+            return None
         sent = stream.tokens
         output = versions.output_through_stop(req)
         if sent != output[: len(sent)]:

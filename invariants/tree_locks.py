@@ -14,9 +14,9 @@ from sr_fuzz.view.view import SchedulerView, name_of
 class TreeLocks(Invariant):
     """Lock counts are explained exactly.
 
-    Formula: a node's lock count is the number of locks (of KV-holding requests, of copies between device and host, and
-    of the exhauster) whose node lies in its subtree; the root is left out, it is locked for good. After the drain,
-    with nothing held, all are zero.
+    Formula: a node's lock count is the number of locks (of KV-holding requests, of streaming sessions, of copies
+    between device and host, and of the exhauster) whose node lies in its subtree; the root is left out, it is locked
+    for good. After the drain, with nothing held, all are zero.
 
     Source: ``inc_lock_ref`` / ``dec_lock_ref`` (they walk from the node to the root), ``Req.lock`` in 0.5.22 and
     later, ``Req.last_node`` before; see `sr_fuzz.versions.lock_node`.
@@ -24,7 +24,7 @@ class TreeLocks(Invariant):
     exactly the prefixes of the requests that hold KV (``walk_for_kv_canary`` of the core leaves locked nodes out).
 
     Known false alarms: up to 0.5.21 a waiting request may have a ``last_node`` without holding a lock, so only
-    requests that hold KV count there.
+    requests that hold KV count there. A later turn of a streaming session holds no lock, its session does.
     """
 
     name = "tree_locks"
@@ -98,6 +98,9 @@ class TreeLocks(Invariant):
                 receipt = versions.lock_receipt(req) if versions.has_lock_receipts() else None
                 locks.append((handle, name_of(req.rid), receipt))
         locks += [(handle, what, None) for handle, what in versions.transfer_locks(view.scheduler.tree_cache)]
+        for slot in view.now.session_slots:
+            if slot.lock is not None:
+                locks.append((slot.lock, f"session {name_of(slot.session_id)}", None))
         for handle, receipt in view.context.tree_locks:
             parts = versions.receipt_parts(receipt) if versions.has_lock_receipts() else None
             locks.append((handle, "exhauster", parts))

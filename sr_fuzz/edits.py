@@ -73,6 +73,13 @@ def without(state: State, name: str) -> Edit:
     return drop(key for key, action in state.actions.items() if getattr(action, "name", None) == name)
 
 
+def without_session(state: State, name: str) -> Edit:
+    """Drop a session, its requests, and every action that names one of these."""
+    turns = {a.name for a in state.actions.values() if isinstance(a, StartReq) and a.session and a.session.id == name}
+    gone = turns | {name}
+    return drop(key for key, action in state.actions.items() if getattr(action, "name", None) in gone)
+
+
 def change(key: int, how: Callable[[Action], Action]) -> Edit:
     def edit(state: State) -> State:
         if key not in state.actions:
@@ -107,24 +114,36 @@ def configure(**values: Any) -> Edit:
 
 
 def rename(names: Mapping[str, str]) -> Edit:
-    """Give requests other names, unless an action that now names nobody would then name one of them."""
+    """Give requests and sessions other names, unless an action that now names nobody would then name one of them."""
 
     def renamed(action: Action) -> Action:
         old = getattr(action, "name", None)
         if old is None:
             return action
-        if isinstance(action, StartReq) and action.prompt.after is not None:
+        action = msgspec.structs.replace(action, name=names.get(old, old))
+        if not isinstance(action, StartReq):
+            return action
+        if action.prompt.after is not None:
             prompt = msgspec.structs.replace(action.prompt, after=names.get(action.prompt.after, action.prompt.after))
             action = msgspec.structs.replace(action, prompt=prompt)
-        return msgspec.structs.replace(action, name=names.get(old, old))
+        if action.session is not None:
+            session = action.session
+            ids = {"id": names.get(session.id, session.id), "rid": names.get(session.rid, session.rid)}
+            action = msgspec.structs.replace(action, session=msgspec.structs.replace(session, **ids))
+        return action
 
     def edit(state: State) -> State:
-        strangers = {getattr(action, "name", None) for action in state.actions.values()} - set(names)
+        strangers = {name for action in state.actions.values() for name in _named(action)} - set(names)
         if strangers & set(names.values()):
             return state
         return State(state.config, {key: renamed(action) for key, action in state.actions.items()})
 
     return edit
+
+
+def _named(action: Action) -> set[str | None]:
+    session = action.session if isinstance(action, StartReq) else None
+    return {getattr(action, "name", None)} | ({session.id, session.rid} if session is not None else set())
 
 
 # -- what a script and its trace tell --------------------------------------------------------------------------
@@ -181,7 +200,7 @@ def optional_fields(action: Action) -> list[tuple[str, Any]]:
     """Fields that are not at their default, with the default. Sizes are the matter of `numbers`."""
     defaults = action.__struct_defaults__
     fields = action.__struct_fields__[len(action.__struct_fields__) - len(defaults) :]
-    sizes = ("prompt", "max_new_tokens", "n")
+    sizes = ("prompt", "max_new_tokens") if isinstance(action, StartReq) else ("n",)
     return [(f, d) for f, d in zip(fields, defaults, strict=True) if f not in sizes and getattr(action, f) != d]
 
 

@@ -189,14 +189,14 @@ def _arguments(struct: msgspec.Struct) -> list[tuple[str, Any]]:
         if index < required:
             result.append(("", value))
         elif value != struct.__struct_defaults__[index - required]:
-            result.append(("" if field == "n" else f"{field}=", value))
+            result.append(("" if field == "n" and index == 0 else f"{field}=", value))
     return result
 
 
 def _imports(script: Script) -> str:
     used = {"EngineConfig", "Script", *(type(action).__name__ for action in script.actions)}
-    if "Prompt(" in to_source(script):
-        used.add("Prompt")
+    source = to_source(script)
+    used |= {name for name in ("Prompt", "SessionParams") if f"{name}(" in source}
     names = sorted(used)
     line = f"from sr_fuzz.script import {', '.join(names)}"
     if len(line) <= WIDTH:

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
+from msgspec import structs
+
 from sr_fuzz import script as s
 from sr_fuzz import versions
 from sr_fuzz.cpu.oracle import all_prompt_tokens
@@ -35,6 +37,11 @@ _FLUSH_TURNS = 3
 
 # An HTTP client's answer needs no turn once it was sent; it takes milliseconds, on a stuck server for ever.
 _ANSWER_S = 10.0
+
+# A session whose turn was running when it was closed goes at SGLang's next look, a second of eight turns apart.
+_CLOSE_TURNS = 24
+# Turns without a forward after which sessions are closed: what they keep, nothing can evict.
+_STUCK_TURNS = 12
 
 BALLAST_PREFIX = "ballast"
 
@@ -92,11 +99,18 @@ class Interpreter:
         if action.priority is not None:
             fields["priority"] = action.priority
         fields |= self._of_a_pair()
-        rid, tokens = self._rid(action.name), self._prompts[action.name]
+        if action.session is not None:
+            fields["session_params"] = self._session_params(action.session)
+        if action.n > 1:
+            sampling["n"] = action.n
+        request = {"rid": self._rid(action.name), "input_ids": self._prompts[action.name]}
         if action.prompt.after is not None:
-            self._monitor.reach.note_history(rid, len(self._prompts[action.prompt.after]))
+            self._monitor.reach.note_history(request["rid"], len(self._prompts[action.prompt.after]))
         try:
-            self._context.start_tokens(rid=rid, input_ids=tokens, sampling=sampling, **fields)
+            if self._script.config.is_embedding:
+                self._context.start_embedding(**request)
+            else:
+                self._context.start_tokens(**request, sampling=sampling, **fields)
         except RequestRefused as refused:
             # Legal: too long for the context, or its name is in use. The scheduler would have aborted it.
             self.notes[f"{action.name} was refused by the HTTP server: {refused.text[:200]}"] = None
@@ -107,6 +121,16 @@ class Interpreter:
             return {}
         self._rooms += 1
         return versions.disaggregation_fields(half, self._rooms)
+
+    def _session_params(self, params: s.SessionParams) -> dict[str, Any]:
+        values = {name: value for name, value in structs.asdict(params).items() if value not in (None, False)}
+        return values | {name: self._rid(values[name]) for name in ("id", "rid") if name in values}
+
+    def _open_session(self, action: s.OpenSession) -> None:
+        self._context.open_session(self._rid(action.name), streaming=action.streaming, timeout=action.timeout)
+
+    def _close_session(self, action: s.CloseSession) -> None:
+        self._context.close_session(self._rid(action.name))
 
     def _pause(self, action: s.Pause) -> None:
         self._paused = True
@@ -209,10 +233,9 @@ class Interpreter:
         self._release(s.Release())
         self._context.continue_generation()
         yield
-        for _ in range(self._work_left()):
-            if not self._view.unanswered() and self._context.is_fully_idle:
-                break
-            yield
+        yield from self._drain()
+        if self._view.sessions.open:
+            yield from self._close_sessions()
         # One more turn, so that an idle engine has run its own idle checks.
         yield
         # Whoever is not answered by then is found by the checks that follow.
@@ -225,6 +248,34 @@ class Interpreter:
         for _ in range(_FLUSH_TURNS):
             yield
         self._monitor.check_flushed()
+
+    def _drain(self) -> Generator[None, None, None]:
+        """Turn until everybody is answered, within the bound, or nothing moves because of what sessions keep."""
+        idle, forwards = 0, self._view.forward_steps
+        for _ in range(self._work_left()):
+            if not self._view.unanswered() and self._context.is_fully_idle and not self._context.put_off:
+                return
+            yield
+            idle = idle + 1 if self._view.forward_steps == forwards else 0
+            forwards = self._view.forward_steps
+            if idle >= _STUCK_TURNS and self._view.now.session_slots:
+                return
+
+    def _close_sessions(self) -> Generator[None, None, None]:
+        """Close them; turns that wait for what another's turn keeps, and so for each other, are aborted."""
+        self._monitor.note_action("epilogue: close sessions")
+        for session_id in self._view.sessions.open:
+            self._context.close_session(session_id)
+        yield
+        yield from self._drain()
+        if self._view.now.session_slots and self._view.unanswered():
+            self._context.abort_all()
+            yield
+            yield from self._drain()
+        for _ in range(_CLOSE_TURNS):
+            if not self._view.sessions.open:
+                return
+            yield
 
     def _work_left(self) -> int:
         """Turns that a healthy engine needs at most for what is unanswered, retractions included."""
@@ -255,6 +306,8 @@ _SENDERS: dict[type, Callable[[Interpreter, Any], None]] = {
     s.ExhaustRows: Interpreter._exhaust_rows,
     s.Release: Interpreter._release,
     s.AdvanceClock: Interpreter._advance_clock,
+    s.OpenSession: Interpreter._open_session,
+    s.CloseSession: Interpreter._close_session,
 }
 
 _STAGES: dict[str, Callable[[Interpreter, str, s.StepUntil], bool]] = {

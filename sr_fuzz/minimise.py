@@ -55,10 +55,11 @@ from sr_fuzz.edits import (
     set_prompt,
     turns_of_step_until,
     without,
+    without_session,
 )
 from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Outcome, Violation, signature
-from sr_fuzz.script import EngineConfig, Script, ScriptError, StartReq, Step, script_hash, validate
+from sr_fuzz.script import EngineConfig, Script, ScriptError, SessionParams, StartReq, Step, script_hash, validate
 
 Run = Callable[[Script], Outcome]
 """Plays a script in a fresh scheduler. May raise `EngineError`."""
@@ -72,7 +73,7 @@ SHORT = 6
 # Traits in the signature: with another value it is another finding, so there is nothing to try.
 _TRAITS = (
     "disable_radix_cache", "disable_overlap_schedule", "page_size", "prefix_tree", "enable_hierarchical_cache",
-    "disaggregation_mode",
+    "disaggregation_mode", "enable_streaming_session", "is_embedding", "model",
 )  # fmt: skip
 
 
@@ -216,6 +217,7 @@ def _pass_actions(search: _Search) -> None:
 
 
 def _pass_requests(search: _Search) -> None:
+    search.apply([without_session(search.state, name) for name in search.script.sessions])
     search.apply([without(search.state, name) for name in search.script.names])
 
 
@@ -232,6 +234,8 @@ def _pass_fields(search: _Search) -> None:
         if isinstance(action, StartReq):
             simpler = {"family": 0, "unique_tail": 0, "after": None}
             edits += [set_prompt(key, **{f: value}) for f, value in simpler.items() if getattr(action.prompt, f)]
+            if action.session is not None:
+                edits.append(set_fields(key, session=SessionParams(action.session.id, action.session.rid)))
     search.apply(edits, cosmetic=True)
     turns = turns_of_step_until(search.state, search.outcome)
     search.apply([replace_with(key, Step(n)) for key, n in turns.items()], cosmetic=True)
@@ -256,7 +260,9 @@ def _pass_numbers(search: _Search) -> None:
 
 
 def _pass_names(search: _Search) -> None:
-    search.accept(rename({name: f"r{index}" for index, name in enumerate(search.script.names)}))
+    names = {name: f"r{index}" for index, name in enumerate(search.script.names)}
+    names |= {name: f"s{index}" for index, name in enumerate(search.script.sessions)}
+    search.accept(rename(names))
 
 
 _PASSES = (

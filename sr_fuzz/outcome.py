@@ -161,6 +161,10 @@ def signature(violation: Violation, config: EngineConfig) -> str:
         traits.append("hicache")
     if config.disaggregation_mode != "null":
         traits.append(config.disaggregation_mode)
+    if config.enable_streaming_session:
+        traits.append("sessions")
+    if config.is_embedding:
+        traits.append("embedding")
     # Where a hang was interrupted is chance: a loop has many lines.
     where = "" if violation.invariant == "hang" else "|".join(violation.location[:2])
     digest = hashlib.sha256(where.encode()).hexdigest()[:6] if where else ""

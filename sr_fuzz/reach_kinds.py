@@ -57,13 +57,31 @@ def _always(config: EngineConfig) -> bool:
     return True
 
 
+def _with_sessions(config: EngineConfig) -> bool:
+    return config.enable_streaming_session
+
+
+def _timed(config: EngineConfig) -> bool:
+    return config.enable_streaming_session or None not in (config.req_waiting_timeout, config.req_running_timeout)
+
+
+_ACTIONS = {
+    "advance_clock": _timed,
+    "evict_radix": _cached,
+    "exhaust_lock_refs": _cached,
+    "open_session": _with_sessions,
+    "close_session": _with_sessions,
+}
+"""Where an action is drawn at all; those not listed are drawn everywhere."""
+
+
 _Row = tuple[str, Callable[[EngineConfig], bool]]
 
 
 def _kinds() -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     for tag in (action.__struct_config__.tag for action in get_args(Action)):
-        rows[f"action.{tag}"] = ("played", _cached if tag in ("evict_radix", "exhaust_lock_refs") else _always)
+        rows[f"action.{tag}"] = ("played", _ACTIONS.get(tag, _always))
     for stage in STAGES:
         where = _chunked if stage.endswith("_chunk") and stage != "first_chunk" else _always
         rows[f"stage.{stage}"] = ("StepUntil reached it, the request not answered before", where)

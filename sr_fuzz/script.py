@@ -122,6 +122,9 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """Where a state that the prefix tree will keep is written while its request runs on."""
     mamba_track_interval: Annotated[int, Meta(ge=1, le=4096)] | None = None
     """Decode steps between two states that are kept, with an extra buffer."""
+    enable_streaming_session: bool = False
+    is_embedding: bool = False
+    """Every request asks for the embedding of its prompt; what it says about output does not count."""
 
     @property
     def world_size(self) -> int:
@@ -146,6 +149,23 @@ class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     and behind it its reference output, as in the next turn of a chat; the family does not matter."""
 
 
+class SessionParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What of a session a request continues: SGLang's ``session_params``, with the script's names for ids.
+
+    A streaming session only appends to its last turn, so there the rest is refused. A plain one is a tree of requests:
+    without ``rid`` and ``replace`` a request begins a new branch.
+    """
+
+    id: Name
+    """The session's name; it need not be open."""
+    rid: Name | None = None
+    """The request to continue."""
+    offset: Annotated[int, Meta(ge=0, le=4096)] | None = None
+    """Tokens of the history to keep; SGLang takes 0 for all."""
+    replace: bool = False
+    drop_previous_output: bool = False
+
+
 class _Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="action"):
     """Base of all actions; the tag is the ``action`` field of the JSON form."""
 
@@ -163,6 +183,9 @@ class StartReq(_Action, frozen=True, tag="start_req"):
     logprob_start_len: Annotated[int, Meta(ge=-1, le=4096)] = -1
     top_logprobs_num: Annotated[int, Meta(ge=0, le=8)] = 0
     stream: bool = True
+    session: SessionParams | None = None
+    n: Annotated[int, Meta(ge=1, le=8)] = 1
+    """Answers wanted: SGLang's tokenizer manager prefills the prompt once, then sends ``n`` requests of its own."""
 
 
 class Step(_Action, frozen=True, tag="step"):
@@ -247,9 +270,24 @@ class AdvanceClock(_Action, frozen=True, tag="advance_clock"):
     seconds: Annotated[float, Meta(gt=0, le=86400)] = 1.0
 
 
+class OpenSession(_Action, frozen=True, tag="open_session"):
+    """``/open_session``. SGLang refuses a name that is open. A streaming session keeps its KV between its turns."""
+
+    name: Name
+    streaming: bool = False
+    timeout: Annotated[float, Meta(ge=0.5, le=1000.0)] | None = None
+    """Idle seconds after which SGLang closes it; eight turns of the event loop count as one second."""
+
+
+class CloseSession(_Action, frozen=True, tag="close_session"):
+    """``/close_session``; while a turn of a streaming session runs, SGLang puts it off."""
+
+    name: Name
+
+
 Action = Union[
     StartReq, Step, StepUntil, Pause, Continue, Abort, AbortAll, FlushCache, EvictRadix,
-    ExhaustKv, ExhaustLockRefs, ExhaustRows, Release, AdvanceClock,
+    ExhaustKv, ExhaustLockRefs, ExhaustRows, Release, AdvanceClock, OpenSession, CloseSession,
 ]  # fmt: skip
 
 EXHAUSTERS = (ExhaustKv, ExhaustLockRefs, ExhaustRows)
@@ -269,6 +307,11 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def names(self) -> tuple[str, ...]:
         """Names of the requests it starts, in order."""
         return tuple(a.name for a in self.actions if isinstance(a, StartReq))
+
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """Names of the sessions that it opens, each once, in order."""
+        return tuple(dict.fromkeys(a.name for a in self.actions if isinstance(a, OpenSession)))
 
     @property
     def uses_exhausters(self) -> bool:
@@ -329,6 +372,7 @@ def _checked(raw: Any, source: str) -> Script:
         raise ScriptError(f"{source}: {explain(error, Script, raw)}") from None
     _check_config(script.config, source)
     _check_requests(script, source)
+    _check_sessions(script, source)
     return script
 
 
@@ -371,6 +415,33 @@ def _check_requests(script: Script, source: str) -> None:
             raise ScriptError(f"{where}.prompt.after: expected none, since the prompt is uniform, got {after}")
         if tail and action.prompt.uniform:
             raise ScriptError(f"{where}.prompt.unique_tail: expected 0, since the prompt is uniform, got {tail}")
+
+
+def _check_sessions(script: Script, source: str) -> None:
+    started = set(script.names)
+    for index, action in enumerate(script.actions):
+        if isinstance(action, StartReq):
+            _check_kind(action, script.config, f"{source}: actions[{index}]")
+        if not isinstance(action, OpenSession):
+            continue
+        where = f"{source}: actions[{index}]"
+        if action.name in started:
+            raise ScriptError(f"{where}.name: {action.name} is a request of this script; a session needs another name")
+        if action.streaming and not script.config.enable_streaming_session:
+            raise ScriptError(
+                f"{where}.streaming: true needs config.enable_streaming_session, which is false: the server refuses it"
+            )
+
+
+def _check_kind(action: StartReq, config: EngineConfig, where: str) -> None:
+    if action.n > 1 and action.session is not None:
+        raise ScriptError(f"{where}.n: expected 1, since the request belongs to a session, got {action.n}")
+    if not config.is_embedding:
+        return
+    if action.n > 1:
+        raise ScriptError(f"{where}.n: expected 1, since config.is_embedding is true, got {action.n}")
+    if action.session is not None:
+        raise ScriptError(f"{where}.session: expected null, since config.is_embedding is true, got an object")
 
 
 def script_hash(script: Script) -> str:

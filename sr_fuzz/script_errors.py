@@ -46,7 +46,10 @@ def _at(root: type, raw: Any, path: str) -> tuple[inspect.Type, Any]:
 def _narrowed(kind: inspect.Type, value: Any) -> inspect.Type:
     """Of the action types the one that the tag in ``value`` names; any other type as it is."""
     if isinstance(kind, inspect.UnionType) and isinstance(value, dict):
-        return next((t for t in kind.types if t.tag == value.get(t.tag_field)), kind)
+        objects = [t for t in kind.types if isinstance(t, inspect.StructType)]
+        if objects and objects[0].tag_field is None:
+            return objects[0]  # a struct or null
+        return next((t for t in objects if t.tag == value.get(t.tag_field)), kind)
     return kind
 
 

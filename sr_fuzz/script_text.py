@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sr_fuzz.script import Action, EngineConfig, Script, StartReq
+from sr_fuzz.script import Action, EngineConfig, Script, SessionParams, StartReq
 
 
 def config_text(config: EngineConfig) -> str:
@@ -38,11 +38,19 @@ def _start_text(action: StartReq) -> str:
     shape += f"+{prompt.unique_tail}" if prompt.unique_tail else ""
     parts = [shape, *["uniform"] * prompt.uniform, f"new={action.max_new_tokens}"]
     for field in ("ignore_eos", "stop_token_ids", "priority", "return_logprob", "logprob_start_len",
-                  "top_logprobs_num", "stream"):  # fmt: skip
+                  "top_logprobs_num", "stream", "session", "n"):  # fmt: skip
         value = getattr(action, field)
         if value != _START_DEFAULTS[field]:
-            parts.append(field if value is True else f"{field}={value}")
+            shown = _session_text(value) if isinstance(value, SessionParams) else value
+            parts.append(field if value is True else f"{field}={shown}")
     return f"{action.name} = start_req({', '.join(parts)})"
+
+
+def _session_text(params: SessionParams) -> str:
+    """``s0``, or with what else it says ``s0(rid=r1, replace)``."""
+    more = {name: value for name, value in msgspec.to_builtins(params).items() if name != "id"}
+    shown = [name if value is True else f"{name}={value}" for name, value in more.items()]
+    return f"{params.id}({', '.join(shown)})" if shown else params.id
 
 
 _START_DEFAULTS = dict(

@@ -17,7 +17,7 @@ BY_ENVIRONMENT = ("prefix_tree", "req_waiting_timeout", "req_running_timeout")
 _WHEN_GIVEN = {
     "retraction_policy", "enable_hierarchical_cache", "hicache_write_policy", "speculative_algorithm",
     "disaggregation_mode", "swa_full_tokens_ratio", "max_mamba_cache_size", "mamba_radix_cache_strategy",
-    "mamba_track_interval",
+    "mamba_track_interval", "enable_streaming_session", "is_embedding",
 }  # fmt: skip
 
 _DEFAULT = {name: getattr(EngineConfig(), name) for name in EngineConfig.__struct_fields__}

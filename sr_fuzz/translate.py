@@ -18,6 +18,7 @@ from sr_fuzz.script import (
     Abort,
     AbortAll,
     Action,
+    CloseSession,
     Continue,
     EngineConfig,
     EvictRadix,
@@ -25,10 +26,12 @@ from sr_fuzz.script import (
     ExhaustLockRefs,
     ExhaustRows,
     FlushCache,
+    OpenSession,
     Pause,
     Prompt,
     Release,
     Script,
+    SessionParams,
     StartReq,
     Step,
     StepUntil,
@@ -53,6 +56,8 @@ def to_public_api(script: Script, *, share_prefixes: bool = True) -> Script:
         raise NotExpressible(f"config: only one scheduler process can be driven, not {script.config.world_size}")
     if script.config.model != "dense":
         raise NotExpressible(f"config.model: the tests there name a model of full attention, not {script.config.model}")
+    if script.config.is_embedding:
+        raise NotExpressible("config.is_embedding: SGLang's scripted runtime starts generate requests only")
     translation = _Translation(script.config)
     for index, action in enumerate(script.actions):
         try:
@@ -143,6 +148,10 @@ class _Translation:
         if self._released and not isinstance(action, Release):
             raise NotExpressible("what an exhauster holds is only given back when the script is over")
         match action:
+            case StartReq(session=SessionParams()) | OpenSession() | CloseSession():
+                raise NotExpressible("SGLang's scripted runtime has no call for sessions")
+            case StartReq(n=n) if n > 1:
+                raise NotExpressible(f"SGLang's scripted runtime starts requests for one answer, not for {n}")
             case StartReq():
                 self._start(replace(action, stream=True))
             case Step():

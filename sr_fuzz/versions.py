@@ -268,11 +268,13 @@ def pipeline_turns(scheduler: Any) -> int:
 
 def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> Any:
     """The ``TokenizedGenerateReqInput`` that the tokenizer manager would send for a ``/generate`` body."""
-    from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
+    from sglang.srt.managers.io_struct import SessionParams, TokenizedGenerateReqInput
     from sglang.srt.sampling.sampling_params import SamplingParams
 
     params = SamplingParams(**sampling)
     params.normalize(None)
+    if "session_params" in fields:
+        fields["session_params"] = SessionParams(**fields["session_params"])
     values = {
         "rid": rid,
         "input_text": "",
@@ -287,6 +289,25 @@ def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, 
     for name in _required_fields(TokenizedGenerateReqInput):
         values.setdefault(name, None)
     return TokenizedGenerateReqInput(**values)
+
+
+def embedding_message(*, rid: str, input_ids: Sequence[int], **fields: Any) -> Any:
+    """The ``TokenizedEmbeddingReqInput`` that the tokenizer manager would send for an ``/encode`` body."""
+    from sglang.srt.managers.io_struct import TokenizedEmbeddingReqInput
+    from sglang.srt.sampling.sampling_params import SamplingParams
+
+    params = SamplingParams(max_new_tokens=0)
+    params.normalize(None)
+    values = {
+        "rid": rid,
+        "input_text": "",
+        "input_ids": array("q", input_ids),
+        "sampling_params": params,
+        **fields,
+    }
+    for name in _required_fields(TokenizedEmbeddingReqInput):
+        values.setdefault(name, None)
+    return TokenizedEmbeddingReqInput(**values)
 
 
 @functools.cache
@@ -320,6 +341,21 @@ def flush_message() -> Any:
     return FlushCacheReqInput()
 
 
+def open_session_message(session_id: str, streaming: bool, timeout: float | None) -> Any:
+    from sglang.srt.managers.io_struct import OpenSessionReqInput
+
+    # The capacity is stored and never read.
+    return OpenSessionReqInput(
+        capacity_of_str_len=4096, session_id=session_id, streaming=streaming, timeout=timeout
+    )
+
+
+def close_session_message(session_id: str) -> Any:
+    from sglang.srt.managers.io_struct import CloseSessionReqInput
+
+    return CloseSessionReqInput(session_id=session_id)
+
+
 # -- a request's KV bookkeeping --------------------------------------------------------------------------------
 
 
@@ -338,15 +374,20 @@ def kv_state(req: Any) -> KvState | None:
     """The request's KV bookkeeping; None when it holds no row."""
     record = req.kv
     if hasattr(record, "req_pool_idx"):
-        if record.req_pool_idx is None:
-            return None
-        lens = (record.cache_protected_len, record.kv_committed_len, record.kv_allocated_len)
-        return KvState(int(record.req_pool_idx), *map(int, lens))
+        return kv_of_record(record)
     # Up to 0.5.18 ``req.kv`` holds the allocated length alone, and is None while nothing is allocated.
     if req.req_pool_idx is None:
         return None
     allocated = record.kv_allocated_len if record is not None else 0
     return KvState(int(req.req_pool_idx), int(req.cache_protected_len), int(req.kv_committed_len), int(allocated))
+
+
+def kv_of_record(record: Any) -> KvState | None:
+    """The same from a KV record of 0.5.19 and later, a request's or a session's."""
+    if record.req_pool_idx is None:
+        return None
+    lens = (record.cache_protected_len, record.kv_committed_len, record.kv_allocated_len)
+    return KvState(int(record.req_pool_idx), *map(int, lens))
 
 
 def committed_len(req: Any) -> int:
@@ -373,7 +414,14 @@ def lock_node(req: Any) -> Any:
     """
     if hasattr(req, "lock"):
         return None if req.lock is None else req.lock.node
-    return req.last_node if kv_state(req) is not None else None
+    if kv_state(req) is None or _stands_for_session(req.last_node):
+        return None
+    return req.last_node
+
+
+def _stands_for_session(node: Any) -> bool:
+    """A later turn of a streaming session has a node for show: the lock is its session's."""
+    return type(node).__name__ == "_VirtualNode"
 
 
 def transfer_locks(tree_cache: Any) -> list[tuple[Any, str]]:

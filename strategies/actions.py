@@ -12,11 +12,14 @@ from sr_fuzz.script import (
     AbortAll,
     Action,
     AdvanceClock,
+    CloseSession,
     Continue,
     EngineConfig,
     EvictRadix,
     FlushCache,
+    OpenSession,
     Pause,
+    SessionParams,
     StartReq,
     Step,
     StepUntil,
@@ -52,6 +55,11 @@ class Draft:
     paused: bool = False
     busy: int = 2
     """With no more work than this left, a motif that needs company starts some."""
+    sessions: dict[str, str | None] = field(default_factory=dict)
+    """Sessions it has opened and not closed: name -> the last request in it."""
+    turns_at_once: bool = False
+    """Whether it sends turns of a session while another is under way, which SGLang must refuse. What that does to
+    SGLang hides the rest."""
     work: int = 0
     """A guess at the turns until all is finished, so that a motif does not strike at an idle engine."""
 
@@ -73,6 +81,8 @@ class Draft:
             "priority": config.enable_priority_scheduling,
             "queue_limit": config.max_queued_requests is not None,
             "logprobs": self.traits.logprobs,
+            "sessions": config.enable_streaming_session,
+            "turns_at_once": self.turns_at_once,
             "exhausters": self.exhausters,
             "timeouts": bool(timeouts_of(config)),
         }
@@ -96,6 +106,8 @@ class Draft:
                 self.work = 0 if action.mode == "abort" else self.work
             elif isinstance(action, Continue):
                 self.paused = False
+            elif isinstance(action, CloseSession):
+                self.sessions.pop(action.name, None)
 
     def start(self, **given: Any) -> str:
         """Append a `StartReq` under a new name, fields that are not given being drawn, and return the name.
@@ -108,12 +120,24 @@ class Draft:
             if relative == 5:
                 given["prompt"] = draw_relative(self.draw, self.config, self.request(self.victim()))
         self.names.append(name)
+        if self.turns_at_once and self.sessions and "session" not in given and self.digits(4)[0] == 0:
+            given["session"] = SessionParams(list(self.sessions)[-1])
+        session = given.get("session")
+        if session is not None and session.id in self.sessions:
+            self.sessions[session.id] = name
         self.add(draw_start_req(self.draw, self.config, name, self.traits, **given))
         return name
 
     def request(self, name: str) -> StartReq:
         """The request of that name. Raises `StopIteration` for one that was not started."""
         return next(a for a in self.actions if isinstance(a, StartReq) and a.name == name)
+    def open_session(self, *, streaming: bool = True, timeout: float | None = None) -> str:
+        """Append an `OpenSession` under a new name, and return the name."""
+        name = f"s{sum(isinstance(action, OpenSession) for action in self.actions)}"
+        self.sessions[name] = None
+        streaming = streaming and self.config.enable_streaming_session
+        self.add(OpenSession(name, streaming=streaming, timeout=timeout))
+        return name
 
     def next_name(self) -> str:
         return f"r{len(self.names)}"

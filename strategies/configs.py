@@ -174,6 +174,46 @@ _MAMBA = {
     ),  # fmt: skip
 }
 
+# Streaming sessions keep a row and its KV between two turns, which nothing can evict: rows and pool are scarce.
+_SESSIONS = {
+    "session-chunk16": EngineConfig(
+        max_total_tokens=160, max_running_requests=6, schedule_conservativeness=0.05, enable_streaming_session=True
+    ),
+    "session-normal-chunk8": EngineConfig(
+        max_total_tokens=128, max_running_requests=5, chunked_prefill_size=8, disable_overlap_schedule=True,
+        schedule_conservativeness=0.05, enable_streaming_session=True,
+    ),  # fmt: skip
+    "session-nochunk": EngineConfig(
+        max_total_tokens=128, max_running_requests=6, chunked_prefill_size=-1, max_prefill_tokens=64,
+        schedule_conservativeness=0.1, enable_streaming_session=True,
+    ),  # fmt: skip
+    # The page in which a history ends stays the session's, and the next turn goes on in its middle.
+    "session-paged4-chunk16": EngineConfig(
+        page_size=4, max_total_tokens=160, max_running_requests=6, schedule_conservativeness=0.05,
+        enable_streaming_session=True,
+    ),  # fmt: skip
+    # Without the tree a session's KV is all its own.
+    "session-noradix-chunk8": EngineConfig(
+        max_total_tokens=128, max_running_requests=5, chunked_prefill_size=8, disable_radix_cache=True,
+        schedule_conservativeness=0.05, enable_streaming_session=True,
+    ),  # fmt: skip
+}
+
+# Embeddings: a request is all prefill, and a chunk's vector must not pass for the prompt's.
+_EMBEDDINGS = {
+    "embedding-chunk16": EngineConfig(
+        max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, is_embedding=True
+    ),
+    "embedding-normal-nochunk": EngineConfig(
+        max_total_tokens=96, chunked_prefill_size=-1, max_prefill_tokens=48, disable_overlap_schedule=True,
+        schedule_conservativeness=0.1, is_embedding=True,
+    ),  # fmt: skip
+    "embedding-paged4-chunk8": EngineConfig(
+        page_size=4, max_total_tokens=96, max_running_requests=5, chunked_prefill_size=8, schedule_policy="lpm",
+        schedule_conservativeness=0.05, is_embedding=True,
+    ),  # fmt: skip
+}
+
 # Two ranks of each kind; only the server engine starts several.
 _PARALLEL = {
     "tensor2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, tp_size=2),
@@ -289,7 +329,9 @@ _GPU = {
 }
 
 # Releases have one tree that they take by themselves; the other ones are refused by some of them.
-_ONE_RANK = _DEFAULT | _PAGED | _RETRACTION | _TIMEOUTS | _DISAGGREGATION | _HICACHE | _SWA | _MAMBA
+_ONE_RANK = (
+    _DEFAULT | _PAGED | _RETRACTION | _TIMEOUTS | _DISAGGREGATION | _HICACHE | _SWA | _MAMBA | _SESSIONS | _EMBEDDINGS
+)
 
 CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "default": _DEFAULT,
@@ -307,6 +349,8 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "swa": _SWA,
     "pure-swa": {name: config for name, config in _SWA.items() if config.model == "pure_swa"},
     "mamba": _MAMBA,
+    "sessions": _SESSIONS,
+    "requests": _EMBEDDINGS,
     "gpu": _GPU,
     "all": _ONE_RANK,
 }

@@ -50,7 +50,7 @@ MOTIFS: dict[str, Motif] = {}
 """All motifs by name; ``why`` says what class of bug each stands for."""
 
 
-def _motif(*needs: str, weight: int = 2) -> Callable[[Callable[[Draft], None]], Callable[[Draft], None]]:
+def motif(*needs: str, weight: int = 2) -> Callable[[Callable[[Draft], None]], Callable[[Draft], None]]:
     def register(play: Callable[[Draft], None]) -> Callable[[Draft], None]:
         name = play.__name__
         MOTIFS[name] = Motif(name, " ".join((play.__doc__ or "").split()), frozenset(needs), weight, play)
@@ -59,7 +59,7 @@ def _motif(*needs: str, weight: int = 2) -> Callable[[Callable[[Draft], None]], 
     return register
 
 
-_motif(weight=1)(burst)
+motif(weight=1)(burst)
 
 
 def _keep_busy(draft: Draft) -> None:
@@ -104,7 +104,7 @@ def _aim(draft: Draft, stage: str) -> str:
     return draft.start(prompt=Prompt(family, length, length // 2), max_new_tokens=5 + 3 * new)
 
 
-@_motif("step_until", weight=8)
+@motif("step_until", weight=8)
 def strike_at_stage(draft: Draft) -> None:
     """Abort, pause or flush in the turn in which a request reaches a stage: pages or rows freed twice or never."""
     _keep_busy(draft)
@@ -114,7 +114,7 @@ def strike_at_stage(draft: Draft) -> None:
     strike(draft, victim)
 
 
-@_motif("step_until", weight=4)
+@motif("step_until", weight=4)
 def parked_chunk(draft: Draft) -> None:
     """A long prompt parked between chunks beside decoding requests, when something strikes: the chunked request is
     in no queue, and is forgotten, leaked, or scheduled twice."""
@@ -132,7 +132,7 @@ def parked_chunk(draft: Draft) -> None:
     strike(draft, long)
 
 
-@_motif("step_until", weight=4)
+@motif("step_until", weight=4)
 def retracted_victim(draft: Draft) -> None:
     """A request is retracted for lack of memory and meets an abort or a pause before it runs again: its KV or its
     output so far is lost, or its finish is reported twice."""
@@ -144,7 +144,7 @@ def retracted_victim(draft: Draft) -> None:
     strike(draft, victim)
 
 
-@_motif("step_until", "chunks", "mixed", weight=2)
+@motif("step_until", "chunks", "mixed", weight=2)
 def starved_chunk(draft: Draft) -> None:
     """Decoding requests grow into the memory that the next chunk of a long prompt needs: the chunk is parked, or
     others are retracted for it, and something strikes the one or the others."""
@@ -163,7 +163,7 @@ def starved_chunk(draft: Draft) -> None:
     strike(draft, long if nth else others[-1])
 
 
-@_motif("step_until", "preemption", weight=2)
+@motif("step_until", "preemption", weight=2)
 def preempted_victim(draft: Draft) -> None:
     """A request has given its row to a higher priority, is back in the queue with what it has sent, and is struck
     there, or by a still higher one: its output is repeated, or its KV freed twice."""
@@ -192,7 +192,7 @@ def preempted_victim(draft: Draft) -> None:
         draft.step()
 
 
-@_motif("abort")
+@motif("abort")
 def abort_twice(draft: Draft) -> None:
     """The second abort meets a request that is already marked, or already gone: double free, two finishes."""
     _keep_busy(draft)
@@ -203,7 +203,7 @@ def abort_twice(draft: Draft) -> None:
     draft.add(Abort(victim), Step(1 + gap))
 
 
-@_motif("abort")
+@motif("abort")
 def abort_on_arrival(draft: Draft) -> None:
     """The abort comes in the turn of the start, before or after it, awaited or not: an abort lost, or too late."""
     order, awaited, first = draft.digits(3, 2, 3)
@@ -218,7 +218,7 @@ def abort_on_arrival(draft: Draft) -> None:
     draft.add(Step(1 + first))
 
 
-@_motif("abort")
+@motif("abort")
 def unknown_name(draft: Draft) -> None:
     """Aborts of a request that does not exist yet, or no longer: state of a stranger touched, or a newcomer of that
     name killed."""
@@ -232,7 +232,7 @@ def unknown_name(draft: Draft) -> None:
     draft.step()
 
 
-@_motif("pause")
+@motif("pause")
 def pause_window(draft: Draft) -> None:
     """Requests start, and others are aborted or flushed, while the engine stands still: admitted under pause, lost
     across it, or never woken up."""
@@ -258,7 +258,7 @@ def pause_window(draft: Draft) -> None:
     draft.add(Continue(), Step(TURNS[after]))
 
 
-@_motif("pause", "step_until")
+@motif("pause", "step_until")
 def long_pause(draft: Draft) -> None:
     """A pause in place of several turns over requests that decode, with a result in flight at its begin: delivered in
     the pause, lost, or delivered twice after it."""
@@ -280,7 +280,7 @@ def long_pause(draft: Draft) -> None:
     draft.add(Step(1 + hold), Continue(), Step(TURNS[then]))
 
 
-@_motif("pause", "abort")
+@motif("pause", "abort")
 def abort_under_pause(draft: Draft) -> None:
     """The victim is paused in the running batch or back in the queue when it is aborted, perhaps before the pause
     was even handled: never reported, or its memory held for good."""
@@ -299,14 +299,14 @@ def abort_under_pause(draft: Draft) -> None:
     draft.step()
 
 
-@_motif("continue", weight=1)
+@motif("continue", weight=1)
 def stray_continue(draft: Draft) -> None:
     """Continue without a pause, or twice: a state switched that was never left."""
     (times,) = draft.digits(2)
     draft.add(*[Continue()] * (1 + times), Step(1))
 
 
-@_motif("step_until")
+@motif("step_until")
 def prefix_right_after(draft: Draft) -> None:
     """The same prefix comes back in the turn in which its first owner finishes, shorter or longer, perhaps after an
     eviction: pages in the tree freed by their owner, or locks counted wrongly."""
@@ -323,7 +323,7 @@ def prefix_right_after(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif("step_until", "radix", weight=3)
+@motif("step_until", "radix", weight=3)
 def next_turn(draft: Draft) -> None:
     """A chat: the next prompt is the last one, its answer and something new. Pages of generated tokens are shared, and
     the last of them is not written yet: shared one too far, or freed with the answer."""
@@ -342,7 +342,7 @@ def next_turn(draft: Draft) -> None:
     draft.step()
 
 
-@_motif("step_until", "radix", weight=3)
+@motif("step_until", "radix", weight=3)
 def diverge(draft: Draft) -> None:
     """One prompt is cached whole; others leave it at a page, a token beside it, or in the middle, all in one turn: a
     node is split while it is locked, matched or evicted."""
@@ -367,7 +367,7 @@ def diverge(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif("step_until", "radix", weight=2)
+@motif("step_until", "radix", weight=2)
 def stolen_prefix(draft: Draft) -> None:
     """A request whose prefix is cached waits behind one that needs the memory of that prefix: it is evicted between
     the match and the admission, and still used, or counted as free twice."""
@@ -385,7 +385,7 @@ def stolen_prefix(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif(weight=1)
+@motif(weight=1)
 def twins(draft: Draft) -> None:
     """The same prompt two or three times in one turn: each prefills pages that the tree can keep only once."""
     more, same, turns = draft.digits(2, 2, 8)
@@ -396,7 +396,7 @@ def twins(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif()
+@motif()
 def near_capacity(draft: Draft) -> None:
     """A prompt of the pool minus a few tokens, alone or behind decoding requests: admitted though it never fits,
     never admitted though it does, or blocking all others."""
@@ -417,7 +417,7 @@ def near_capacity(draft: Draft) -> None:
     draft.add(Step(2 + first))
 
 
-@_motif(weight=1)
+@motif(weight=1)
 def ends_in_prefill(draft: Draft) -> None:
     """Requests for no token or one finish in the very batch that prefills them, beside others that go on: filtered
     out of the batch with their neighbour's result."""
@@ -429,7 +429,7 @@ def ends_in_prefill(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif("flush_cache")
+@motif("flush_cache")
 def flush_and_again(draft: Draft) -> None:
     """A flush while busy must change nothing, one while idle must forget all: stale nodes and pages either way."""
     busy, wait, turns = draft.digits(2, 3, 8)
@@ -444,7 +444,7 @@ def flush_and_again(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif("evict_radix")
+@motif("evict_radix")
 def evict_while_waiting(draft: Draft) -> None:
     """A waiting request has matched a prefix that it has not locked when the prefix is evicted: use after free."""
     family, amount, turns = draft.digits(FAMILIES, 8, 8)
@@ -456,7 +456,7 @@ def evict_while_waiting(draft: Draft) -> None:
     draft.add(Step(1), EvictRadix(None if amount == 0 else amount * shared // 4 + 1), Step(1 + turns))
 
 
-@_motif("priority")
+@motif("priority")
 def preempt(draft: Draft) -> None:
     """Urgent requests arrive while less urgent ones hold every row, and something strikes in that turn: a preempted
     request is in no queue for a moment."""
@@ -476,7 +476,7 @@ def preempt(draft: Draft) -> None:
     strike(draft, low[victim % len(low)])
 
 
-@_motif("queue_limit", weight=1)
+@motif("queue_limit", weight=1)
 def queue_full(draft: Draft) -> None:
     """More requests than rows and queue together, with room made in between: one refused twice, or refused and
     still run."""
@@ -494,7 +494,7 @@ def queue_full(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif("logprobs")
+@motif("logprobs")
 def logprob_mates(draft: Draft) -> None:
     """A request with logprobs from inside a cached prefix beside one without: cut at the wrong place after a
     retraction, or shifted by the neighbour."""
@@ -510,7 +510,7 @@ def logprob_mates(draft: Draft) -> None:
         strike(draft, name)
 
 
-@_motif("logprobs", "step_until")
+@motif("logprobs", "step_until")
 def logprobs_retracted(draft: Draft) -> None:
     """A request with logprobs is retracted, by a pause or for lack of memory, and prefilled again with what it has
     generated: logprobs of the prompt sent twice, those of the output cut or shifted."""
@@ -531,7 +531,7 @@ def logprobs_retracted(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@_motif("abort_all")
+@motif("abort_all")
 def abort_all_and_start(draft: Draft) -> None:
     """Everything is aborted in the turn in which new requests arrive, before or after: the wrong ones survive."""
     _keep_busy(draft)
@@ -556,7 +556,7 @@ def _with_nothing_promised(draft: Draft, hold: Action) -> None:
     draft.add(Step(1))
 
 
-@_motif("exhausters")
+@motif("exhausters")
 def hold_kv(draft: Draft) -> None:
     """Requests arrive while free pages are held: the engine should wait, park or retract, not fail."""
     leave, count, turns, struck = draft.digits(8, 4, 8, 2)
@@ -570,7 +570,7 @@ def hold_kv(draft: Draft) -> None:
     draft.step()
 
 
-@_motif("exhausters")
+@motif("exhausters")
 def hold_rows(draft: Draft) -> None:
     """Requests arrive while ballast holds the rows: a request waits for ever, or takes a row twice."""
     leave, count, turns, struck = draft.digits(3, 3, 8, 2)
@@ -583,7 +583,7 @@ def hold_rows(draft: Draft) -> None:
     draft.step()
 
 
-@_motif("exhausters", "radix")
+@motif("exhausters", "radix")
 def hold_locks(draft: Draft) -> None:
     """Cached prefixes that count as free are locked: admission relies on an eviction that cannot happen."""
     leave, count, turns = draft.digits(4, 3, 8)
@@ -597,7 +597,7 @@ def hold_locks(draft: Draft) -> None:
     draft.step()
 
 
-@_motif("timeouts", weight=6)
+@motif("timeouts", weight=6)
 def time_out(draft: Draft) -> None:
     """Time passes while requests wait, run, or are between two chunks; then more of them come: what an abort of that
     kind frees is freed twice or never, and who is taken out of a queue is still in another."""

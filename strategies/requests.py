@@ -173,6 +173,8 @@ class Traits:
     logprobs: bool = False
     unstreamed: bool = False
     priorities: bool = False
+    several: bool = False
+    """Some requests ask for several answers."""
 
     @property
     def plain(self) -> bool:
@@ -184,13 +186,14 @@ _PRIORITIES = (None, 0, 0, 1, 1, 2, -1, 5)
 
 def draw_traits(draw: Draw, config: EngineConfig) -> Traits:
     """Traits of one script. Priorities where the configuration schedules by them, and once in 32 scripts elsewhere."""
-    ignore_eos, stop, logprobs, unstreamed, stray_priority = draw_digits(draw, 8, 3, 3, 4, 32)
+    ignore_eos, stop, logprobs, unstreamed, stray_priority, several = draw_digits(draw, 8, 3, 3, 4, 32, 8)
     return Traits(
         ignore_eos=(0, 0, 0, 0, 1, 2, 4, 8)[ignore_eos],
         stop_tokens=stop == 2,
         logprobs=logprobs == 2,
         unstreamed=unstreamed == 3,
         priorities=config.enable_priority_scheduling or stray_priority == 31,
+        several=several == 7 and not config.is_embedding,
     )
 
 
@@ -208,6 +211,8 @@ def _trait_fields(draw: Draw, traits: Traits, length: int) -> dict[str, Any]:
         fields["priority"] = _PRIORITIES[priority]
     if traits.unstreamed and unstreamed == 3:
         fields["stream"] = False
+    if traits.several:
+        fields["n"] = (1, 1, 2, 3)[draw_digits(draw, 4)[0]]
     return fields
 
 
@@ -229,6 +234,8 @@ def draw_start_req(
         if max_new_tokens is None:
             max_new_tokens = _new_tokens(sizes, prompt.length, digits[4])
     fields = {} if traits.plain else _trait_fields(draw, traits, prompt.length)
+    if fixed.get("session") is not None:
+        fields.pop("n", None)
     return StartReq(name, prompt, max_new_tokens, **(fields | fixed))
 
 

@@ -15,7 +15,7 @@ from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.script import Abort, AbortAll, Continue, EngineConfig, Pause, Script, StartReq, Step, StepUntil
 from strategies.actions import SINGLES, SWITCHES, Draft
-from strategies.motifs import MOTIFS
+from strategies.all_motifs import MOTIFS
 from strategies.profiles import PROFILES, Profile
 from strategies.requests import Draw, draw_digits, draw_traits, sizes_of
 from strategies.weights import weights_of
@@ -61,6 +61,7 @@ def _scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | N
         switches=_draw_switches(draw, config),
         exhausters=exhausters if exhausters is not None else hold == 9,
         busy=profile.busy,
+        turns_at_once=config.enable_streaming_session and draw_digits(draw, 4) == (0,),
     )
     menu = draw_menu(draft)
     opening: list[_Piece] = [profile.open]

@@ -24,6 +24,7 @@ from sr_fuzz.engine.dispatch import Dispatcher, no_warm_up, warm_up
 from sr_fuzz.engine.keeper import PROCESSES
 from sr_fuzz.engine.switches import LIVE
 from sr_fuzz.engine.wire import SOCKET, STACKS
+from sr_fuzz.runtime import session_clock
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
 
@@ -129,6 +130,7 @@ class _Live:
 
     def run_loop(self, scheduler: Any, loop: Callable[[], None]) -> None:
         bind_oracle(scheduler)
+        session_clock.install(scheduler)
         # Here and not before: SGLang itself enables faulthandler, towards standard error, when it sets a process up.
         dump_stacks_to(self._folder)
         if self._dispatcher is None:

@@ -13,6 +13,7 @@ from typing import Any
 from sr_fuzz import server_args, versions
 from sr_fuzz.errors import UnsupportedVersion
 from sr_fuzz.faults import activate, activate_from_environment
+from sr_fuzz.runtime import session_clock
 from sr_fuzz.runtime.clock import VirtualClock
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
@@ -60,10 +61,12 @@ def boot(
             scheduler = versions.make_scheduler(args)
     _check_tree(scheduler, config, version)
     bind_oracle(scheduler)
+    session_clock.install(scheduler)
     # Once here rather than in each child: the first message of a process is slow to make.
     versions.generate_message(rid="warm", input_ids=[1], sampling={"max_new_tokens": 1})
     _unlink_load_report(scheduler)
-    return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, LocalTransport(proxy), version)
+    transport = LocalTransport(proxy, recorder)
+    return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, transport, version)
 
 
 def _check_tree(scheduler: Any, config: EngineConfig, version: str) -> None:

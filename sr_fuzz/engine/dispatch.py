@@ -17,13 +17,17 @@ from sr_fuzz.engine.channel import Channel
 from sr_fuzz.engine.player import Player
 from sr_fuzz.engine.stacks import sglang_folder
 from sr_fuzz.engine.wire import PROTOCOL, Attached, Done, Execute, Failed, Reset, Run, decode_job
+from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.view.allocators import two_pools
+from sr_fuzz.view.sessions import open_sessions, read_slots
 from sr_fuzz.view.view import SchedulerView
 
 # A drained engine has aborted everything: each request needs a turn or two, results in flight some more.
 _DRAIN_TURNS = 200
 # The flush's answer comes in the turn after the one that takes it; a data-parallel one waits for other ranks.
 _FLUSH_TURNS = 50
+# SGLang looks once in nine turns after sessions whose closing it has put off.
+_CLOSE_TURNS = 30
 # HTTP answers need no turn of the scheduler once everything is sent; only a stuck server takes seconds.
 _HTTP_S = 5.0
 # Below the limit of the user's side for starting, so that a warm-up that sticks is reported as one.
@@ -106,10 +110,18 @@ class Dispatcher:
             context._release_exhausted_pools()
             context.abort_all()
             yield from self._turn_until(lambda: self._is_drained(view), _DRAIN_TURNS)
+            yield from self._close_sessions(context)
             context.flush_cache()
             yield from self._turn_until(lambda: not self._dirt(view), _FLUSH_TURNS)
         waiting = self._booted.transport.settle(_HTTP_S)
         return self._dirt(view) or waiting
+
+    def _close_sessions(self, context: ScriptedContext) -> Generator[None, None, None]:
+        scheduler = self._booted.scheduler
+        for session_id in list(open_sessions(scheduler)):
+            context.close_session(session_id)
+        if open_sessions(scheduler):
+            yield from self._turn_until(lambda: not open_sessions(scheduler), _CLOSE_TURNS)
 
     def _turn_until(self, holds: Callable[[], bool], turns: int) -> Generator[None, None, None]:
         """At most ``turns`` turns, until ``holds`` for as long as the pipeline may hide something."""
@@ -121,7 +133,7 @@ class Dispatcher:
                 return
 
     def _is_drained(self, view: SchedulerView) -> bool:
-        free = len(view.scheduler.req_to_token_pool.free_slots)
+        free = len(view.scheduler.req_to_token_pool.free_slots) + len(read_slots(view.scheduler))
         return view.scheduler.is_fully_idle() and free == view.num_rows and not self._booted.proxy.pending
 
     def _dirt(self, view: SchedulerView) -> str:
@@ -131,6 +143,8 @@ class Dispatcher:
             return "the engine is paused"
         if view.holding:
             return "an exhauster holds something"
+        if open_sessions(view.scheduler):
+            return f"{len(open_sessions(view.scheduler))} sessions are open"
         if not self._is_drained(view):
             return "the engine is not idle"
         free = _free_pages(view)

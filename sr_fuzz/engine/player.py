@@ -20,6 +20,7 @@ from sr_fuzz.faults import counts, reset_counts
 from sr_fuzz.interpreter import Interpreter
 from sr_fuzz.monitor import Monitor, ViolationFound
 from sr_fuzz.outcome import Outcome, Violation
+from sr_fuzz.runtime import session_clock
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import Stream
 from sr_fuzz.script import script_hash
@@ -66,6 +67,7 @@ class Player:
         """The script as a generator, each ``yield`` of which is one turn. Raises what a bad function path raises."""
         logging.getLogger().addHandler(self._log)
         self._started = time.monotonic()
+        session_clock.begin_script(self._booted.scheduler)
         if isinstance(self._job, Execute):
             return _called(self._job.path, _resolve(self._job.path), self.context, *self._job.args)
         interpreter = Interpreter(self._job.script, self.context, self.view, self.monitor)

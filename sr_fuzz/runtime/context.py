@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from sr_fuzz import versions
-from sr_fuzz.runtime import queries, radix
+from sr_fuzz.runtime import queries, radix, session_clock
 from sr_fuzz.runtime.clock import VirtualClock
 from sr_fuzz.runtime.exhausters import ScriptedKvPoolExhauster, ScriptedLockRefExhauster
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
@@ -174,6 +174,11 @@ class ScriptedContext:
         self._transport.generate(rid=rid, input_ids=input_ids, sampling=sampling, **fields)
         return ScriptedReqHandle(rid=rid, context=self)
 
+    def start_embedding(self, *, rid: str, input_ids: Sequence[int], **fields: Any) -> ScriptedReqHandle:
+        """Ask for the embedding of any prompt; ``fields`` are those of an ``/encode`` body."""
+        self._transport.embed(rid=rid, input_ids=input_ids, **fields)
+        return ScriptedReqHandle(rid=rid, context=self)
+
     def abort_rid(self, rid: str, *, await_arrival: bool = True) -> None:
         """Abort by request id, known or not."""
         self._transport.abort(rid, await_arrival=await_arrival)
@@ -186,6 +191,14 @@ class ScriptedContext:
         """Pause in mode ``abort``."""
         self._transport.pause("abort")
 
+    def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None:
+        """``/open_session``; a streaming one keeps its KV between its turns."""
+        self._transport.open_session(session_id, streaming=streaming, timeout=timeout)
+
+    def close_session(self, session_id: str) -> None:
+        """``/close_session``, by session id, known or not."""
+        self._transport.close_session(session_id)
+
     def evict_tree(self, num_tokens: int | None) -> None:
         """The prefix cache's own ``evict``: ``num_tokens`` tokens, or all that no lock protects."""
         versions.evict(self.scheduler.tree_cache, num_tokens)
@@ -195,6 +208,7 @@ class ScriptedContext:
         clock = versions.clock_of(self.scheduler)
         if isinstance(clock, VirtualClock):
             clock.advance(seconds)
+        session_clock.advance(seconds)
 
     @property
     def held_slots(self) -> list[int]:

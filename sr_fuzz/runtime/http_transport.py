@@ -69,6 +69,8 @@ class HttpTransport:
         self.not_forwarded: list[str] = []
         """Request ids whose abort was not passed on: unknown to the tokenizer manager, or aborted before."""
         self._held_back: list[tuple[str, HttpExchange]] = []
+        self._several: set[str] = set()
+        """Request ids that asked for several answers: the scheduler never sees these."""
         self._put_off: deque[tuple[str, Callable[[], bool], Callable[[], None]]] = deque()
 
     def reset(self) -> None:
@@ -116,9 +118,16 @@ class HttpTransport:
     def generate(self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> None:
         """``fields`` are those of a ``/generate`` body. Raises `RequestRefused`, unless the server holds it back."""
         body = {"rid": rid, "input_ids": list(input_ids), "sampling_params": sampling, "stream": True, **fields}
+        if sampling.get("n", 1) > 1:
+            self._several.add(rid)
         if self._default_dp_rank is not None:
             body.setdefault("routed_dp_rank", self._default_dp_rank)
         self._in_order(f"generate {rid}", lambda: self._generate(rid, body))
+
+    def embed(self, *, rid: str, input_ids: Sequence[int], **fields: Any) -> None:
+        """``fields`` are those of an ``/encode`` body. Raises `RequestRefused`, unless the server holds it back."""
+        body = {"rid": rid, "input_ids": list(input_ids), **fields}
+        self._in_order(f"embed {rid}", lambda: self._generate(rid, body, path="/encode"))
 
     def pause(self, mode: str) -> None:
         self._in_order(f"pause in mode {mode}", lambda: self._pause(mode), put_off=self._pause_is_stuck)
@@ -131,6 +140,14 @@ class HttpTransport:
 
     def flush_cache(self) -> None:
         self._in_order("flush", self._flush_cache, put_off=self._flush_is_stuck)
+
+    def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None:
+        """The tokenizer manager itself refuses a session that is being opened already."""
+        body = {"capacity_of_str_len": 4096, "session_id": session_id, "streaming": streaming, "timeout": timeout}
+        self._in_order(f"open session {session_id}", lambda: self._session("open", body))
+
+    def close_session(self, session_id: str) -> None:
+        self._in_order(f"close session {session_id}", lambda: self._session("close", {"session_id": session_id}))
 
     def next_turn(self) -> None:
         """At the head of each turn: what was put off and can get through by now."""
@@ -152,13 +169,13 @@ class HttpTransport:
 
     # -- generate ----------------------------------------------------------------------------------------------
 
-    def _generate(self, rid: str, body: dict[str, Any]) -> None:
+    def _generate(self, rid: str, body: dict[str, Any], path: str = "/generate") -> None:
         since = self._proxy.mark()
-        exchange = self._post("/generate", body)
+        exchange = self._post(path, body)
         if self._paused:
             # A stream's head comes when the tokenizer manager has taken the request in: so held-back requests queue
             # up there in order, and an abort that follows finds them. Others answer late; for those, grace must do.
-            exchange.wait_for_head(_HEAD_S if body["stream"] else _GRACE_S)
+            exchange.wait_for_head(_HEAD_S if body.get("stream") else _GRACE_S)
             self._held_back.append((rid, exchange))
             return
         if self._await_request(rid, exchange, since, taken=[]) is None:
@@ -174,8 +191,13 @@ class HttpTransport:
     def _await_request(self, rid: str, exchange: HttpExchange, since: int, taken: list[Any]) -> Any | None:
         """Wait for the request's message; None when it is refused. ``taken`` are messages of others by this id."""
 
+        several = rid in self._several
+
         def is_it(message: Any) -> bool:
-            if getattr(message, "rid", None) != rid or not hasattr(message, "sampling_params"):
+            if not hasattr(message, "sampling_params"):
+                return False
+            # What the tokenizer manager sends for several answers has ids that it has made up.
+            if message.rid in self.responses or message.rid in self.refused if several else message.rid != rid:
                 return False
             return not any(message is other for other in taken)
 
@@ -190,7 +212,8 @@ class HttpTransport:
             self.refused[rid] = exchange.problem or "the server answered without the scheduler"
         else:
             taken.append(message)
-            self.responses[rid] = exchange
+            if not several:
+                self.responses[rid] = exchange
         return message
 
     # -- pause and continue ------------------------------------------------------------------------------------
@@ -253,6 +276,20 @@ class HttpTransport:
         self._flush = self._post("/flush_cache", {})
         self._flush_is_new = True
         self._await_control("FlushCacheReqInput", self._flush, since)
+
+    def _session(self, what: str, body: dict[str, Any]) -> None:
+        since = self._proxy.mark()
+        exchange = self._post(f"/{what}_session", body)
+        kind = f"{what.capitalize()}SessionReqInput"
+        message = self._proxy.wait_until_arrived(
+            lambda message: type(message).__name__ == kind and message.session_id == body["session_id"],
+            timeout_s=self._timeout_s,
+            description=kind,
+            give_up=_after_grace(exchange),
+            since=since,
+        )
+        if message is None and exchange.refusal is None:
+            _raise_problem(exchange)
 
     def _flush_is_stuck(self) -> bool:
         """Whether the flush before is unanswered: it may be on its way when the scheduler has turned since."""

@@ -36,6 +36,8 @@ class Delta:
     cached_tokens: int | None = None
     logprobs: Logprobs | None = None
     """None when nobody in the message's batch asked for any."""
+    embedding: list[float] | None = None
+    """What an embedding request gets instead of tokens."""
 
 
 @dataclass(slots=True)
@@ -104,6 +106,9 @@ class OutputRecorder:
             self._add(message.rid, Delta(self.step, [], reason, aborted=True))
         elif hasattr(message, "rids") and hasattr(message, "output_ids"):
             self._record_batch(message)
+        elif hasattr(message, "rids") and hasattr(message, "embeddings"):
+            for rid, finish, found in zip(message.rids, message.finished_reasons, message.embeddings, strict=True):
+                self._add(rid, Delta(self.step, [], finish, embedding=found))
         else:
             self.replies.append((self.step, message))
             self.flushes += kind == "FlushCacheReqOutput" and bool(message.success)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -16,6 +17,8 @@ class LocalRecvProxy:
         self._later: list[Any] = []
         self.taken: list[Any] = []
         """Messages the scheduler has taken; whoever counts turns empties it."""
+        self.on_turn: Callable[[], None] | None = None
+        """Called at the head of each turn, once late messages are due."""
 
     def put(self, message: Any) -> None:
         """Arrives in the coming turn."""
@@ -29,6 +32,8 @@ class LocalRecvProxy:
         """Called once at the head of each turn, before the script acts: late messages become due."""
         self._queue.extend(self._later)
         self._later.clear()
+        if self.on_turn is not None:
+            self.on_turn()
 
     @property
     def pending(self) -> int:

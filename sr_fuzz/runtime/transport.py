@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sr_fuzz import versions
+from sr_fuzz.runtime.recorder import OutputRecorder
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy
 
 
@@ -14,6 +15,8 @@ class Transport(Protocol):
 
     def generate(self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> None: ...
 
+    def embed(self, *, rid: str, input_ids: Sequence[int], **fields: Any) -> None: ...
+
     def pause(self, mode: str) -> None: ...
 
     def continue_(self, torch_empty_cache: bool = False) -> None: ...
@@ -21,6 +24,10 @@ class Transport(Protocol):
     def abort(self, rid: str, *, abort_all: bool = False, await_arrival: bool = True) -> None: ...
 
     def flush_cache(self) -> None: ...
+
+    def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None: ...
+
+    def close_session(self, session_id: str) -> None: ...
 
     @property
     def responses(self) -> Mapping[str, Any] | None:
@@ -46,16 +53,52 @@ class Transport(Protocol):
         ...
 
 
+class _Primed(NamedTuple):
+    """A request for ``n`` answers whose prompt is being prefilled."""
+
+    rid: str
+    n: int
+    request: dict[str, Any]
+
+
 class LocalTransport:
     """Puts the messages straight into the receive proxy of a scheduler in this process."""
 
-    def __init__(self, proxy: LocalRecvProxy) -> None:
+    def __init__(self, proxy: LocalRecvProxy, recorder: OutputRecorder) -> None:
         self._proxy = proxy
+        self._recorder = recorder
+        self._primed: list[_Primed] = []
+        proxy.on_turn = self._send_copies
 
     def generate(self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> None:
         if "lora_path" in fields:
             raise ValueError(f"start_req: lora_path={fields['lora_path']!r}: only the server engine loads adapters")
-        self._proxy.put(versions.generate_message(rid=rid, input_ids=input_ids, sampling=sampling, **fields))
+        # The tokenizer manager's way: one request that only prefills, then n of their own once it is answered.
+        several = dict(sampling)
+        n = several.pop("n", 1)
+        if n > 1:
+            prefill = several | {"max_new_tokens": 0}
+            self._put_request(rid=f"{rid}p.", input_ids=input_ids, sampling=prefill, **fields | {"stream": False})
+            self._primed.append(_Primed(rid, n, {"input_ids": input_ids, "sampling": several, **fields}))
+        else:
+            self._put_request(rid=rid, input_ids=input_ids, sampling=several, **fields)
+
+    def _put_request(self, **fields: Any) -> None:
+        self._proxy.put(versions.generate_message(**fields))
+
+    def _send_copies(self) -> None:
+        for primed in list(self._primed):
+            stream = self._recorder.streams.get(f"{primed.rid}p.")
+            if stream is None or not stream.answered:
+                continue
+            self._primed.remove(primed)
+            # An error goes to the client; the tokenizer manager takes any other end for one of the prefill.
+            if (stream.finishes[0].finish or {}).get("status_code") is None:
+                for index in range(primed.n):
+                    self._put_request(rid=f"{primed.rid}c{index}.", **primed.request)
+
+    def embed(self, *, rid: str, input_ids: Sequence[int], **fields: Any) -> None:
+        self._proxy.put(versions.embedding_message(rid=rid, input_ids=input_ids, **fields))
 
     def pause(self, mode: str) -> None:
         # In abort mode the tokenizer manager aborts everything and sends the scheduler no pause at all.
@@ -74,6 +117,12 @@ class LocalTransport:
     def flush_cache(self) -> None:
         self._proxy.put(versions.flush_message())
 
+    def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None:
+        self._proxy.put(versions.open_session_message(session_id, streaming, timeout))
+
+    def close_session(self, session_id: str) -> None:
+        self._proxy.put(versions.close_session_message(session_id))
+
     @property
     def responses(self) -> None:
         """There are no clients."""
@@ -81,8 +130,8 @@ class LocalTransport:
 
     @property
     def put_off(self) -> Sequence[str]:
-        """Every call arrives."""
-        return ()
+        """Requests for several answers whose prompt is still being prefilled; every other call arrives."""
+        return [f"{primed.n} copies of {primed.rid}" for primed in self._primed]
 
     @property
     def paused(self) -> bool:
@@ -90,7 +139,7 @@ class LocalTransport:
         return False
 
     def reset(self) -> None:
-        """Nothing is remembered here."""
+        self._primed.clear()
 
     def settle(self, timeout_s: float) -> str:
         """There are no clients."""

@@ -17,6 +17,7 @@ from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import OutputRecorder, Stream
 from sr_fuzz.view.allocators import free_pages, full_pool, only_window, state_allocator, two_pools, window_pool
 from sr_fuzz.view.batches import Launched, read_batch
+from sr_fuzz.view.sessions import Ledger, SlotView, is_turn, kept_tokens, open_sessions, read_slots
 from sr_fuzz.view.trees import NodeView, components, is_rust, locked_slots, read_tree, readable, tree_slots
 
 _RID_SUFFIX = re.compile(r"\.(?:\d+\.)?\Z")
@@ -28,15 +29,19 @@ def name_of(rid: str) -> str:
 
 
 @dataclass(slots=True)
-class RequestView:
-    """One request that holds KV."""
+class HolderView:
+    """A request that holds KV, or a streaming session between two turns."""
 
-    req: Any
+    name: str
     kv: versions.KvState
     prefix: list[int]
     """Slots of the positions that the tree owns."""
     own: list[int]
     """Slots of the positions it owns itself."""
+    tokens: list[int]
+    """What is known of the tokens that these slots stand for, from the first position on."""
+    req: Any = None
+    """None for a session."""
     window_freed: tuple[int, int] = (0, 0)
     """Row positions [from, to) of its own whose part in the sliding window's pool it has given back."""
 
@@ -49,10 +54,6 @@ class RequestView:
         """Slots of its own positions but those that left the window."""
         lo, hi = (max(0, at - self.kv.protected) for at in self.window_freed)
         return self.own[:lo] + self.own[hi:]
-
-    @property
-    def name(self) -> str:
-        return name_of(self.req.rid)
 
 
 class Snapshot:
@@ -99,18 +100,38 @@ class Snapshot:
         return locked_slots(self._view.scheduler.tree_cache)
 
     @cached_property
-    def holders(self) -> list[RequestView]:
-        """Requests that hold KV, in order of first sight."""
-        table = self._view.scheduler.req_to_token_pool.req_to_token
+    def holders(self) -> list[HolderView]:
+        """Requests that hold KV, in order of first sight, then sessions that do while no turn of theirs is alive."""
+        idle = {slot.session_id: slot for slot in self.session_slots}
         holders = []
         for req in self._view.requests:
             kv = versions.kv_state(req)
-            if kv is not None:
-                slots = table[kv.row, : kv.allocated].tolist()
-                holders.append(RequestView(req, kv, slots[: kv.protected], slots[kv.protected :]))
-                if self._view.window is not None:
-                    holders[-1].window_freed = versions.window_freed(req, self._view.page_size)
+            if kv is None or self._only_refers(req):
+                continue
+            holders.append(self._holder(name_of(req.rid), kv, [*req.origin_input_ids, *req.output_ids]))
+            holders[-1].req = req
+            if self._view.window is not None:
+                holders[-1].window_freed = versions.window_freed(req, self._view.page_size)
+            for slot in self.session_slots:
+                if slot.lends_to(req):
+                    idle.pop(slot.session_id, None)
+        for slot in idle.values():
+            tokens = kept_tokens(self._view.scheduler, slot.session_id)
+            holders.append(self._holder(f"session {name_of(slot.session_id)}", slot.kv, tokens))
         return holders
+
+    def _only_refers(self, req: Any) -> bool:
+        """An answered turn may still have a reference to its session's KV; what it held is the slot's, or lost."""
+        return is_turn(req) and self._view.answered(req.rid) and req.rid not in self.placed
+
+    def _holder(self, name: str, kv: versions.KvState, tokens: list[int]) -> HolderView:
+        slots = self._view.scheduler.req_to_token_pool.req_to_token[kv.row, : kv.allocated].tolist()
+        return HolderView(name, kv, slots[: kv.protected], slots[kv.protected :], tokens)
+
+    @cached_property
+    def session_slots(self) -> list[SlotView]:
+        """Streaming sessions that hold KV, a running turn's included where the session owns that."""
+        return read_slots(self._view.scheduler)
 
     @cached_property
     def held_pages(self) -> list[int]:
@@ -143,7 +164,9 @@ class SchedulerView:
         self.arrived: dict[str, int] = {}
         """Generate requests that reached the scheduler: request id -> step of arrival."""
         self.prompts: dict[str, list[int]] = {}
-        """The prompt each of them was sent with."""
+        """The prompt each of them was sent with; a session's history comes before it."""
+        self.sessions = Ledger(recorder.streams.get, self._output_of)
+        """What a client knows of sessions."""
         self.received: list[Any] = []
         """Messages the scheduler took in the turn that just ended."""
         self.forward_steps = 0
@@ -231,14 +254,19 @@ class SchedulerView:
     def refresh(self, step: int) -> None:
         """Take in what the turn did; after this `now` is the state between the turns."""
         self.received = list(self._proxy.taken)
+        self.sessions.take(self.received, step, open_sessions(self.scheduler))
         for message in self.received:
             rid = getattr(message, "rid", None)
             if rid is not None and hasattr(message, "sampling_params"):
                 self.arrived.setdefault(rid, step)
-                self.prompts.setdefault(rid, list(message.input_ids))
+                turn = self.sessions.turns.get(rid)
+                self.prompts.setdefault(rid, turn.prompt if turn is not None else list(message.input_ids))
         self.now = Snapshot(self, step)
         for _, reqs in self.places():
             self.know(reqs)
+
+    def _output_of(self, rid: str) -> list[int]:
+        return next((list(req.output_ids) for req in self.requests if req.rid == rid), [])
 
     def on_run_batch(self, batch: Any) -> None:
         self.know(batch.reqs)

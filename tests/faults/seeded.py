@@ -23,6 +23,8 @@ MODULES = (
     "tests.faults.sglang_own",
     "tests.faults.hybrid",
     "tests.faults.modes",
+    "tests.faults.sessions",
+    "tests.faults.requests",
 )
 
 FAULTS: dict[str, Fault] = {

@@ -46,6 +46,14 @@ class FlushCacheReqInput(SimpleNamespace):
     pass
 
 
+class OpenSessionReqInput(SimpleNamespace):
+    pass
+
+
+class CloseSessionReqInput(SimpleNamespace):
+    pass
+
+
 class FakeServer:
     """Runs on the server's thread, but for `answer`, `answer_flush`, `hang_up` and `down`."""
 
@@ -63,10 +71,12 @@ class FakeServer:
         self.abort_sent = set()
         self.flush_lock = asyncio.Lock()
         self.flush_answered = asyncio.Event()
+        self.opening = set()
 
     @property
     def handlers(self):
         names = ("generate", "pause_generation", "continue_generation", "abort_request", "flush_cache")
+        names += ("open_session", "close_session")
         return {f"/{name}": getattr(self, name) for name in names}
 
     def answer(self, *rids):
@@ -160,6 +170,19 @@ class FakeServer:
             self.send(FlushCacheReqInput())
             await self.flush_answered.wait()
         return web.Response(text="flushed")
+
+
+    async def open_session(self, request):
+        body = await self.read(request)
+        if body["session_id"] in self.opening:
+            raise web.HTTPBadRequest(text="Failed to open the session.")
+        self.opening.add(body["session_id"])
+        self.send(OpenSessionReqInput(**body))
+        return web.json_response(body["session_id"])
+
+    async def close_session(self, request):
+        self.send(CloseSessionReqInput(**await self.read(request)))
+        return web.Response()
 
 
 class Engine:
@@ -462,3 +485,21 @@ def test_settling_tells_of_a_client_that_lost_its_connection(engine):
     engine.server.hang_up("a.")
     assert engine.transport.settle(WAIT_S).startswith(f"POST {engine.url}/generate: ")
     assert engine.transport.settle(WAIT_S) == ""
+
+
+def test_sessions_are_opened_and_closed_in_the_order_of_the_calls(engine):
+    transport = engine.new_transport()
+    transport.open_session("s0", streaming=True, timeout=2.0)
+    transport.close_session("s0")
+    opened, closed = engine.proxy.recv_pyobj(), engine.proxy.recv_pyobj()
+    assert (opened.session_id, opened.streaming, opened.timeout) == ("s0", True, 2.0)
+    assert isinstance(closed, CloseSessionReqInput) and closed.session_id == "s0"
+
+
+def test_a_session_that_the_server_does_not_pass_on_holds_up_nobody(engine):
+    transport = engine.new_transport()
+    transport.open_session("s0")
+    transport.open_session("s0")
+    transport.close_session("s0")
+    taken = [type(engine.proxy.recv_pyobj()).__name__ for _ in range(engine.proxy.pending)]
+    assert taken == ["OpenSessionReqInput", "CloseSessionReqInput"]

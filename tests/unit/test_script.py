@@ -292,7 +292,7 @@ def action(tag: Any, **fields: Any) -> str:
 
 ACTIONS = (
     "start_req, step, step_until, pause, continue, abort, abort_all, flush_cache, evict_radix, "
-    "exhaust_kv, exhaust_lock_refs, exhaust_rows, release, advance_clock"
+    "exhaust_kv, exhaust_lock_refs, exhaust_rows, release, advance_clock, open_session, close_session"
 )
 NAME = "expected a name: a letter, then at most 15 letters, digits or underscores"
 CONFIG_FIELDS = ", ".join(EngineConfig.__struct_fields__)

@@ -30,6 +30,7 @@ from sr_fuzz.script import (
     EvictRadix,
     ExhaustKv,
     FlushCache,
+    OpenSession,
     Pause,
     Prompt,
     Release,
@@ -41,9 +42,9 @@ from sr_fuzz.script import (
 )  # fmt: skip
 from sr_fuzz.script_text import text  # fmt: skip
 from strategies.actions import SINGLES, SWITCHES, Draft
+from strategies.all_motifs import MOTIFS, motif_actions
 from strategies.configs import CONFIG_SETS, find_configs
 from strategies.fresh import BACKEND
-from strategies.motifs import MOTIFS, motif_actions
 from strategies.profiles import PROFILES
 from strategies.requests import Traits, draw_digits, draw_relative, draw_start_req, draw_traits, prompts, start_reqs
 from strategies.scripts import draw_menu, draw_profile, kv_pressure, scripts
@@ -152,7 +153,7 @@ def test_scripts_differ_in_what_they_use(drawn: list[Script]) -> None:
 
 @pytest.mark.parametrize("kind", get_args(Action), ids=lambda kind: kind.__name__)
 def test_every_kind_of_action_occurs(kind: type) -> None:
-    configs = (*CONFIGS, *CONFIG_SETS["timeouts"].values())
+    configs = (*CONFIGS, *CONFIG_SETS["timeouts"].values(), *CONFIG_SETS["sessions"].values())
     assert_found(scripts(configs), lambda script: any(isinstance(a, kind) for a in script.actions))
 
 
@@ -274,7 +275,7 @@ def menus(draw: Any, config: EngineConfig) -> set[str]:
 
 
 def test_every_motif_can_be_drawn() -> None:
-    configs = (*CONFIGS[4:10], *CONFIG_SETS["timeouts"].values())
+    configs = (*CONFIGS[4:10], *CONFIG_SETS["timeouts"].values(), *CONFIG_SETS["sessions"].values())
     drawn = {name for config in configs for menu in sample(menus(config), 12) for name in menu}
     assert drawn == {name for name, motif in MOTIFS.items() if "exhausters" not in motif.needs}
 
@@ -284,6 +285,24 @@ def test_a_motif_is_only_drawn_where_it_can_bring_its_state_about() -> None:
     seldom = {"preempt", "preempted_victim", "starved_chunk", "queue_full", "time_out"}
     assert not any(menu & seldom for menu in sample(menus(plain), 30))
     assert not any(menu & {"next_turn", "diverge", "stolen_prefix"} for menu in sample(menus(bare), 30))
+def test_turns_of_a_session_come_one_after_another_unless_the_script_is_about_that() -> None:
+    def waits(script: Script) -> bool:
+        """Whether each turn of a streaming session comes after a step until the one before it has ended."""
+        streaming = {a.name for a in script.actions if isinstance(a, OpenSession) and a.streaming}
+        last: dict[str, str] = {}
+        ended: set[str] = set()
+        for action in script.actions:
+            if isinstance(action, StepUntil) and action.stage == "finished":
+                ended.add(action.name)
+            elif isinstance(action, StartReq) and action.session and action.session.id in streaming:
+                if not {last.get(action.session.id)} <= ended | {None}:
+                    return False
+                last[action.session.id] = action.name
+        return True
+
+    drawn = [s for s in sample(scripts(list(CONFIG_SETS["sessions"].values())), 200) if s.sessions]
+    assert len(drawn) > 120
+    assert 0.5 < share(drawn, waits) < 0.95
 
 
 def test_a_burst_wants_more_than_the_pool_holds() -> None:
@@ -316,15 +335,15 @@ def test_what_is_held_is_released_within_the_motif() -> None:
             assert sum(isinstance(a, Release) for a in actions) == 1
 
 
-def test_single_actions_cover_all_kinds_but_the_exhausters() -> None:
+def test_single_actions_cover_all_kinds_but_exhausters_and_sessions() -> None:
     @st.composite
     def single(draw: Any, tag: str) -> tuple[Action, ...]:
         draft = Draft(draw, CONFIGS[0])
         SINGLES[tag](draft)
         return tuple(draft.actions)
 
-    exhausting = {"exhaust_kv", "exhaust_lock_refs", "exhaust_rows", "release"}
-    assert set(SINGLES) | exhausting == {kind.__struct_config__.tag for kind in get_args(Action)}
+    not_single = {"exhaust_kv", "exhaust_lock_refs", "exhaust_rows", "release", "open_session", "close_session"}
+    assert set(SINGLES) | not_single == {kind.__struct_config__.tag for kind in get_args(Action)}
     for tag in SINGLES:
         for actions in sample(single(tag), 20):
             assert [a.__struct_config__.tag for a in actions] == [tag]

@@ -10,7 +10,7 @@ import torch
 from sr_fuzz.versions import KvState
 from sr_fuzz.view.allocators import free_pages, full_pool, only_window, two_pools, window_pool
 from sr_fuzz.view.trees import locked_slots, read_tree, readable, tree_slots
-from sr_fuzz.view.view import RequestView
+from sr_fuzz.view.view import HolderView
 
 
 def _ids(*numbers: int) -> torch.Tensor:
@@ -177,6 +177,6 @@ def test_a_node_of_a_hybrid_tree_has_its_window_part_and_its_state():
 
 def test_of_a_row_the_positions_that_left_the_window_can_be_left_out():
     kv = KvState(row=1, protected=2, committed=7, allocated=7)
-    holder = RequestView(None, kv, [10, 11], [12, 13, 14, 15, 16], window_freed=(3, 5))
+    holder = HolderView("r0", kv, [10, 11], [12, 13, 14, 15, 16], [], window_freed=(3, 5))
     assert holder.row == [10, 11, 12, 13, 14, 15, 16]
     assert holder.own_in_window() == [12, 15, 16]

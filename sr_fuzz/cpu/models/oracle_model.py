@@ -6,7 +6,8 @@ of what it read. So the output is a pure function of the prompt whatever the sch
 early, shared wrongly or overwritten changes the output. `read_back` serves the same data to the invariants.
 
 Hidden states are one-hot rows and the head is a scaled identity, so logprobs go through SGLang's own
-``LogitsProcessor`` and sampling at any temperature picks the same token.
+``LogitsProcessor`` and sampling at any temperature picks the same token. Served for embeddings, the answer is the row
+of the prompt's last token, through SGLang's own ``Pooler``: it names the token that would come next.
 
 It runs on CUDA too. Reading back waits for the device, so what a forward has written is there when it returns, under
 overlap scheduling as well: races between CUDA streams cannot show.
@@ -18,6 +19,7 @@ import torch
 from sglang.srt.distributed.parallel_state import get_pp_group
 from sglang.srt.distributed.utils import get_pp_indices
 from sglang.srt.layers.logits_processor import LogitsProcessor
+from sglang.srt.layers.pooler import Pooler, PoolingType
 from sglang.srt.model_executor.forward_batch_info import PPProxyTensors
 from torch import nn
 
@@ -38,6 +40,7 @@ class SrFuzzOracleForCausalLM(nn.Module):
         super().__init__()
         self.config = config
         self.logits_processor = LogitsProcessor(config)
+        self.pooler = Pooler(pooling_type=PoolingType.LAST, normalize=True)
         self.lm_head = nn.Module()
         # A buffer outside the state dict: the dummy loader would fill a parameter with noise.
         head = torch.eye(config.vocab_size, config.hidden_size) * _LOGIT_SCALE
@@ -70,7 +73,7 @@ class SrFuzzOracleForCausalLM(nn.Module):
         return None
 
     @torch.no_grad()
-    def forward(self, input_ids, positions, forward_batch, pp_proxy_tensors=None, **kwargs):
+    def forward(self, input_ids, positions, forward_batch, pp_proxy_tensors=None, get_embedding=False, **kwargs):
         hidden = torch.zeros((input_ids.shape[0], self.config.hidden_size), device=input_ids.device)
         if self._pool is not None and input_ids.shape[0]:
             self._write(input_ids, positions, forward_batch.out_cache_loc)
@@ -79,6 +82,8 @@ class SrFuzzOracleForCausalLM(nn.Module):
                 hidden[torch.arange(len(tokens)), torch.tensor(tokens)] = 1.0
         if not self._is_last_stage:
             return PPProxyTensors({"hidden_states": hidden})
+        if get_embedding:
+            return self.pooler(hidden, forward_batch)
         return self.logits_processor(input_ids, hidden, self.lm_head, forward_batch)
 
     def read_back(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

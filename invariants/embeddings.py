@@ -1,0 +1,51 @@
+"""An embedding request gets the embedding of its own prompt."""
+
+from __future__ import annotations
+
+from invariants.base import Invariant, Problem
+from sr_fuzz.cpu.oracle import next_token
+from sr_fuzz.view.view import SchedulerView, name_of
+
+# The pooler normalises in float32.
+_TOLERANCE = 1e-4
+
+
+class Embeddings(Invariant):
+    """What comes back is the vector of the request's own prompt, once.
+
+    Formula: a request that ends naturally gets exactly one vector; it is 1 at `sr_fuzz.cpu.oracle.next_token` of the
+    prompt that was sent, and 0 elsewhere.
+
+    Source: the embedding branch of ``process_batch_result_prefill`` in
+    ``managers/scheduler_components/batch_result_processor.py`` (a chunk's vector is kept until the next one's replaces
+    it), ``Pooler`` in ``layers/pooler.py``: the last token's hidden state, normalised; the oracle model's is one-hot.
+    Covers: engines that serve embeddings and run the oracle model.
+
+    Known false alarms: who is refused or aborted gets whatever there is.
+    """
+
+    name = "embeddings"
+    family = "output"
+
+    def not_covered(self, view: SchedulerView) -> str | None:
+        if not view.scheduler.server_args.is_embedding:
+            return "no embeddings are served"
+        return None if hasattr(view.model, "read_back") else "the model is not the oracle"
+
+    def check(self, view: SchedulerView) -> Problem | None:
+        for rid, delta in view.recorder.sent_in_turn:
+            if delta.aborted or (delta.finish or {}).get("type") == "abort" or rid not in view.prompts:
+                continue
+            vector = delta.embedding
+            if vector is None:
+                return Problem("no_vector", f"{name_of(rid)} ended by {delta.finish} without a vector")
+            expected = next_token(view.prompts[rid])
+            large = [index for index, value in enumerate(vector) if abs(value) > _TOLERANCE]
+            if large != [expected] or abs(vector[expected] - 1.0) > _TOLERANCE:
+                shown = ", ".join(f"{vector[index]:.3g} at {index}" for index in large[:4]) or "nothing but zeros"
+                return Problem(
+                    "wrong_vector",
+                    f"{name_of(rid)}: the vector has {shown}; its prompt of {len(view.prompts[rid])} tokens asks for "
+                    f"1 at {expected}",
+                )
+        return None

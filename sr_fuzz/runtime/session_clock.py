@@ -1,0 +1,73 @@
+"""The clock that SGLang's sessions see: turns of the event loop, so that what closes by time closes reproducibly.
+
+SGLang looks once a second after sessions that idled too long, and after those that were closed while a turn of theirs
+ran. In real time that is some hundred turns apart, or none, as the machine's load will have it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+TURN_S = 0.125
+"""Seconds that a turn counts for: SGLang then looks in every ninth turn, often within a script."""
+
+_BOOT_S = 1000.0
+
+
+class SessionClock:
+    """Stands for the module ``time`` where sessions ask it; only ``monotonic`` is asked for."""
+
+    def __init__(self) -> None:
+        self._now = _BOOT_S
+
+    def monotonic(self) -> float:
+        """Seconds, by turns."""
+        return self._now
+
+    def next_turn(self) -> None:
+        self._now += TURN_S
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
+
+    def begin_script(self) -> None:
+        """Let SGLang look in the coming turn, whatever was played before: each script has the same turns then."""
+        self._now += 1.0 + TURN_S
+
+
+def install(scheduler: Any) -> SessionClock:
+    """Give the scheduler's sessions a clock of turns. Once a process."""
+    from sglang.srt.session import session_controller
+
+    clock = SessionClock()
+    controller = scheduler.session_controller
+    look = controller.maybe_reap
+
+    def maybe_reap(now: float, *args: Any, **kwargs: Any) -> None:
+        """Called once a turn; SGLang passes the real time."""
+        clock.next_turn()
+        look(clock.monotonic(), *args, **kwargs)
+
+    session_controller.time = clock
+    controller.maybe_reap = maybe_reap
+    return clock
+
+
+def begin_script(scheduler: Any) -> None:
+    """See `SessionClock.begin_script`. Of several ranks none does: each counts for itself, and they must agree."""
+    from sglang.srt.session import session_controller
+
+    if isinstance(session_controller.time, SessionClock) and _is_alone(scheduler.server_args):
+        session_controller.time.begin_script()
+
+
+def advance(seconds: float) -> None:
+    """Let time pass; nothing happens where sessions have the machine's own clock."""
+    from sglang.srt.session import session_controller
+
+    if isinstance(session_controller.time, SessionClock):
+        session_controller.time.advance(seconds)
+
+
+def _is_alone(args: Any) -> bool:
+    return args.tp_size * args.pp_size * args.dp_size == 1

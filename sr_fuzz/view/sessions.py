@@ -1,0 +1,233 @@
+"""Sessions: what SGLang keeps for them, and what a client knows of them.
+
+Streaming sessions keep a request row and its KV between two turns, in a *slot*. Who owns what differs by release:
+
+* up to 0.5.18 the slot has a copy of the bookkeeping, which a turn that runs outgrows;
+* from 0.5.19 slot and turn share one record; a first turn owns it until it ends;
+* from 0.5.22 the slot also has a first turn's record, from the allocation of its row on.
+
+So in all of them a live turn that stands on its slot's row tells best what is held; else the slot does.
+
+Source: ``session/streaming_session.py``, ``session/session_controller.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sr_fuzz import versions
+from sr_fuzz.runtime.recorder import Stream
+
+
+@dataclass(slots=True)
+class SlotView:
+    """A streaming session's slot that holds KV."""
+
+    session_id: str
+    kv: versions.KvState
+    lock: Any
+    """Handle of the tree node whose path it has locked, or None."""
+    record: Any
+    """The KV record, from 0.5.19 on; None before."""
+
+    def lends_to(self, req: Any) -> bool:
+        """Whether the request stands on this slot's row, as a turn of its session."""
+        if self.record is not None:
+            return req.kv is self.record
+        return _session_of(req) == self.session_id and req.req_pool_idx == self.kv.row
+
+
+def read_slots(scheduler: Any) -> list[SlotView]:
+    """The slots that hold KV."""
+    tree = scheduler.tree_cache
+    # Within the unified tree, or around another cache.
+    holder = getattr(tree, "session", tree)
+    slots = getattr(holder, "slots", None) or {}
+    views = [_read_slot(session_id, slot) for session_id, slot in slots.items()]
+    return [view for view in views if view is not None]
+
+
+def _read_slot(session_id: str, slot: Any) -> SlotView | None:
+    if hasattr(slot, "req_pool_idx"):
+        if slot.kv is None:
+            return None
+        lens = (slot.cache_protected_len, slot.kv_committed_len, slot.kv.kv_allocated_len)
+        kv = versions.KvState(int(slot.req_pool_idx), *map(int, lens))
+        return SlotView(session_id, kv, slot.last_node, None)
+    found = versions.kv_of_record(slot.kv)
+    if found is None:
+        return None
+    if hasattr(slot, "lock"):
+        lock = None if slot.lock is None else slot.lock.node
+    else:
+        lock = slot.last_node
+    return SlotView(session_id, found, lock, slot.kv)
+
+
+def open_sessions(scheduler: Any) -> dict[str, Any]:
+    """SGLang's sessions by id, those included that it will close once a turn has ended."""
+    return scheduler.session_controller.sessions
+
+
+def kept_tokens(scheduler: Any, session_id: str) -> list[int]:
+    """The tokens that a streaming session says it has: its last turn's prompt and output."""
+    session = open_sessions(scheduler).get(session_id)
+    nodes = list(session.req_nodes.values()) if session is not None else []
+    return [*nodes[-1].req.origin_input_ids, *nodes[-1].req.output_ids] if nodes else []
+
+
+def is_turn(req: Any) -> bool:
+    """Whether the request is a turn of a streaming session."""
+    return req.session is not None and req.session.streaming
+
+
+def _session_of(req: Any) -> str | None:
+    return req.session.session_id if req.session is not None else None
+
+
+# -- what a client knows ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Turn:
+    """A request of a session, as a client has it: everything in it was sent or received."""
+
+    rid: str
+    params: Any
+    step: int
+    prompt: list[int]
+    """The history it continues and its own tokens."""
+    max_new_tokens: int
+    alone: bool
+    """No other turn of its session was unanswered when it came."""
+    was_open: bool
+    """Its session was open and not being closed when it came."""
+    streaming: bool
+
+
+@dataclass(slots=True)
+class _Session:
+    streaming: bool
+    timed: bool
+    closing: bool = False
+    turns: list[Turn] = field(default_factory=list)
+
+
+class Ledger:
+    """Follows the messages the scheduler takes and the answers it sends, one turn of the loop after the other."""
+
+    def __init__(self, stream_of: Callable[[str], Stream | None], output_of: Callable[[str], list[int]]) -> None:
+        """``output_of`` gives ``output_ids`` of a request that was cut short: it may have more than was sent."""
+        self._stream_of = stream_of
+        self._output_of = output_of
+        self._sessions: dict[str, _Session] = {}
+        self.turns: dict[str, Turn] = {}
+        """Requests of sessions by request id."""
+        self.opens = 0
+        """Open messages taken; each gets one reply."""
+        self.replaced: set[str] = set()
+        """Requests that a later one of their session may have replaced, which aborts them."""
+        self.vanished: str | None = None
+        """A session that is gone although nobody closed it and it had no timeout."""
+
+    @property
+    def open(self) -> list[str]:
+        """Ids of the sessions that SGLang has, those included that it is about to close."""
+        return list(self._sessions)
+
+    def take(self, messages: Iterable[Any], step: int, existing: Iterable[str]) -> None:
+        """Take in one turn's messages, in order; ``existing`` are the sessions that SGLang has at its end."""
+        before = set(self._sessions)
+        closed: set[str] = set()
+        for message in messages:
+            kind = type(message).__name__
+            if kind == "OpenSessionReqInput":
+                self.opens += 1
+                if message.session_id not in self._sessions:
+                    timed = message.timeout is not None
+                    self._sessions[message.session_id] = _Session(bool(message.streaming), timed)
+            elif kind == "CloseSessionReqInput":
+                if message.session_id in self._sessions:
+                    self._sessions[message.session_id].closing = True
+                    closed.add(message.session_id)
+            elif getattr(message, "session_params", None) is not None:
+                self._take_turn(message, step)
+        self._forget_closed(set(existing), before)
+
+    def _forget_closed(self, existing: set[str], before: set[str]) -> None:
+        for session_id in list(self._sessions):
+            if session_id not in existing:
+                session = self._sessions.pop(session_id)
+                if not session.closing and not session.timed:
+                    self.vanished = session_id
+
+    def _take_turn(self, message: Any, step: int) -> None:
+        params = message.session_params
+        session = self._sessions.get(params.id)
+        tokens = list(message.input_ids)
+        turn = Turn(
+            rid=message.rid,
+            params=params,
+            step=step,
+            prompt=tokens,
+            max_new_tokens=message.sampling_params.max_new_tokens,
+            alone=session is not None and not any(self._unanswered(turn, step) for turn in session.turns),
+            was_open=session is not None and not session.closing,
+            streaming=session is not None and session.streaming,
+        )
+        if session is not None and turn.was_open:
+            turn.prompt = self._history(session, params, step) + tokens
+            if params.replace:
+                self.replaced.update(other.rid for other in session.turns)
+            session.turns.append(turn)
+        self.turns.setdefault(message.rid, turn)
+
+    def _history(self, session: _Session, params: Any, step: int) -> list[int]:
+        if session.streaming:
+            parent = self._last_finished(session, step)
+        else:
+            parent = next((turn for turn in session.turns if turn.rid == params.rid), None)
+        if parent is None:
+            return []
+        history = list(parent.prompt)
+        if not params.drop_previous_output:
+            history += self._tail(parent, step)
+        return history[: params.offset] if params.offset else history
+
+    def last_finished(self, session_id: str, step: int) -> Turn | None:
+        """The last turn of a streaming session that ran to its end before loop turn ``step``."""
+        session = self._sessions.get(session_id)
+        return self._last_finished(session, step) if session is not None else None
+
+    def history_len(self, turn: Turn, step: int) -> int:
+        """Tokens of a turn that has ended: its prompt and its output."""
+        return len(turn.prompt) + len(self._tail(turn, step))
+
+    def busy(self, session_id: str, step: int) -> bool:
+        """Whether a turn of the session was unanswered before loop turn ``step``."""
+        session = self._sessions.get(session_id)
+        return session is not None and any(self._unanswered(turn, step) for turn in session.turns)
+
+    def _last_finished(self, session: _Session, step: int) -> Turn | None:
+        ended = [(end, turn) for turn in session.turns if (end := self._natural_end(turn, step)) is not None]
+        return max(ended, key=lambda pair: pair[0])[1] if ended else None
+
+    def _natural_end(self, turn: Turn, step: int) -> int | None:
+        """The loop turn in which it ended by length or at a stop, if before ``step``."""
+        stream = self._stream_of(turn.rid)
+        for delta in stream.deltas if stream is not None else ():
+            if not delta.aborted and (delta.finish or {}).get("type") in ("length", "stop") and delta.step < step:
+                return delta.step
+        return None
+
+    def _unanswered(self, turn: Turn, step: int) -> bool:
+        stream = self._stream_of(turn.rid)
+        return stream is None or not any(delta.step < step for delta in stream.finishes)
+
+    def _tail(self, turn: Turn, step: int) -> list[int]:
+        stream = self._stream_of(turn.rid)
+        sent = stream.tokens if stream is not None else []
+        tokens = sent if self._natural_end(turn, step) is not None else self._output_of(turn.rid)
+        return list(tokens[: turn.max_new_tokens])

@@ -1,0 +1,139 @@
+"""Faults of sessions: what they keep between two turns, and whom they serve."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import torch
+
+from sr_fuzz.faults import fault, triggered, wrapped
+from sr_fuzz.script import (
+    Abort,
+    Action,
+    CloseSession,
+    EngineConfig,
+    OpenSession,
+    Prompt,
+    Script,
+    SessionParams,
+    StartReq,
+    Step,
+    StepUntil,
+)  # fmt: skip
+
+_SETS = ("sessions",)
+
+
+@fault(
+    "unclosed_slot", stands_for="a session's KV leaked when it is closed in a turn", expected=("sessions",), sets=_SETS
+)
+def unclosed_slot():
+    """A session that was closed while a turn of it ran goes without giving back what it keeps."""
+    from sglang.srt.session.session_controller import SessionController
+
+    put_off: set[str] = set()
+
+    def close(original, controller, session_id):
+        if session_id not in put_off:
+            original(controller, session_id)
+            if session_id in controller.sessions:
+                put_off.add(session_id)
+            return
+        with patch.object(controller.tree_cache, "release_session", lambda session_id: triggered()):
+            original(controller, session_id)
+
+    return wrapped(SessionController, "_close", close)
+
+
+@fault(
+    "closed_under_turn", stands_for="a session's KV freed while a turn runs on it", expected=("kv_pages",), sets=_SETS
+)
+def closed_under_turn():
+    """Closing a session frees its last page at once, also when a turn of it is under way."""
+    from sglang.srt.session.session_controller import SessionController
+
+    from sr_fuzz.view.sessions import read_slots
+
+    def close(original, controller, session_id):
+        original(controller, session_id)
+        session = controller.sessions.get(session_id)
+        if session is None or not session._inflight:
+            return
+        tree = controller.tree_cache
+        for slot in read_slots(_Holder(tree)):
+            if slot.session_id == session_id and slot.kv.allocated > slot.kv.protected:
+                triggered()
+                row = tree.req_to_token_pool.req_to_token[slot.kv.row]
+                tree.token_to_kv_pool_allocator.free(row[slot.kv.allocated - 1 : slot.kv.allocated].to(torch.int64))
+
+    return wrapped(SessionController, "_close", close)
+
+
+class _Holder:
+    """What `read_slots` asks a scheduler for."""
+
+    def __init__(self, tree_cache) -> None:
+        self.tree_cache = tree_cache
+
+
+@fault(
+    "cut_history",
+    stands_for="a session's history cut at the wrong place after an abort",
+    expected=("oracle_output", "kv_content"),
+    sets=_SETS,
+)
+def cut_history():
+    """An aborted turn takes the last token of the turn before with it."""
+    from sglang.srt.session.session_controller import Session
+
+    def abort(original, session):
+        original(session)
+        if session.committed_origin_len:
+            triggered()
+            session.committed_origin_len -= 1
+
+    return wrapped(Session, "abort_req", abort)
+
+
+@fault(
+    "dead_session",
+    stands_for="a session that takes no turn any more after an abort",
+    expected=("sessions",),
+    sets=_SETS,
+)
+def dead_session():
+    """An aborted turn counts as under way for ever."""
+    from sglang.srt.session.session_controller import Session
+
+    def abort(original, session):
+        triggered()
+
+    return wrapped(Session, "abort_req", abort)
+
+
+_CONFIG = EngineConfig(max_total_tokens=128, max_running_requests=4, enable_streaming_session=True)
+_TURN = SessionParams("s0")
+
+_FIRST: tuple[Action, ...] = (
+    OpenSession("s0", streaming=True),
+    StartReq("r0", Prompt(length=10), session=_TURN),
+    StepUntil("r0", "finished"),
+    StartReq("r1", Prompt(1, 6), max_new_tokens=12, session=_TURN),
+    StepUntil("r1", "first_decode"),
+)
+_CLOSED: tuple[Action, ...] = (*_FIRST, CloseSession("s0"), Step(30))
+_ABORTED: tuple[Action, ...] = (
+    *_FIRST,
+    Abort("r1"),
+    Step(3),
+    StartReq("r2", Prompt(2, 4), session=_TURN),
+    StepUntil("r2", "finished"),
+)
+
+SCRIPTS: dict[str, Script] = {
+    "unclosed_slot": Script(_CONFIG, _CLOSED),
+    "closed_under_turn": Script(_CONFIG, _CLOSED),
+    "cut_history": Script(_CONFIG, _ABORTED),
+    "dead_session": Script(_CONFIG, _ABORTED),
+}
+"""For each a script that brings about the condition under which it strikes."""
