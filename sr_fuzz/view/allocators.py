@@ -47,11 +47,29 @@ def only_window(allocator: Any) -> bool:
 
 
 def full_pool(allocator: Any) -> Any:
-    """The allocator of the pages that request rows and tree nodes count in.
-
-    A pair of pools has a free group of its own; none is open between two turns.
-    """
+    """The allocator of the pages that request rows and tree nodes count in."""
     return getattr(allocator, "full_attn_allocator", allocator)
+
+
+def free_full_pages(allocator: Any) -> list[int]:
+    """As `free_pages`, of that pool; those that the pair of pools holds back in a group of its own included."""
+    pool = full_pool(allocator)
+    return free_pages(pool) + (_held_back(allocator) if pool is not allocator else [])
+
+
+def free_window_pages(allocator: Any) -> list[int]:
+    """As `free_pages`, of a sliding window's own pool, where there are `two_pools`."""
+    table, size = allocator.full_to_swa_index_mapping, allocator.page_size
+    slots: list[int] = []
+    if hasattr(allocator, "is_not_in_free_group"):
+        # Up to 0.5.18 both groups hold slots of the full pool, looked up when the group ends.
+        if not allocator.is_not_in_free_group:
+            groups = (*allocator.free_group, *getattr(allocator, "swa_free_group", ()))
+            slots = [slot for part in groups for slot in table[part].tolist()]
+    else:
+        slots = [slot for part in allocator.swa_free_group for slot in part.tolist()]
+    pages = free_pages(window_pool(allocator)) + sorted({slot // size for slot in slots if slot > 0})
+    return pages + [page for part in getattr(allocator, "swa_page_ids_group", ()) for page in part.tolist()]
 
 
 def window_pool(allocator: Any) -> Any:

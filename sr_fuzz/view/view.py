@@ -15,7 +15,15 @@ from typing import Any
 from sr_fuzz import versions
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import OutputRecorder, Stream
-from sr_fuzz.view.allocators import free_pages, full_pool, only_window, state_allocator, two_pools, window_pool
+from sr_fuzz.view.allocators import (
+    free_full_pages,
+    free_window_pages,
+    full_pool,
+    only_window,
+    state_allocator,
+    two_pools,
+    window_pool,
+)
 from sr_fuzz.view.batches import Launched, read_batch
 from sr_fuzz.view.sessions import Ledger, SlotView, is_turn, kept_tokens, open_sessions, read_slots
 from sr_fuzz.view.trees import NodeView, components, is_rust, locked_slots, read_tree, readable, tree_slots
@@ -65,12 +73,12 @@ class Snapshot:
 
     @cached_property
     def free_pages(self) -> list[int]:
-        return free_pages(full_pool(self._view.allocator))
+        return free_full_pages(self._view.allocator)
 
     @cached_property
     def free_window_pages(self) -> list[int]:
         """Free pages of the sliding window's own pool."""
-        return free_pages(window_pool(self._view.allocator))
+        return free_window_pages(self._view.allocator)
 
     @cached_property
     def window_slot(self) -> list[int]:

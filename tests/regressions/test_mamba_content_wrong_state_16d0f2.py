@@ -11,6 +11,7 @@ import pytest
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
 
 SIGNATURE = "mamba_content:wrong_state:radix+overlap+mamba"
+ALSO_SEEN_AS = ("mamba_content:wrong_state:radix+overlap+paged+mamba",)
 
 SCRIPT = Script(
     config=EngineConfig(
