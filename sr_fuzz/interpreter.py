@@ -167,6 +167,8 @@ class Interpreter:
         self._context.exhaust_lock_refs(leave_refs=action.leave_refs)
 
     def _exhaust_rows(self, action: s.ExhaustRows) -> None:
+        if self._script.config.is_embedding:
+            return  # an embedding is over before it could hold a row for long, and no other request is served
         count = len(self._view.scheduler.req_to_token_pool.free_slots) - action.leave_rows
         # Admission reserves the whole length of a request that ignores EOS: together they may take half of the pool,
         # else the first of them would keep the others out of their rows.
