@@ -1,9 +1,11 @@
 """Which mode runs on which release, and how exactly each invariant is checked there.
 
-    python -m bench.matrix [--release 0.5.20] [--mode NAME] [--markdown docs/matrix.md] [--json FILE] [--server]
+    python -m bench.matrix [--release 0.5.20] [--mode NAME] [--markdown docs/matrix.md] [--json FILE] [--seen FILE]
 
 Each cell is seen, not known: the release is fetched once into a cache, its scheduler booted with the mode's
-configurations, and a few scripts are played with all invariants on. Releases take turns in a few processes at once.
+configurations, and a few scripts are played with all invariants on. Some releases are looked at side by side. What an
+earlier run wrote with ``--json`` can be taken over with ``--seen``; with ``--server`` the rows of several ranks are
+seen as well, which takes minutes each.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ class Cell:
         return "runs: " + ", ".join(parts) + (f"; found {len(self.findings)}" if self.findings else "")
 
 
-def look(engine: Any, mode: Mode, *, server: bool) -> Cell:
+def look(engine: Any, mode: Mode, *, server: bool, count: int) -> Cell:
     """Play a mode on an engine."""
     try:
         members = mode.members(MEMBERS)
@@ -78,7 +80,7 @@ def look(engine: Any, mode: Mode, *, server: bool) -> Cell:
     cell = Cell("runs")
     for name, config in members.items():
         try:
-            for script in _scripts(mode, config):
+            for script in _scripts(mode, config, count):
                 cell.add(engine.run(script))
         except (EngineError, ScriptError) as error:
             told = str(error).splitlines()[0]
@@ -88,14 +90,14 @@ def look(engine: Any, mode: Mode, *, server: bool) -> Cell:
     return cell
 
 
-def _scripts(mode: Mode, config: EngineConfig) -> list[Script]:
+def _scripts(mode: Mode, config: EngineConfig, count: int) -> list[Script]:
     if mode.actions is not None:
         return [Script(config, mode.actions)]
     drawn: list[Script] = []
 
     @seed(_SEED)
     @settings(
-        max_examples=SCRIPTS, phases=[Phase.generate], database=None, deadline=None,
+        max_examples=count + 1, phases=[Phase.generate], database=None, deadline=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(scripts([config], exhausters=False))
@@ -107,8 +109,12 @@ def _scripts(mode: Mode, config: EngineConfig) -> list[Script]:
     return drawn[1:] or drawn
 
 
-def column(release: str, modes: Sequence[Mode], server: bool, on_cell: Callable[[str, str, Cell], None]) -> None:
-    """All modes on one release."""
+def column(
+    release: str, modes: Sequence[Mode], on_cell: Callable[[str, str, Cell], None], *, server: bool, count: int
+) -> None:
+    """Those modes on one release."""
+    if not modes:
+        return
     from sr_fuzz.engine.local import LocalEngine
     from sr_fuzz.engine.server import ServerEngine
 
@@ -117,7 +123,7 @@ def column(release: str, modes: Sequence[Mode], server: bool, on_cell: Callable[
         make = ServerEngine if server else LocalEngine
         with make(sys_path=sys_path) as engine:
             for mode in modes:
-                on_cell(release, mode.name, look(engine, mode, server=server))
+                on_cell(release, mode.name, look(engine, mode, server=server, count=count))
     except EngineError as error:
         for mode in modes:
             on_cell(release, mode.name, Cell("refused", str(error).splitlines()[0]))
@@ -129,9 +135,9 @@ def markdown(cells: dict[str, dict[str, Cell]], releases: Sequence[str]) -> str:
         "# What runs on which release",
         "",
         "Written by `python -m bench.matrix --markdown docs/matrix.md`: each cell was seen by booting that release and",
-        f"playing up to {MEMBERS * SCRIPTS} scripts of the mode on a CPU, with all invariants on. *n exact* counts the",
-        "invariants whose whole formula was checked after each step, *coarse* those of which a part was, *off* those that",
-        "say nothing about this mode; the lists below say which and why. `http_answers` needs HTTP and is left out.",
+        "playing a few scripts of the mode on a CPU, with all invariants on. *n exact* counts the invariants whose",
+        "whole formula was checked after each step, *coarse* those of which a part was, *off* those",
+        "that say nothing about this mode; the lists below say which and why. `http_answers` needs HTTP: left out.",
         "",
         "| mode | " + " | ".join(releases) + " |",
         "|---" * (len(releases) + 1) + "|",
@@ -148,7 +154,9 @@ def markdown(cells: dict[str, dict[str, Cell]], releases: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _grouped(cells: dict[str, dict[str, Cell]], releases: Sequence[str], texts: Callable[[Cell], list[str]]) -> list[str]:
+def _grouped(
+    cells: dict[str, dict[str, Cell]], releases: Sequence[str], texts: Callable[[Cell], list[str]]
+) -> list[str]:
     """One line for each mode and text, with the releases it is about."""
     lines = []
     for name, row in cells.items():
@@ -186,6 +194,8 @@ def main(
     mode: Annotated[list[str] | None, typer.Option(help="Only this mode. Repeatable.")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the tables there.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write what was seen there.")] = None,
+    seen: Annotated[list[Path] | None, typer.Option(help="Cells of an earlier --json. Repeatable.")] = None,
+    count: Annotated[int, typer.Option("--scripts", min=1, help="Scripts of each configuration.")] = SCRIPTS,
     server: Annotated[bool, typer.Option(help="On SGLang's HTTP server: minutes for each configuration.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Releases at once; each takes a core and 2 GB.")] = 2,
 ) -> None:
@@ -195,6 +205,9 @@ def main(
     if not modes:
         raise typer.BadParameter(f"no such mode; there are {', '.join(one.name for one in MODES)}")
     cells: dict[str, dict[str, Cell]] = {one.name: {} for one in modes}
+    for path in seen or ():
+        for name, row in json.loads(path.read_text()).items():
+            cells.get(name, {}).update({one: Cell(**told) for one, told in row.items()})
     console = Console(stderr=True)
 
     def on_cell(release: str, name: str, cell: Cell) -> None:
@@ -205,7 +218,8 @@ def main(
         console.print(f"{release}  {name}: {cell.short}", f"({cell.why})" if cell.why else "", markup=False)
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda one: column(one, modes, server, on_cell), releases))
+        missing = {one: [mode for mode in modes if one not in cells[mode.name]] for one in releases}
+        list(pool.map(lambda one: column(one, missing[one], on_cell, server=server, count=count), releases))
     table = Table("mode", *releases)
     for name, row in cells.items():
         table.add_row(name, *(row[one].short for one in releases))

@@ -2,9 +2,10 @@
 
     python bench/overhead.py [--rounds 7]
 
-Prints milliseconds a step for the bare scheduler (hook only), with view and trace, and with each invariant, as minimum
-over rounds that take turns, and the ratio over the bare step; then what isolation costs a script (fork, result, reap).
-Ratios within one run are what to quote: the machine's speed drifts.
+Prints milliseconds of CPU time a step for the bare scheduler (hook only), with view and trace, with the counters of
+what is reached as well, and with each invariant, as minimum over rounds that take turns, and the ratio over the bare
+step; then what isolation costs a script (fork, result, reap). Ratios within one run are what to quote: the machine's
+speed drifts.
 """
 
 from __future__ import annotations
@@ -43,10 +44,14 @@ def main(rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; 
     from sr_fuzz.engine.boot import boot
 
     booted = boot(CONFIG)
-    subjects: dict[str, tuple[str, ...] | None] = {"view and trace": (), **{n: (n,) for n in NAMES}, "everything": None}
+    subjects: dict[str, tuple[str, ...] | None] = {n: (n,) for n in NAMES}
+    subjects = {"view, trace, reach": (), **subjects, "everything": None}
     best: dict[str, float] = {}
     for _ in range(rounds):
-        for name, ms in [("bare", _bare(booted)), *((n, _checked(booted, wanted)) for n, wanted in subjects.items())]:
+        measured = [("bare", _bare(booted)), ("view and trace", _checked(booted, (), counting=False))]
+        measured += [(name, _checked(booted, wanted)) for name, wanted in subjects.items()]
+        measured += [("everything, not counted", _checked(booted, None, counting=False))]
+        for name, ms in measured:
             best[name] = min(ms, best.get(name, ms))
     table = Table("what", "ms/step", "over bare", title=f"{rounds} rounds, minimum")
     for name, ms in best.items():
@@ -55,11 +60,21 @@ def main(rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; 
     _isolation(rounds)
 
 
+class _NoReach:
+    """Counts nothing."""
+
+    counts: dict[str, int] = {}
+
+    def __getattr__(self, name: str):
+        return lambda *args, **options: None
+
+
 def _bare(booted) -> float:
-    from sr_fuzz.engine.child import Player
+    from sr_fuzz.engine.player import Player
+    from sr_fuzz.engine.wire import Run
     from sr_fuzz.runtime.hook import ScriptEnded
 
-    player = Player(booted, ())
+    player = Player(booted, Run(SCRIPT, ()))
     observer = _Bare()
 
     def starts():
@@ -70,7 +85,7 @@ def _bare(booted) -> float:
         for _ in range(200):
             yield
 
-    started = time.perf_counter()
+    started = time.process_time()
     booted.hook.begin(starts(), observer=observer, proxy=booted.proxy)
     try:
         booted.scheduler.run_event_loop()
@@ -79,20 +94,26 @@ def _bare(booted) -> float:
     return _finish(booted, started, observer.turns)
 
 
-def _checked(booted, wanted) -> float:
-    from sr_fuzz.engine.child import Player
-    from sr_fuzz.interpreter import Interpreter
+def _checked(booted, wanted, *, counting: bool = True) -> float:
+    from sr_fuzz.engine.player import Player
+    from sr_fuzz.engine.wire import Run
+    from sr_fuzz.runtime.hook import ScriptEnded
 
-    player = Player(booted, wanted)
-    interpreter = Interpreter(SCRIPT, player.context, player.view, player.monitor)
-    started = time.perf_counter()
-    player.run(interpreter.play(), script_hash="bench")
+    player = Player(booted, Run(SCRIPT, wanted))
+    if not counting:
+        player.monitor.reach = _NoReach()
+    started = time.process_time()
+    booted.hook.begin(player.generator(), observer=player.monitor, proxy=booted.proxy)
+    try:
+        booted.scheduler.run_event_loop()
+    except ScriptEnded:
+        player.done()
     return _finish(booted, started, player.monitor.turns)
 
 
 def _finish(booted, started: float, turns: int) -> float:
-    ms = (time.perf_counter() - started) * 1000 / turns
-    booted.recorder.streams.clear()
+    ms = (time.process_time() - started) * 1000 / turns
+    booted.recorder.clear()
     booted.scheduler.flush_cache()
     return ms
 

@@ -9,35 +9,54 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from invariants.aborts import Aborts
+from invariants.admission import Admission
 from invariants.base import Invariant, Problem
+from invariants.chunks import ChunkAccounting
+from invariants.control_replies import ControlReplies
 from invariants.embeddings import Embeddings
 from invariants.http_answers import HttpAnswers
 from invariants.kv_content import KvContent
 from invariants.kv_pages import KvPages
 from invariants.liveness import Liveness
+from invariants.load import LoadCounters
 from invariants.output import OracleOutput
 from invariants.pause import PausedFrozen
 from invariants.placement import NobodyLost
+from invariants.priority import Priority
 from invariants.request_rows import RequestRows
+from invariants.retraction import Retraction
 from invariants.sessions import Sessions
 from invariants.sglang_checks import BusyMemoryCheck, TreeSanityCheck
+from invariants.states import StateContent, StateSlots
 from invariants.streams import Streams
-from invariants.tree_locks import TreeLocks
+from invariants.tree_locks import StateLocks, TreeLocks, WindowLocks
+from invariants.usage import Usage
 
 ALL: tuple[type[Invariant], ...] = (
     KvPages,
     RequestRows,
+    StateSlots,
     TreeLocks,
     Sessions,
+    WindowLocks,
+    StateLocks,
     KvContent,
+    StateContent,
     PausedFrozen,
     NobodyLost,
+    Retraction,
+    ChunkAccounting,
     OracleOutput,
     Embeddings,
     Streams,
+    Usage,
     HttpAnswers,
+    ControlReplies,
     Aborts,
+    Priority,
     Liveness,
+    Admission,
+    LoadCounters,
     BusyMemoryCheck,
     TreeSanityCheck,
 )

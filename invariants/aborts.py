@@ -25,7 +25,9 @@ class Aborts(Invariant):
     Known false alarms: by design a running request must decode once more, so it waits while prefills go first, and
     an abort under ``pause(in_place)`` is answered only after continue; hence tokens are counted, not turns. A result
     in flight may finish the request naturally in the turn of the abort or the next. The engine itself aborts who does
-    not fit, or waits too long; it then gives a status. A request that replaces others of its session aborts them.
+    not fit, or waits too long; it then gives a status. What a decode half holds back for the time of a pause
+    (``held_rebootstrap_reqs``) no abort reaches, as a comment there says. A request that replaces others of its session
+    aborts them.
     """
 
     name = "aborts"
@@ -60,6 +62,8 @@ class Aborts(Invariant):
             for rid in view.unanswered():
                 # It must have been there when the abort was taken: the order within the turn decides.
                 if not (message.abort_all or rid.startswith(message.rid)) or not self._came_before(view, rid, message):
+                    continue
+                if "held_rebootstrap_reqs" in view.now.placed.get(rid, ()):
                     continue
                 req = reqs.get(rid)
                 self._aborted.setdefault(rid, (view.now.step, len(req.output_ids) if req is not None else 0))

@@ -47,6 +47,16 @@ class Invariant:
         return None
 
 
+def disaggregated(view: SchedulerView) -> str | None:
+    """Why an invariant of the unified mode is not checked: prefill and decode servers have queues of their own."""
+    return f"this is the {view.half} half of a disaggregated pair" if view.half else None
+
+
+def sessions_open(view: SchedulerView) -> bool:
+    """Whether any session is open: it may hold memory that no request holds."""
+    return bool(getattr(getattr(view.scheduler, "session_controller", None), "sessions", None))
+
+
 def names(values: list[str], limit: int = 8) -> str:
     """``r0, r1`` or, for many, the first few and how many more."""
     shown = ", ".join(values[:limit])

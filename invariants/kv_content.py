@@ -19,7 +19,13 @@ class KvContent(Invariant):
     Source: the oracle model writes identity and position of each token (`sr_fuzz.cpu.models.oracle_model`);
     ``kv_committed_len`` counts tokens whose forward was launched. Under overlap the newest output token is committed
     before it is known, hence the ``min``.
-    Covers: engines that run the oracle model, one full-attention pool.
+
+    With a sliding window beside full attention the same holds in its pool, for each slot that
+    ``full_to_swa_index_mapping`` maps; and of a request that runs, the last ``sliding_window_size`` positions are
+    mapped, since its next token reads them (``free_swa_out_of_window_slots``, the segment lock of ``SWAComponent``).
+    Where there is nothing but a window, positions that left it are not looked at.
+
+    Covers: engines that run the oracle model.
     """
 
     name = "kv_content"
@@ -47,15 +53,47 @@ class KvContent(Invariant):
                 positions += range(node.start, node.start + len(node.slots))
         for holder in view.now.holders:
             known = holder.tokens
-            length = min(holder.kv.committed, len(known), len(holder.prefix) + len(holder.own))
-            row = holder.prefix + holder.own
-            slots += row[:length]
-            tokens += known[:length]
-            positions += range(length)
+            length = min(holder.kv.committed, len(known), len(holder.row))
+            gone = range(*holder.window_freed) if view.sees_window_only else range(0)
+            kept = [at for at in range(length) if at not in gone]
+            slots += [holder.row[at] for at in kept]
+            tokens += [known[at] for at in kept]
+            positions += kept
         if not slots or len(slots) != len(tokens):
             return self._length_problem(view) if slots else None
+        problem = self._compare(view, slots, tokens, positions, view.model.read_back, "wrong_content")
+        if problem is None and view.has_window_pool:
+            problem = self._window_missing(view) or self._check_window(view, slots, tokens, positions)
+        return problem
+
+    def _check_window(self, view: SchedulerView, slots: list[int], tokens: list[int], positions: list[int]):
+        table = view.now.window_slot
+        mapped = [i for i, slot in enumerate(slots) if table[slot]]
+        if not mapped:
+            return None
+        some = ([values[i] for i in mapped] for values in (slots, tokens, positions))
+        return self._compare(view, *some, view.model.read_back_window, "wrong_window_content")
+
+    @staticmethod
+    def _window_missing(view: SchedulerView) -> Problem | None:
+        table, running = view.now.window_slot, view.running_requests()
+        for holder in view.now.holders:
+            if holder.req is None or id(holder.req) not in running or holder.req.finished():
+                continue
+            end = min(holder.kv.committed, len(holder.row))
+            first = max(0, end - view.window)
+            missing = [at for at in range(first, end) if not table[holder.row[at]]]
+            if missing:
+                return Problem(
+                    "window_missing",
+                    f"{holder.name} needs positions {first}..{end} in the window, but {missing} have no slot there "
+                    f"(the tree owns what is below {holder.kv.protected})",
+                )
+        return None
+
+    def _compare(self, view: SchedulerView, slots, tokens, positions, read_back, rule: str) -> Problem | None:
         # The pool may be on a GPU.
-        found_tokens, found_positions = (found.cpu() for found in view.model.read_back(torch.tensor(slots)))
+        found_tokens, found_positions = (found.cpu() for found in read_back(torch.tensor(slots)))
         wrong = (found_tokens != torch.tensor(tokens)) | (found_positions != torch.tensor(positions))
         if not bool(wrong.any()):
             return None
@@ -65,7 +103,7 @@ class KvContent(Invariant):
             f"{int(found_tokens[i])}@{int(found_positions[i])}, expected {tokens[i]}@{positions[i]}"
             for i in bad
         ]
-        return Problem("wrong_content", f"{len(bad)} slots hold the wrong token@position: {names(detail, 4)}")
+        return Problem(rule, f"{len(bad)} slots hold the wrong token@position: {names(detail, 4)}")
 
     @staticmethod
     def _user(view: SchedulerView, slot: int) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from invariants.base import Invariant, Problem, names, numbers
-from sr_fuzz.view.allocators import two_pools
 from sr_fuzz.view.view import SchedulerView
 
 
@@ -20,8 +19,18 @@ class KvPages(Invariant):
     Source: ``release_kv_cache`` in ``mem_cache/common.py`` (what a request frees and what it leaves to the tree),
     ``mem_cache/allocator`` (page 0 is padding, ids start at 1).
 
-    Covers: one pool for all layers, with or without a prefix tree, any page size. Of a Rust core the pages are known,
-    not whose they are among its nodes.
+    With a sliding window the same holds for its own pool: its pages ``{1 … N}`` are the free ones, those of the
+    window part of tree nodes, and those that ``full_to_swa_index_mapping`` gives for a request's own positions outside
+    ``[swa_dead_lo, evicted)`` and for held pages. Inside that interval a position has no window slot, and a node's
+    window part is what the mapping says for its slots. Where the window's pool is the only one, a request's own
+    pages are those outside the interval.
+
+    Source of the window's part: ``SWATokenToKVPoolAllocator`` (``alloc``, ``free``, ``free_swa``) in
+    ``mem_cache/allocator/swa.py``, ``free_swa_out_of_window_slots`` in ``mem_cache/common.py``, ``SWAComponent``.
+
+    Covers: one pool for all layers, full attention beside a sliding window, a sliding window alone; with or without a
+    prefix tree, any page size. Of a Rust core the pages are known, not whose they are among its nodes, and not those
+    of a window.
 
     Known false alarms: 0.5.16 keeps a stale ``free_group`` (handled in `sr_fuzz.view.allocators`). *Every request
     object ever seen* is counted, not the queues: a lost request still owns its pages.
@@ -31,18 +40,16 @@ class KvPages(Invariant):
     family = "memory"
 
     def not_covered(self, view: SchedulerView) -> str | None:
-        if two_pools(view.allocator):
-            return "the sliding-window pool's pages are not told apart from the full-attention pool's"
+        if view.has_window_pool:
+            return view.unreadable_tree
         return None
 
     def check(self, view: SchedulerView) -> Problem | None:
-        owners: dict[int, list[str]] = {}
-        for page, owner in self._claims(view):
-            owners.setdefault(page, []).append(owner)
-        if len(owners) == view.num_pages and all(len(who) == 1 for who in owners.values()):
-            if min(owners) == 1 and max(owners) == view.num_pages:
-                return self._prefix_problem(view)
-        return self._explain(view, owners) or self._prefix_problem(view)
+        problem = self._partition(self._claims(view), view.num_pages, "") or self._prefix_problem(view)
+        if problem is None and view.has_window_pool:
+            window = self._partition(self._window_claims(view), view.num_window_pages, "window_")
+            problem = self._window_problem(view) or window
+        return problem
 
     def _claims(self, view: SchedulerView) -> Iterator[tuple[int, str]]:
         now = view.now
@@ -52,31 +59,81 @@ class KvPages(Invariant):
             for page in view.pages_of(slots):
                 yield page, owner
         for holder in now.holders:
-            for page in view.pages_of(holder.own):
+            for page in view.pages_of(holder.own_in_window() if view.sees_window_only else holder.own):
                 yield page, holder.name
         for page in now.held_pages:
             yield page, "exhauster"
 
-    def _explain(self, view: SchedulerView, owners: dict[int, list[str]]) -> Problem | None:
-        foreign = [page for page in owners if not 1 <= page <= view.num_pages]
+    def _window_claims(self, view: SchedulerView) -> Iterator[tuple[int, str]]:
+        now = view.now
+        for page in now.free_window_pages:
+            yield page, "free"
+        for node in now.nodes:
+            for page in view.pages_of(node.window_slots or ()):
+                yield page, f"tree node {node.id}"
+        for holder in now.holders:
+            for page in view.pages_of(self._mapped(view, holder.own)):
+                yield page, holder.name
+        for page in view.pages_of(self._mapped(view, view.context.held_slots)):
+            yield page, "exhauster"
+
+    @staticmethod
+    def _mapped(view: SchedulerView, slots: list[int]) -> list[int]:
+        table = view.now.window_slot
+        return [table[slot] for slot in slots if table[slot]]
+
+    def _partition(self, claims: Iterable[tuple[int, str]], count: int, pool: str) -> Problem | None:
+        owners: dict[int, list[str]] = {}
+        for page, owner in claims:
+            owners.setdefault(page, []).append(owner)
+        if len(owners) == count and all(len(who) == 1 for who in owners.values()):
+            if min(owners) == 1 and max(owners) == count:
+                return None
+        return self._explain(owners, count, pool)
+
+    @staticmethod
+    def _explain(owners: dict[int, list[str]], count: int, pool: str) -> Problem | None:
+        of = "of the sliding window " if pool else ""
+        foreign = [page for page in owners if not 1 <= page <= count]
         if foreign:
             who = names(sorted({owner for page in foreign for owner in owners[page]}))
-            return Problem("foreign_page", f"pages {numbers(foreign)} outside 1..{view.num_pages} are used by {who}")
+            return Problem(f"{pool}foreign_page", f"pages {of}{numbers(foreign)} outside 1..{count} are used by {who}")
         twice = [page for page, who in owners.items() if who.count("free") > 1]
         if twice:
-            return Problem("double_free", f"pages {numbers(twice)} are in the free list more than once")
+            return Problem(f"{pool}double_free", f"pages {of}{numbers(twice)} are in the free list more than once")
         for rule, wanted in (("use_after_free", True), ("owned_twice", False)):
             shared = {page: who for page, who in owners.items() if len(who) > 1 and ("free" in who) is wanted}
             if shared:
                 detail = "; ".join(f"page {page}: {', '.join(who)}" for page, who in sorted(shared.items())[:6])
-                return Problem(rule, f"{len(shared)} pages have two owners: {detail}")
-        missing = [page for page in range(1, view.num_pages + 1) if page not in owners]
+                return Problem(f"{pool}{rule}", f"{len(shared)} pages {of}have two owners: {detail}")
+        missing = [page for page in range(1, count + 1) if page not in owners]
         if missing:
             return Problem(
-                "leaked",
-                f"pages {numbers(missing)} are neither free nor in the tree nor owned by a request "
-                f"({len(missing)} of {view.num_pages})",
+                f"{pool}leaked",
+                f"pages {of}{numbers(missing)} are neither free nor in the tree nor owned by a request "
+                f"({len(missing)} of {count})",
             )
+        return None
+
+    def _window_problem(self, view: SchedulerView) -> Problem | None:
+        table = view.now.window_slot
+        for node in view.now.nodes:
+            if node.window_slots is not None and node.window_slots != [table[slot] for slot in node.slots]:
+                return Problem(
+                    "window_mapping_differs",
+                    f"tree node {node.id} has the window slots {node.window_slots[:6]}…, the mapping says "
+                    f"{[table[slot] for slot in node.slots][:6]}…",
+                )
+        for holder in view.now.holders:
+            lo, hi = holder.window_freed
+            for at, slot in enumerate(holder.own, start=holder.kv.protected):
+                if (lo <= at < hi) == bool(table[slot]):
+                    own = f"{holder.kv.protected}..{holder.kv.allocated}"
+                    return Problem(
+                        "window_kept" if table[slot] else "window_gone",
+                        f"{holder.name} has {'a' if table[slot] else 'no'} window slot at position {at}, but has given "
+                        f"back those of {lo}..{hi} (its own positions are {own})",
+                    )
         return None
 
     def _prefix_problem(self, view: SchedulerView) -> Problem | None:
@@ -105,4 +162,9 @@ class KvPages(Invariant):
         free = len(view.now.free_pages)
         if view.last_flush_ok and free != view.num_pages:
             return Problem("lost_at_flush", f"after the flush {free} of {view.num_pages} pages are free")
+        if view.last_flush_ok and view.has_window_pool and len(view.now.free_window_pages) != view.num_window_pages:
+            free = len(view.now.free_window_pages)
+            return Problem(
+                "window_lost_at_flush", f"after the flush {free} of {view.num_window_pages} window pages are free"
+            )
         return None

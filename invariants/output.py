@@ -19,7 +19,8 @@ def _refused(req, prompt: list[int]) -> bool:
 class OracleOutput(Invariant):
     """Each request's ``output_ids`` equal the reference, and it stops where it should.
 
-    Formula: ``output_ids`` is a prefix of `sr_fuzz.cpu.oracle.continuation` of the prompt that was sent. A finish by
+    Formula: ``output_ids`` is a prefix of `sr_fuzz.cpu.oracle.continuation` of the prompt that was sent, over all
+    positions or, where the model sees nothing but a sliding window, over that. A finish by
     length comes at exactly ``max_new_tokens`` (as clipped by SGLang); a finish by a stop comes at the first token
     that is EOS or one of ``stop_token_ids``, and only without ``ignore_eos``; no such token is passed over.
 
@@ -72,7 +73,7 @@ class OracleOutput(Invariant):
         if len(output) > len(expected):
             source = self._reference.get(id(req))
             if source is None:
-                source = self._reference[id(req)] = continuation(prompt)
+                source = self._reference[id(req)] = continuation(prompt, view.model.window)
             first = len(expected)
             while len(expected) < len(output):
                 expected.append(next(source))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from invariants.base import Invariant, Problem, names, numbers
 from sr_fuzz import versions
+from sr_fuzz.view.trees import NodeView
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
@@ -40,26 +44,36 @@ class TreeLocks(Invariant):
             return self._check_slots(view)
         nodes = {node.id: node for node in view.now.nodes}
         holders: dict[int, list[str]] = {}
-        for handle, who in self._locks(view):
+        for handle, who, receipt in self._locks(view):
             node_id = handle if isinstance(handle, int) else handle.id
             node = nodes.get(node_id)
             if node is None:
                 if self._is_root(view, node_id):
                     continue
                 return Problem("locked_node_gone", f"{who} holds a lock on node {node_id}, which is not in the tree")
-            while node is not None:
-                holders.setdefault(node.id, []).append(who)
-                node = node.parent
+            for covered in self._covered(node, receipt):
+                holders.setdefault(covered.id, []).append(who)
         for node in view.now.nodes:
             expected = holders.get(node.id, [])
-            if node.lock_ref != len(expected):
-                rule = "lock_without_holder" if node.lock_ref > len(expected) else "holder_without_lock"
+            if self._count(node) != len(expected):
+                rule = "lock_without_holder" if self._count(node) > len(expected) else "holder_without_lock"
                 return Problem(
                     rule,
                     f"node {node.id} (tokens {node.start}..{node.start + len(node.tokens)}) has lock count "
-                    f"{node.lock_ref}, expected {len(expected)} ({names(expected) or 'nobody'})",
+                    f"{self._count(node)}, expected {len(expected)} ({names(expected) or 'nobody'})",
                 )
         return None
+
+    @staticmethod
+    def _count(node: NodeView) -> int:
+        return node.lock_ref
+
+    def _covered(self, node: NodeView, receipt: versions.LockReceipt | None) -> Iterator[NodeView]:
+        """The nodes that a lock on ``node`` counts."""
+        at: NodeView | None = node
+        while at is not None:
+            yield at
+            at = at.parent
 
     @staticmethod
     def _check_slots(view: SchedulerView) -> Problem | None:
@@ -71,20 +85,26 @@ class TreeLocks(Invariant):
         if versions.transfer_locks(view.scheduler.tree_cache):
             return None  # a copy's node is locked as well, and which slots that is cannot be told
         if extra := sorted(locked - needed.keys()):
-            return Problem("lock_without_holder", f"{len(extra)} slots of the tree are locked for nobody: {numbers(extra)}")
+            told = f"{len(extra)} slots of the tree are locked for nobody: {numbers(extra)}"
+            return Problem("lock_without_holder", told)
         return None
 
-    def _locks(self, view: SchedulerView) -> list[tuple[object, str]]:
-        locks = []
+    def _locks(self, view: SchedulerView) -> list[tuple[Any, str, versions.LockReceipt | None]]:
+        """Node, holder and receipt of each lock. Only a component's check needs the receipt."""
+        locks: list[tuple[Any, str, versions.LockReceipt | None]] = []
         for req in view.requests:
             handle = versions.lock_node(req)
             if handle is not None:
-                locks.append((handle, name_of(req.rid)))
-        locks += versions.transfer_locks(view.scheduler.tree_cache)
+                receipt = versions.lock_receipt(req) if versions.has_lock_receipts() else None
+                locks.append((handle, name_of(req.rid), receipt))
+        locks += [(handle, what, None) for handle, what in versions.transfer_locks(view.scheduler.tree_cache)]
         for slot in view.now.session_slots:
             if slot.lock is not None:
-                locks.append((slot.lock, f"session {name_of(slot.session_id)}"))
-        return locks + [(handle, "exhauster") for handle in view.context.locked_handles]
+                locks.append((slot.lock, f"session {name_of(slot.session_id)}", None))
+        for handle, receipt in view.context.tree_locks:
+            parts = versions.receipt_parts(receipt) if versions.has_lock_receipts() else None
+            locks.append((handle, "exhauster", parts))
+        return locks
 
     @staticmethod
     def _is_root(view: SchedulerView, node_id: int) -> bool:
@@ -96,7 +116,74 @@ class TreeLocks(Invariant):
         if view.unreadable_tree is not None:
             count = len(view.now.locked_slots)
             return Problem("locked_at_end", f"{count} slots are locked after the drain") if count else None
-        locked = [node.id for node in view.now.nodes if node.lock_ref]
+        locked = [node.id for node in view.now.nodes if self._count(node)]
         if locked:
             return Problem("locked_at_end", f"nodes {names([str(i) for i in locked])} are locked after the drain")
         return None
+
+
+class _ComponentLocks(TreeLocks):
+    component: str
+
+    def not_covered(self, view: SchedulerView) -> str | None:
+        if view.unreadable_tree is not None:
+            return view.unreadable_tree
+        if self.component not in view.tree_components:
+            return f"the tree has no {self.component} component"
+        if not versions.has_lock_receipts():
+            return "this SGLang passes over evicted nodes when it locks, and a lock does not say which"
+        if view.scheduler.server_args.enable_hierarchical_cache:
+            return "the locks of copies between device and host are not told apart by component"
+        return None
+
+
+class WindowLocks(_ComponentLocks):
+    """Lock counts of the sliding window are explained exactly.
+
+    Formula: a lock covers the nodes from its own upwards to the one that carries the mark in its receipt, or to the
+    root when the receipt has none; a node's count is the number of locks that cover it and were not let go.
+
+    Source: ``SWAComponent.acquire_component_lock``, ``release_component_lock``, ``release_window_lock``, and
+    ``redistribute_on_node_split``, which moves the mark to the upper half of a node.
+    Covers: 0.5.20 and later. Before, evicted nodes were not counted and nothing says which they were.
+
+    Known false alarms: a request that has decoded a whole window lets go of it alone (``swa_released``).
+    """
+
+    name = "window_locks"
+    component = "swa"
+
+    @staticmethod
+    def _count(node: NodeView) -> int:
+        return node.window_lock
+
+    def _covered(self, node: NodeView, receipt: versions.LockReceipt | None) -> Iterator[NodeView]:
+        if receipt is None or not receipt.window:
+            return
+        at: NodeView | None = node
+        while at is not None:
+            yield at
+            if receipt.window_end is not None and at.window_end == receipt.window_end:
+                return
+            at = at.parent
+
+
+class StateLocks(_ComponentLocks):
+    """Lock counts of recurrent states are explained exactly.
+
+    Formula: a node's count is the number of locks on that very node whose receipt does not leave the state out.
+
+    Source: ``MambaComponent.acquire_component_lock`` and ``release_component_lock``, ``skipped_lock_components``.
+    Covers: 0.5.20 and later, as `WindowLocks`.
+    """
+
+    name = "state_locks"
+    component = "mamba"
+
+    @staticmethod
+    def _count(node: NodeView) -> int:
+        return node.state_lock
+
+    def _covered(self, node: NodeView, receipt: versions.LockReceipt | None) -> Iterator[NodeView]:
+        if receipt is not None and receipt.state:
+            yield node

@@ -51,8 +51,21 @@ Edit = Callable[[State], State]
 
 
 def drop(keys: Iterable[int]) -> Edit:
+    """Drop actions. A prompt that comes after a request that has gone becomes one of its family."""
     gone = frozenset(keys)
-    return lambda state: State(state.config, {k: a for k, a in state.actions.items() if k not in gone})
+
+    def edit(state: State) -> State:
+        left = {key: action for key, action in state.actions.items() if key not in gone}
+        names = {action.name for action in left.values() if isinstance(action, StartReq)}
+        return State(state.config, {key: _after_one_of(names, action) for key, action in left.items()})
+
+    return edit
+
+
+def _after_one_of(names: set[str], action: Action) -> Action:
+    if not isinstance(action, StartReq) or action.prompt.after is None or action.prompt.after in names:
+        return action
+    return msgspec.structs.replace(action, prompt=msgspec.structs.replace(action.prompt, after=None))
 
 
 def without(state: State, name: str) -> Edit:
@@ -107,6 +120,9 @@ def rename(names: Mapping[str, str]) -> Edit:
         old = getattr(action, "name", None)
         if old is None:
             return action
+        if isinstance(action, StartReq) and action.prompt.after is not None:
+            prompt = msgspec.structs.replace(action.prompt, after=names.get(action.prompt.after, action.prompt.after))
+            action = msgspec.structs.replace(action, prompt=prompt)
         action = msgspec.structs.replace(action, name=names.get(old, old))
         if isinstance(action, StartReq) and action.session is not None:
             session = action.session

@@ -61,6 +61,8 @@ def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | No
     parts = [_docstring(finding, trace), ""]
     if known_cause is not None:
         parts += ["import pytest", ""]
+    if _needs_comparison(finding):
+        parts.append("from sr_fuzz.differential import DifferentialEngine")
     parts += [_imports(finding.script), ""]
     parts += [_assignment("SIGNATURE", finding.signature), ""]
     parts += [f"SCRIPT = {to_source(finding.script)}", "", ""]
@@ -69,11 +71,20 @@ def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | No
     engine = "sr_server_engine" if _needs_server(finding) else "sr_engine"
     parts += [
         f"def {_stem(finding)}({engine}):",
-        f"    outcome = {engine}.run(SCRIPT)",
+        f"    outcome = {f'DifferentialEngine({engine})' if _needs_comparison(finding) else engine}.run(SCRIPT)",
         "    assert outcome.ok, outcome.report()",
         "",
     ]
     return "\n".join(parts)
+
+
+# What `sr_fuzz.differential` names its violations, which are about two runs of a script.
+_COMPARISONS = ("determinism", "schedule_dependent_output")
+
+
+def _needs_comparison(finding: Finding) -> bool:
+    """Whether one run alone cannot show it."""
+    return finding.violation.invariant in _COMPARISONS
 
 
 def _needs_server(finding: Finding) -> bool:

@@ -20,7 +20,7 @@ from msgspec import structs
 
 from sr_fuzz import script as s
 from sr_fuzz import versions
-from sr_fuzz.cpu.oracle import prompt_tokens
+from sr_fuzz.cpu.oracle import all_prompt_tokens
 from sr_fuzz.errors import RequestRefused
 from sr_fuzz.monitor import Monitor
 from sr_fuzz.runtime.context import ScriptedContext
@@ -54,6 +54,7 @@ class Interpreter:
         self._context = context
         self._view = view
         self._monitor = monitor
+        self._prompts = all_prompt_tokens(script.actions)
         self._ballast: list[str] = []
         self._ballast_sent = 0
         self._paused = False
@@ -102,7 +103,10 @@ class Interpreter:
             fields["session_params"] = self._session_params(action.session)
         if action.n > 1:
             sampling["n"] = action.n
-        request = {"rid": self._rid(action.name), "input_ids": prompt_tokens(action.prompt, action.name)}
+        rid = self._rid(action.name)
+        if action.prompt.after is not None:
+            self._monitor.reach.note_history(rid, len(self._prompts[action.prompt.after]))
+        request = {"rid": rid, "input_ids": self._prompts[action.name]}
         try:
             if self._script.config.is_embedding:
                 self._context.start_embedding(**request)
@@ -113,10 +117,11 @@ class Interpreter:
             self.notes[f"{action.name} was refused by the HTTP server: {refused.text[:200]}"] = None
 
     def _of_a_pair(self) -> dict[str, Any]:
-        if self._view.half is None:
+        half = self._view.half
+        if half is None:
             return {}
         self._rooms += 1
-        return versions.disaggregation_fields(self._rooms)
+        return versions.disaggregation_fields(half, self._rooms)
 
     def _session_params(self, params: s.SessionParams) -> dict[str, Any]:
         values = {name: value for name, value in structs.asdict(params).items() if value not in (None, False)}

@@ -72,7 +72,8 @@ SHORT = 6
 
 # Traits in the signature: with another value it is another finding, so there is nothing to try.
 _TRAITS = (
-    "disable_radix_cache", "disable_overlap_schedule", "page_size", "enable_streaming_session", "is_embedding"
+    "disable_radix_cache", "disable_overlap_schedule", "page_size", "prefix_tree", "enable_hierarchical_cache",
+    "disaggregation_mode", "enable_streaming_session", "is_embedding",
 )  # fmt: skip
 
 
@@ -231,7 +232,8 @@ def _pass_fields(search: _Search) -> None:
     for key, action in search.state.actions.items():
         edits += [set_fields(key, **{field: default}) for field, default in optional_fields(action)]
         if isinstance(action, StartReq):
-            edits += [set_prompt(key, **{f: 0}) for f in ("family", "unique_tail") if getattr(action.prompt, f)]
+            simpler = {"family": 0, "unique_tail": 0, "after": None}
+            edits += [set_prompt(key, **{f: value}) for f, value in simpler.items() if getattr(action.prompt, f)]
             if action.session is not None:
                 edits.append(set_fields(key, session=SessionParams(action.session.id, action.session.rid)))
     search.apply(edits, cosmetic=True)

@@ -157,6 +157,14 @@ def signature(violation: Violation, config: EngineConfig) -> str:
         traits.append("sessions")
     if config.is_embedding:
         traits.append("embedding")
+    if config.model != "dense":
+        traits.append(config.model)
+    if config.prefix_tree == "rust":
+        traits.append("rust")
+    if config.enable_hierarchical_cache:
+        traits.append("hicache")
+    if config.disaggregation_mode != "null":
+        traits.append(config.disaggregation_mode)
     # Where a hang was interrupted is chance: a loop has many lines.
     where = "" if violation.invariant == "hang" else "|".join(violation.location[:2])
     digest = hashlib.sha256(where.encode()).hexdigest()[:6] if where else ""

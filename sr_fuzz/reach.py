@@ -40,7 +40,8 @@ class Reach:
     @property
     def counts(self) -> dict[str, int]:
         """By kind; what never occurred is missing."""
-        return dict(self._counts) | {f"max.{name}": most for name, most in self._most.items() if most}
+        counts = {kind: count for kind, count in self._counts.items() if count}
+        return counts | {f"max.{name}": most for name, most in self._most.items() if most}
 
     # -- the interpreter's side --------------------------------------------------------------------------------
 
@@ -136,8 +137,8 @@ class Reach:
                 self._counts[f"retract.{self._cause()}"] += 1
 
     def _cause(self) -> str:
-        """Why requests were retracted in this turn. A pause does it when its message is handled; a preemption belongs to
-        the prefill that it makes room for; what memory runs out for is a decode."""
+        """Why requests were retracted in this turn: a pause does it when its message is handled; a preemption belongs
+        to the prefill that it makes room for; memory runs out before a decode."""
         view = self._view
         if any(getattr(message, "mode", None) == "retract" for message in view.received):
             return "pause"

@@ -5,8 +5,8 @@ A kind is ``group.what``. Counts of several runs add up, but those of the group 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from collections.abc import Callable, Iterable, Mapping
+from typing import get_args
 
 from sr_fuzz.script import STAGES, Action, EngineConfig
 
@@ -138,17 +138,14 @@ def applies(kind: str, config: EngineConfig) -> bool:
     return _WHERE.get(kind, _always)(config)
 
 
-def dead_kinds(reach: Mapping[str, int], configs: Mapping[str, EngineConfig] | list[EngineConfig]) -> list[str]:
+def dead_kinds(reach: Mapping[str, int], configs: Iterable[EngineConfig]) -> list[str]:
     """Kinds that could occur on one of ``configs`` and never did."""
-    members = list(configs.values()) if isinstance(configs, Mapping) else configs
-    return [
-        kind
-        for kind in KINDS
-        if not reach.get(kind) and not kind.endswith(_NOT_AIMED_AT) and any(applies(kind, c) for c in members)
-    ]
+    members = list(configs)
+    missing = [kind for kind in KINDS if not reach.get(kind) and not kind.endswith(_NOT_AIMED_AT)]
+    return [kind for kind in missing if any(applies(kind, config) for config in members)]
 
 
-def add_reach(total: dict[str, int], reach: Mapping[str, Any]) -> None:
+def add_reach(total: dict[str, int], reach: Mapping[str, int]) -> None:
     """Add the counts of one run to ``total``."""
     for kind, count in reach.items():
         total[kind] = max(total.get(kind, 0), count) if kind.startswith("max.") else total.get(kind, 0) + count

@@ -111,6 +111,17 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     speculative_algorithm: Literal["NGRAM"] | None = None
     disaggregation_mode: Literal["null", "prefill", "decode"] = "null"
     """One half of a disaggregated pair, over the fake transfer backend: there is nobody at the other end."""
+    model: Literal["dense", "swa", "pure_swa", "mamba"] = "dense"
+    """Which kind of KV cache the oracle model asks for: one pool for all layers; a second one for layers that see a
+    sliding window; nothing but a window; attention beside a layer with a recurrent state (Mamba, linear attention)."""
+    swa_full_tokens_ratio: Annotated[float, Meta(ge=0.05, le=1.0)] | None = None
+    """Size of the sliding-window pool as a part of ``max_total_tokens``; None leaves it to SGLang."""
+    max_mamba_cache_size: Annotated[int, Meta(ge=2, le=1024)] | None = None
+    """Slots for recurrent states; None leaves it to SGLang."""
+    mamba_radix_cache_strategy: Literal["no_buffer", "extra_buffer", "extra_buffer_lazy"] | None = None
+    """Where a state that the prefix tree will keep is written while its request runs on."""
+    mamba_track_interval: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    """Decode steps between two states that are kept, with an extra buffer."""
     enable_streaming_session: bool = False
     is_embedding: bool = False
     """Every request asks for the embedding of its prompt; what it says about output does not count."""
@@ -133,6 +144,9 @@ class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     unique_tail: Annotated[int, Meta(ge=0, le=4096)] = 0
     uniform: bool = False
     """All tokens equal, one token a family, and no tail: the only prompts that SGLang's scripted runtime can send."""
+    after: Name | None = None
+    """A request started earlier: the shared part is then the beginning of what that one reads and generates, its prompt
+    and behind it its reference output, as in the next turn of a chat; the family does not matter."""
 
 
 class SessionParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -394,6 +408,11 @@ def _check_requests(script: Script, source: str) -> None:
         length, tail = action.prompt.length, action.prompt.unique_tail
         if tail > length:
             raise ScriptError(f"{where}.prompt.unique_tail: expected 0 to the prompt's length {length}, got {tail}")
+        after = action.prompt.after
+        if after is not None and seen.get(after, index) == index:
+            raise ScriptError(f"{where}.prompt.after: expected a request started before {action.name}, got {after}")
+        if after is not None and action.prompt.uniform:
+            raise ScriptError(f"{where}.prompt.after: expected none, since the prompt is uniform, got {after}")
         if tail and action.prompt.uniform:
             raise ScriptError(f"{where}.prompt.unique_tail: expected 0, since the prompt is uniform, got {tail}")
 

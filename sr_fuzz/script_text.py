@@ -34,7 +34,8 @@ def action_text(action: Action) -> str:
 
 def _start_text(action: StartReq) -> str:
     prompt = action.prompt
-    shape = f"{prompt.family}:{prompt.length}" + (f"+{prompt.unique_tail}" if prompt.unique_tail else "")
+    shape = f"{prompt.after or prompt.family}:{prompt.length}"
+    shape += f"+{prompt.unique_tail}" if prompt.unique_tail else ""
     parts = [shape, *["uniform"] * prompt.uniform, f"new={action.max_new_tokens}"]
     for field in ("ignore_eos", "stop_token_ids", "priority", "return_logprob", "logprob_start_len",
                   "top_logprobs_num", "stream", "session", "n"):  # fmt: skip

@@ -19,7 +19,7 @@ from sr_fuzz.errors import EngineError
 from sr_fuzz.faults import Fault
 from sr_fuzz.minimise import minimise
 from sr_fuzz.outcome import Outcome, Violation, signature
-from sr_fuzz.script import Script, script_hash
+from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script_text import text
 
 FORMAT = 1
@@ -44,6 +44,8 @@ class Row(msgspec.Struct):
     """Scripts in which the patched place was executed."""
     triggered: int = 0
     """Scripts in which it misbehaved."""
+    cut_short: bool = False
+    """Whether the time was up before all scripts were played."""
     search_s: float = 0.0
     """Time until it was seen, booting the configurations included."""
     detected_by: str = ""
@@ -69,8 +71,11 @@ class Row(msgspec.Struct):
         """Why it was not detected; empty when it was."""
         if self.detected:
             return ""
-        if self.problem:
-            return self.problem
+        if not self.scripts:
+            return self.problem or "no script was played"
+        return self._how_far() + ("; the time was up" if self.cut_short else "")
+
+    def _how_far(self) -> str:
         if self.triggered:
             return f"triggered in {self.triggered} of {self.scripts} scripts, and not seen"
         if self.reached:
@@ -129,27 +134,34 @@ class Sensitivity:
     def measure(self, fault: Fault, scripts: Sequence[Script]) -> Row:
         """Search for one fault. What it makes of the engine itself is in ``Row.problem``."""
         row = Row(fault.name, fault.stands_for, fault.expected)
-        try:
-            with self._healthy.with_faults(fault.path) as engine:
-                self._search(row, fault, engine, scripts)
-        except EngineError as error:
-            row.problem = f"the engine failed: {str(error).splitlines()[0]}"
+        with self._healthy.with_faults(fault.path) as engine:
+            self._search(row, fault, engine, scripts)
         return row
 
     def _search(self, row: Row, fault: Fault, engine: Any, scripts: Sequence[Script]) -> None:
         started = self._clock()
+        unusable: set[EngineConfig] = set()
         for script in scripts:
             if self._clock() - started > self._time_s:
-                break
-            outcome = _run(engine, script)
-            row.scripts += 1
-            row.search_s = round(self._clock() - started, 3)
-            reached, triggered = outcome.faults.get(fault.name, (0, 0))
-            row.reached += reached > 0
-            row.triggered += triggered > 0
-            if outcome.violation is not None and not self._shows(script, signature(outcome.violation, script.config)):
-                self._shrink(row, script, outcome, outcome.violation, engine)
-                break
+                row.cut_short = True
+                return
+            if script.config in unusable:
+                continue
+            try:
+                outcome = _run(engine, script)
+                row.scripts += 1
+                row.search_s = round(self._clock() - started, 3)
+                reached, triggered = outcome.faults.get(fault.name, (0, 0))
+                row.reached += reached > 0
+                row.triggered += triggered > 0
+                seen = outcome.violation
+                if seen is not None and not self._shows(script, signature(seen, script.config)):
+                    self._shrink(row, script, outcome, seen, engine)
+                    return
+            except EngineError as error:
+                # Some releases lack what a fault patches, or what a configuration asks for.
+                unusable.add(script.config)
+                row.problem = f"{_configurations(len(unusable))} could not be played: {str(error).splitlines()[0]}"
 
     def _shows(self, script: Script, found: str) -> bool:
         """What the healthy scheduler shows too is a finding, but not this fault."""
@@ -180,6 +192,10 @@ class Sensitivity:
             row.problem = "the minimal script shows the same without the fault: it is that of a bug of SGLang"
 
 
+def _configurations(count: int) -> str:
+    return "a configuration" if count == 1 else f"{count} configurations"
+
+
 def _run(engine: Any, script: Script) -> Outcome:
     return engine.run(script, limit_s=LIMIT_S)
 
@@ -190,7 +206,7 @@ class Comparison(msgspec.Struct):
     lost: list[str] = []
     """Detected before, and not any more."""
     slower: list[str] = []
-    """More scripts until it was seen, or a longer minimal script."""
+    """More scripts until it was seen, a longer minimal script, or no time for as many scripts as it took before."""
     gained: list[str] = []
     """Not detected before, or not there."""
     unmeasured: list[str] = []
@@ -206,6 +222,9 @@ def compare(now: Report, before: Report) -> Comparison:
         if row is None:
             if old.detected:
                 result.unmeasured.append(f"{old.fault}: not measured")
+        elif old.detected and row.cut_short and row.scripts < old.scripts:
+            how_far = f"{row.scripts} of the {old.scripts} scripts it took before"
+            result.slower.append(f"{old.fault}: undecided: the time was up after {how_far}")
         elif old.detected and not row.detected:
             result.lost.append(f"{old.fault}: was detected by {old.detected_by}; now {row.why_not}")
         elif row.detected and not old.detected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from typing import Any
 
@@ -10,16 +11,22 @@ from sr_fuzz.cpu.standins import MODEL_PATH
 from sr_fuzz.errors import UnsupportedVersion
 from sr_fuzz.script import EngineConfig
 
-
 # Fields that SGLang reads from the environment.
-_BY_ENVIRONMENT = {"prefix_tree", "req_waiting_timeout", "req_running_timeout"}
+BY_ENVIRONMENT = ("prefix_tree", "req_waiting_timeout", "req_running_timeout")
 
 _WHEN_GIVEN = {
     "retraction_policy", "enable_hierarchical_cache", "hicache_write_policy", "speculative_algorithm",
     "disaggregation_mode", "enable_streaming_session", "is_embedding",
+    "disaggregation_mode", "swa_full_tokens_ratio", "max_mamba_cache_size", "mamba_radix_cache_strategy",
+    "mamba_track_interval",
 }  # fmt: skip
 
 _DEFAULT = {name: getattr(EngineConfig(), name) for name in EngineConfig.__struct_fields__}
+
+
+# Positions that leave a sliding window are given back so many at a time, 128 by default: more than a request is long
+# here. Not one, so that some are late.
+_WINDOW_INTERVAL = 3
 
 
 def engine_environment(config: EngineConfig) -> dict[str, str]:
@@ -29,6 +36,8 @@ def engine_environment(config: EngineConfig) -> dict[str, str]:
         # Up to 0.5.18; later releases have one tree, and `sr_fuzz.engine.boot` compares.
         found["SGLANG_ENABLE_UNIFIED_RADIX_TREE"] = "0" if config.prefix_tree == "legacy" else "1"
         found["SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND"] = "rust" if config.prefix_tree == "rust" else "python"
+    if config.model in ("swa", "pure_swa"):
+        found["SGLANG_SWA_EVICTION_INTERVAL"] = str(_WINDOW_INTERVAL)
     for field, variable in (
         ("req_waiting_timeout", "SGLANG_REQ_WAITING_TIMEOUT"),
         ("req_running_timeout", "SGLANG_REQ_RUNNING_TIMEOUT"),
@@ -43,26 +52,27 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
 
     ``model``: a path or name; None stands for the oracle model.
     """
-    fields = {name: getattr(config, name) for name in config.__struct_fields__ if name not in _BY_ENVIRONMENT}
+    fields = {name: getattr(config, name) for name in config.__struct_fields__ if name not in BY_ENVIRONMENT}
+    kind = fields.pop("model")
     # What is newer than the oldest release, or nobody asked for, is left to the release's own default.
     fields = {name: value for name, value in fields.items() if name not in _WHEN_GIVEN or value != _DEFAULT[name]}
     # -1 makes SGLang size the pool from device memory unless the fraction is given; max_total_tokens then caps it.
     extra: dict[str, Any] = {"mem_fraction_static": 0.5} if config.chunked_prefill_size < 0 else {}
-    chosen = {**oracle_settings(), **device_settings(device)} if model is None else model_settings(model, device)
+    chosen = {**oracle_settings(kind), **device_settings(device)} if model is None else model_settings(model, device)
     if config.disaggregation_mode != "null":
         extra["disaggregation_transfer_backend"] = transfer.BACKENDS[config.disaggregation_mode]
-        # Room that the decode half leaves to each request before it takes another; 512 by default, more than these pools.
+        # Room that the decode half leaves to each request before it takes another; 512 by default, more than the pool.
         extra["num_reserved_decode_tokens"] = 4
     if config.enable_hierarchical_cache or config.disaggregation_mode == "decode":
-        # The decode half keeps on the host what it retracts.
-        extra |= host_cache.SETTINGS
+        # The decode half keeps on the host what it retracts; by default a fifth of the pool, and aborts the rest.
+        extra |= host_cache.SETTINGS | {"hicache_ratio": 2.0}
     return {**chosen, **fields, **extra}
 
 
-def oracle_settings() -> dict[str, Any]:
-    """Settings for the oracle model: a configuration without weights or a tokenizer."""
+def oracle_settings(kind: str = "dense") -> dict[str, Any]:
+    """Settings for the oracle model of a kind of cache: a configuration without weights or a tokenizer."""
     return {
-        "model_path": str(MODEL_PATH),
+        "model_path": str(MODEL_PATH if kind == "dense" else MODEL_PATH / kind),
         "load_format": "dummy",
         "skip_tokenizer_init": True,
         # Holds token ids and positions exactly in the key buffer.
@@ -115,11 +125,18 @@ def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None
     """SGLang's ``ServerArgs`` for a configuration, resolved and checked."""
     from sglang.srt.server_args import ServerArgs
 
+    # Here, not above: it needs torch, and settings are read where that is not there.
+    from sr_fuzz.cpu import recurrent
+
     _check_policy(config.schedule_policy)
-    args = construct(ServerArgs, engine_kwargs(config, device=device, model=model))
-    if hasattr(args, "resolve_once"):
-        args.resolve_once()
-    args.check_server_args()
+    stand_in = device == "cpu" and config.model == "mamba"
+    if stand_in:
+        recurrent.install()
+    with recurrent.extra_buffer_accepted() if stand_in else contextlib.nullcontext():
+        args = construct(ServerArgs, engine_kwargs(config, device=device, model=model))
+        if hasattr(args, "resolve_once"):
+            args.resolve_once()
+        args.check_server_args()
     return args
 
 

@@ -20,12 +20,18 @@ from strategies.fresh import BACKEND
 class ConfigReach(msgspec.Struct):
     """What was reached on one configuration."""
 
+    config: EngineConfig
     scripts: int = 0
     steps: int = 0
     forwards: int = 0
     violations: dict[str, int] = {}
     """By signature."""
     reach: dict[str, int] = {}
+
+    def count(self, kind: str) -> int | None:
+        """How often ``kind`` was reached; None where it cannot occur."""
+        found = self.reach.get(kind, 0)
+        return found if found or applies(kind, self.config) else None
 
 
 class Statistics(msgspec.Struct):
@@ -64,7 +70,7 @@ def measure(
 
     The same ``seed`` draws the same scripts. A violation does not end it: it is counted.
     """
-    found = Statistics(engine.sglang_version, seed, {name: ConfigReach() for name in configs})
+    found = Statistics(engine.sglang_version, seed, {name: ConfigReach(config) for name, config in configs.items()})
     names = {config: name for name, config in configs.items()}
     started = clock()
     for done, script in enumerate(draw(scripts, count, seed), 1):
@@ -75,7 +81,7 @@ def measure(
     found.elapsed_s = clock() - started
     for config in found.configs.values():
         add_reach(found.total, config.reach)
-    found.never_reached = dead_kinds(found.total, list(configs.values()))
+    found.never_reached = dead_kinds(found.total, configs.values())
     return found
 
 
@@ -111,9 +117,3 @@ def draw(scripts: SearchStrategy[Script], count: int, seed: int) -> Iterable[Scr
 
     collect()
     return drawn.values()
-
-
-def cell(kind: str, name: str, config: EngineConfig, found: Statistics) -> int | None:
-    """How often ``kind`` was reached on a configuration; None where it cannot occur."""
-    count = found.configs[name].reach.get(kind, 0)
-    return count if count or applies(kind, config) else None

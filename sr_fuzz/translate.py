@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from sr_fuzz.cpu.oracle import continuation, prompt_tokens, uniform_token
+from sr_fuzz.cpu.oracle import all_prompt_tokens, continuation, prompt_tokens, uniform_token
 from sr_fuzz.script import (
     EOS_TOKEN_ID,
     VOCAB_SIZE,
@@ -56,6 +56,8 @@ def to_public_api(script: Script, *, share_prefixes: bool = True) -> Script:
         raise NotExpressible(f"config: only one scheduler process can be driven, not {script.config.world_size}")
     if script.config.is_embedding:
         raise NotExpressible("config.is_embedding: SGLang's scripted runtime starts generate requests only")
+    if script.config.model != "dense":
+        raise NotExpressible(f"config.model: the tests there name a model of full attention, not {script.config.model}")
     translation = _Translation(script.config)
     for index, action in enumerate(script.actions):
         try:
@@ -71,28 +73,35 @@ def to_public_api(script: Script, *, share_prefixes: bool = True) -> Script:
 def _prompts_set(actions: list[Action], config: EngineConfig, share_prefixes: bool) -> tuple[Action, ...]:
     """Uniform prompts instead of whatever they were, each family with a token of its own."""
     groups: dict[int, list[StartReq]] = {}
+    families: dict[str, int] = {}
+    tokens = all_prompt_tokens(actions)
     for index, action in enumerate(actions):
         if isinstance(action, StartReq):
-            groups.setdefault(action.prompt.family if share_prefixes else index, []).append(action)
+            # Who comes after another shares with it what its family would.
+            families[action.name] = families.get(action.prompt.after or "", action.prompt.family)
+            groups.setdefault(families[action.name] if share_prefixes else index, []).append(action)
     prompts: dict[str, Prompt] = {}
     taken: set[int] = set()
     for asked, starts in groups.items():
-        family = _family(starts, config, taken, first=asked if share_prefixes else 0)
+        family = _family(starts, tokens, config, taken, first=asked if share_prefixes else 0)
         taken.add(uniform_token(family))
         prompts |= {s.name: Prompt(family=family, length=s.prompt.length, uniform=True) for s in starts}
     return tuple(replace(a, prompt=prompts[a.name]) if isinstance(a, StartReq) else a for a in actions)
 
 
-def _family(starts: list[StartReq], config: EngineConfig, taken: set[int], *, first: int) -> int:
+def _family(
+    starts: list[StartReq], tokens: dict[str, list[int]], config: EngineConfig, taken: set[int], *, first: int
+) -> int:
     """The family, of those whose token nobody has, with which these requests end most nearly where they did.
 
     On the oracle a prompt decides when EOS or a stop token comes, and with it what meets what in a batch.
     """
-    wanted = [_output_length(start, start.prompt, config) for start in starts]
+    wanted = [_output_length(start, tokens[start.name], config) for start in starts]
 
     def distance(family: int) -> int:
         prompts = [Prompt(family=family, length=start.prompt.length, uniform=True) for start in starts]
-        found = [_output_length(start, prompt, config) for start, prompt in zip(starts, prompts, strict=True)]
+        uniform = [prompt_tokens(prompt, "") for prompt in prompts]
+        found = [_output_length(start, prompt, config) for start, prompt in zip(starts, uniform, strict=True)]
         return sum(abs(a - b) for a, b in zip(wanted, found, strict=True))
 
     # With more families than tokens some must share one.
@@ -107,13 +116,13 @@ def _family(starts: list[StartReq], config: EngineConfig, taken: set[int], *, fi
     return best
 
 
-def _output_length(start: StartReq, prompt: Prompt, config: EngineConfig) -> int:
+def _output_length(start: StartReq, prompt: list[int], config: EngineConfig) -> int:
     """Output tokens on the oracle when the request runs alone; the pool is the most that it can ask for."""
     longest = min(start.max_new_tokens, config.max_total_tokens)
     if start.ignore_eos:
         return longest
     stops = {EOS_TOKEN_ID, *start.stop_token_ids}
-    output = continuation(prompt_tokens(prompt, start.name))
+    output = continuation(prompt)
     return next((count for count in range(1, longest) if next(output) in stops), longest)
 
 

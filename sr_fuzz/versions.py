@@ -138,10 +138,12 @@ def clock_of(scheduler: Any) -> Any:
 
 def tree_kind(tree_cache: Any) -> str:
     """``legacy``, ``unified`` (the Python core), ``rust``, or ``none``."""
+    if getattr(tree_cache, "disable", False):
+        return "none"
     core = getattr(tree_cache, "tree_core", None)
     if core is not None:
         return "rust" if type(core).__name__.startswith("Rust") else "unified"
-    if getattr(tree_cache, "disable", False) or not hasattr(tree_cache, "root_node"):
+    if not hasattr(tree_cache, "root_node"):
         return "none"
     return "unified" if type(tree_cache).__name__.startswith("Unified") else "legacy"
 
@@ -243,11 +245,16 @@ def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
     return [(place, reqs) for place, reqs in found if reqs]
 
 
-def disaggregation_fields(number: int) -> dict[str, Any]:
-    """What a request brings along that comes through the router of a disaggregated pair; ``number`` tells them apart."""
+def disaggregation_fields(half: str, number: int) -> dict[str, Any]:
+    """What a request brings along from the router of a disaggregated pair; ``number`` tells requests apart.
+
+    The prefill half does not get SGLang's fake bootstrap host: it marks warm-ups, which leave nothing in the prefix
+    tree, and whose prompts up to 0.5.22 may not be longer than a chunk. The decode half, which has no tree here, looks
+    for everybody else in a table of prefill servers.
+    """
     from sglang.srt.disaggregation.utils import FAKE_BOOTSTRAP_HOST
 
-    return {"bootstrap_host": FAKE_BOOTSTRAP_HOST, "bootstrap_room": number}
+    return {"bootstrap_host": FAKE_BOOTSTRAP_HOST if half == "decode" else "127.0.0.1", "bootstrap_room": number}
 
 
 def pipeline_turns(scheduler: Any) -> int:
@@ -427,6 +434,82 @@ def transfer_locks(tree_cache: Any) -> list[tuple[Any, str]]:
             if getattr(entry, "lock_params", True) is not None:
                 found.append((node, what))
     return found
+
+
+class LockReceipt(NamedTuple):
+    """What a lock of a hybrid tree covers besides the path of full attention."""
+
+    window_end: Any
+    """Mark of the last node that the lock on the window covers, from its node upwards; None: all up to the root."""
+    window: bool
+    """Whether the lock on the window is still held."""
+    state: bool
+    """Whether the recurrent state of its node is locked."""
+
+
+@functools.cache
+def has_lock_receipts() -> bool:
+    """Whether a lock counts every node it covers and says so: from 0.5.20 on. Before, evicted ones were passed over."""
+    from sglang.srt.mem_cache.base_prefix_cache import IncLockRefResult
+
+    fields = {field.name for field in dataclasses.fields(IncLockRefResult)}
+    return "skipped_lock_components" in fields and "skip_lock_node_ids" not in fields
+
+
+def lock_receipt(req: Any) -> LockReceipt:
+    """What the lock of a request that holds one covers, where `has_lock_receipts`."""
+    if hasattr(req, "lock"):
+        return receipt_parts(req.lock.receipt, released=req.lock.swa_released)
+    return receipt_parts(req.lock_receipt, released=req.swa_prefix_lock_released)
+
+
+def receipt_parts(receipt: Any, *, released: bool = False) -> LockReceipt:
+    """Read what ``inc_lock_ref`` gave; ``released``: the lock on the window, and what is beside it, was let go."""
+    skipped = {str(component) for component in receipt.skipped_lock_components}
+    if hasattr(receipt, "component_lock_uuids"):
+        ends = {str(component): end for component, end in receipt.component_lock_uuids.items()}
+        end = ends.get("swa")
+    else:
+        end = receipt.swa_uuid_for_lock
+    return LockReceipt(end, not released and "swa" not in skipped, not released and "mamba" not in skipped)
+
+
+def busy_check_knows_prompts() -> bool:
+    """Whether SGLang's busy memory check counts what never leaves a window (``swa_evict_floor``): from 0.5.22 on."""
+    from sglang.srt.managers.scheduler_components import pool_stats_observer
+
+    return hasattr(pool_stats_observer, "kv_private_swa_tokens")
+
+
+def window_freed(req: Any, page_size: int) -> tuple[int, int]:
+    """Row positions [from, to) whose pages of the sliding window's pool this request has given back already."""
+    kv = req.kv
+    if hasattr(kv, "swa_dead_lo"):
+        lo = int(kv.swa_dead_lo(page_size))
+    else:
+        # Up to 0.5.18 both are the request's own.
+        lo = max(int(req.cache_protected_len), int(req.swa_evict_floor))
+        lo = -(-lo // page_size) * page_size
+    if hasattr(kv, "component_evicted_seqlens"):
+        ends = {str(component): end for component, end in kv.component_evicted_seqlens.items()}
+        hi = ends.get("swa", 0)
+    else:
+        hi = kv.swa_evicted_seqlen if kv is not None else 0
+    return lo, max(lo, int(hi))
+
+
+def state_slots(req: Any) -> list[int]:
+    """Slots of recurrent states that the request holds: its own first, then those that are kept for the tree."""
+    holder = req.kv if hasattr(req.kv, "mamba_pool_idx") else req
+    slots = [] if holder.mamba_pool_idx is None else [int(holder.mamba_pool_idx)]
+    kept = holder.mamba_ping_pong_track_buffer
+    return slots + [slot for slot in (kept.tolist() if kept is not None else []) if slot != -1]
+
+
+def state_pending(req: Any) -> bool:
+    """Whether its own state is still to be copied or cleared, at the next forward."""
+    holder = req.kv if hasattr(req.kv, "mamba_pool_idx") else req
+    return holder.mamba_cow_src_index is not None or bool(holder.mamba_needs_clear)
 
 
 def evict(tree_cache: Any, num_tokens: int | None) -> None:

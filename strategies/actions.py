@@ -24,7 +24,7 @@ from sr_fuzz.script import (
     Step,
     StepUntil,
 )  # fmt: skip
-from strategies.requests import Draw, Traits, draw_digits, draw_start_req, sizes_of
+from strategies.requests import Draw, Traits, draw_digits, draw_relative, draw_start_req, sizes_of
 
 SWITCHES = ("step_until", "abort", "pause", "continue", "abort_all", "flush_cache", "evict_radix")
 """Action kinds that a script may do without; each script draws which. The names are the tags of the actions."""
@@ -58,6 +58,8 @@ class Draft:
     turns_at_once: bool = False
     """Whether it sends turns of a session while another is under way, which SGLang must refuse. What that does to
     SGLang hides the rest."""
+    busy: int = 2
+    """With no more work than this left, a motif that needs company starts some."""
     work: int = 0
     """A guess at the turns until all is finished, so that a motif does not strike at an idle engine."""
 
@@ -72,6 +74,9 @@ class Draft:
         """What a motif may need: the switches that are on, and what configuration and traits allow."""
         config = self.config
         allowed = {
+            "chunks": 0 < config.chunked_prefill_size <= config.max_total_tokens // 3,
+            "mixed": config.enable_mixed_chunk,
+            "preemption": config.enable_priority_scheduling and not config.disable_priority_preemption,
             "radix": not config.disable_radix_cache,
             "priority": config.enable_priority_scheduling,
             "queue_limit": config.max_queued_requests is not None,
@@ -105,8 +110,15 @@ class Draft:
                 self.sessions.pop(action.name, None)
 
     def start(self, **given: Any) -> str:
-        """Append a `StartReq` under a new name, fields that are not given being drawn, and return the name."""
+        """Append a `StartReq` under a new name, fields that are not given being drawn, and return the name.
+
+        A prompt that is drawn is now and then one that goes on from an earlier request, or turns off from its path.
+        """
         name = self.next_name()
+        if given.get("prompt") is None and self.names and not self.config.disable_radix_cache:
+            (relative,) = self.digits(6)
+            if relative == 5:
+                given["prompt"] = draw_relative(self.draw, self.config, self.request(self.victim()))
         self.names.append(name)
         if self.turns_at_once and self.sessions and "session" not in given and self.digits(4)[0] == 0:
             given["session"] = SessionParams(list(self.sessions)[-1])
@@ -123,6 +135,10 @@ class Draft:
         streaming = streaming and self.config.enable_streaming_session
         self.add(OpenSession(name, streaming=streaming, timeout=timeout))
         return name
+
+    def request(self, name: str) -> StartReq:
+        """The request of that name. Raises `StopIteration` for one that was not started."""
+        return next(a for a in self.actions if isinstance(a, StartReq) and a.name == name)
 
     def next_name(self) -> str:
         return f"r{len(self.names)}"
@@ -158,6 +174,8 @@ _STRIKES: tuple[tuple[str | None, _Strike], ...] = (
     ("pause", lambda draft, victim: draft.add(Pause("retract"))),
     ("pause", lambda draft, victim: draft.add(Pause("in_place"))),
     ("pause", lambda draft, victim: draft.add(Pause("in_place"), Pause("retract"))),
+    ("pause", lambda draft, victim: draft.add(Pause("in_place"), Abort(victim))),
+    ("pause", lambda draft, victim: draft.add(Abort(victim), Pause("retract"))),
     ("pause", lambda draft, victim: draft.add(Pause("abort"))),
     ("abort_all", lambda draft, victim: draft.add(AbortAll())),
     ("abort_all", lambda draft, victim: draft.add(AbortAll(await_arrival=False))),
@@ -182,7 +200,7 @@ def until(draft: Draft, victim: str, stage: str, nth: int = 1) -> None:
     """Step to a stage, bounded: a stage that is never reached must not use up the run."""
     if draft.config.chunked_prefill_size < 0:
         nth = 1
-    bound = 40 if stage in ("retracted", "finished", "last_decode") else 16
+    bound = 40 if stage in ("retracted", "finished", "last_decode") else 24
     if draft.paused:
         bound = 3
     draft.add(StepUntil(victim, stage, nth=nth if stage == "nth_chunk" else 1, max_steps=bound))

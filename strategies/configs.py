@@ -105,6 +105,75 @@ _PAGED = {
     ),  # fmt: skip
 }
 
+# Layers that see nine tokens beside layers that see all, or alone: a second pool, smaller than the first, whose pages
+# go back while their request runs, so that prefixes in the tree lose their window part.
+_SWA = {
+    "swa-chunk16": EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.5, max_total_tokens=128, max_running_requests=8,
+        schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    # A window pool of 32 tokens: it runs out first, and a chunked request is parked for lack of window.
+    "swa-chunk8-tiny": EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.25, max_total_tokens=128, chunked_prefill_size=8,
+        disable_overlap_schedule=True, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    "swa-nochunk": EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.75, max_total_tokens=96, chunked_prefill_size=-1, max_prefill_tokens=48,
+        schedule_conservativeness=0.1,
+    ),  # fmt: skip
+    "swa-mixed": EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.5, max_total_tokens=96, enable_mixed_chunk=True,
+        schedule_conservativeness=0.03,
+    ),  # fmt: skip
+    # The window ends inside a page: two pages and one token.
+    "swa-paged4": EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.5, page_size=4, max_total_tokens=160, schedule_conservativeness=0.05
+    ),
+    # Without a tree to keep prefixes for, the window's pages go back during a chunked prefill already.
+    "swa-noradix": EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.5, max_total_tokens=96, disable_radix_cache=True,
+        schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    "pure-swa-chunk16": EngineConfig(
+        model="pure_swa", max_total_tokens=96, max_running_requests=8, schedule_conservativeness=0.05
+    ),
+    "pure-swa-noradix": EngineConfig(
+        model="pure_swa", max_total_tokens=64, chunked_prefill_size=8, disable_radix_cache=True,
+        disable_overlap_schedule=True, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+}
+
+# A recurrent state a request, in slots that are copied on a prefix hit and run out before the pages do.
+_MAMBA = {
+    # A second state is kept each eight tokens, for the tree; overlap needs it.
+    "mamba-chunk16": EngineConfig(
+        model="mamba", max_mamba_cache_size=24, mamba_radix_cache_strategy="extra_buffer", mamba_track_interval=8,
+        max_total_tokens=128, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    # The slot for the second state comes when it is needed.
+    "mamba-lazy": EngineConfig(
+        model="mamba", max_mamba_cache_size=18, mamba_radix_cache_strategy="extra_buffer_lazy", mamba_track_interval=8,
+        max_total_tokens=96, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    "mamba-paged4": EngineConfig(
+        model="mamba", max_mamba_cache_size=24, mamba_radix_cache_strategy="extra_buffer", mamba_track_interval=8,
+        page_size=4, max_total_tokens=128, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    "mamba-mixed": EngineConfig(
+        model="mamba", max_mamba_cache_size=24, mamba_radix_cache_strategy="extra_buffer", mamba_track_interval=8,
+        max_total_tokens=96, enable_mixed_chunk=True, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    # One state a request, copied into the tree.
+    "mamba-nobuffer": EngineConfig(
+        model="mamba", max_mamba_cache_size=15, mamba_radix_cache_strategy="no_buffer", disable_overlap_schedule=True,
+        max_total_tokens=96, chunked_prefill_size=8, schedule_conservativeness=0.05,
+    ),  # fmt: skip
+    "mamba-noradix": EngineConfig(
+        model="mamba", max_mamba_cache_size=8, disable_radix_cache=True, max_total_tokens=64,
+        schedule_conservativeness=0.05,
+    ),  # fmt: skip
+}
+
 # Streaming sessions keep a row and its KV between two turns, which nothing can evict: rows and pool are scarce.
 _SESSIONS = {
     "session-chunk16": EngineConfig(
@@ -150,6 +219,16 @@ _PARALLEL = {
     "tensor2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, tp_size=2),
     "pipeline2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, pp_size=2),
     "data2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, dp_size=2),
+}
+
+# The policies that no other member has, and a chunk that is no smaller than any prompt.
+_SCHEDULES = {
+    "routing-key-chunk16": EngineConfig(
+        max_total_tokens=96, schedule_policy="routing-key", schedule_conservativeness=0.05
+    ),
+    "chunk-pool": EngineConfig(max_total_tokens=96, chunked_prefill_size=96, schedule_conservativeness=0.05),
+    # From 0.5.20 on.
+    "hrrn-chunk16": EngineConfig(max_total_tokens=96, schedule_policy="hrrn", schedule_conservativeness=0.05),
 }
 
 # Which running request goes back to the queue when memory runs out: the shortest output, or the lowest priority.
@@ -244,7 +323,14 @@ _EXHAUSTERS = (
     "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
 )  # fmt: skip
 
-_ONE_RANK = _DEFAULT | _PAGED | _SESSIONS | _EMBEDDINGS
+# What only a GPU can run: the kernels that verify drafts, and the compiled corpus that proposes them.
+_GPU = {
+    "ngram-chunk16": EngineConfig(max_total_tokens=256, schedule_conservativeness=0.05, speculative_algorithm="NGRAM"),
+}
+
+# Releases have one tree that they take by themselves; the other ones are refused by some of them.
+_ONE_RANK = _DEFAULT | _PAGED | _RETRACTION | _TIMEOUTS | _DISAGGREGATION | _HICACHE | _SWA | _MAMBA
+_ONE_RANK |= _SESSIONS | _EMBEDDINGS
 
 CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "default": _DEFAULT,
@@ -252,6 +338,7 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "paged": _PAGED,
     "priority": {name: config for name, config in _ONE_RANK.items() if config.enable_priority_scheduling},
     "parallel": _PARALLEL,
+    "schedules": _SCHEDULES,
     "retraction": _RETRACTION,
     "rust": _RUST,
     "trees": _TREES,
@@ -260,12 +347,24 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "hicache": _HICACHE,
     "sessions": _SESSIONS,
     "requests": _EMBEDDINGS,
+    "swa": _SWA,
+    "pure-swa": {name: config for name, config in _SWA.items() if config.model == "pure_swa"},
+    "mamba": _MAMBA,
+    "gpu": _GPU,
     "all": _ONE_RANK,
 }
 """Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set.
 
-``all`` is what one scheduler process can run.
+``all`` is what one scheduler process can run on a CPU, of every supported release but where that has no such argument
+or policy; the sets ``rust`` and ``trees`` are not in it, since releases differ in the trees that they have.
 """
+
+
+def needs(config: EngineConfig) -> str:
+    """What a configuration needs beside a CPU and one scheduler process, in words; empty when nothing."""
+    if config in _GPU.values():
+        return "needs a GPU"
+    return "needs the server engine" if config.world_size > 1 else ""
 
 
 def find_configs(names: Iterable[str]) -> dict[str, EngineConfig]:

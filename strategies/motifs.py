@@ -8,7 +8,6 @@ docstring names the class. All of them append plain actions to a `Draft`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,7 +30,8 @@ from sr_fuzz.script import (
     Step,
 )  # fmt: skip
 from strategies.actions import STAGES_TO_AIM_AT, TURNS, Draft, advance_clock, reprise, strike, until
-from strategies.requests import FAMILIES, Draw, draw_prompt, sizes_of, unique_tail
+from strategies.profiles import burst, overflow, settle
+from strategies.requests import FAMILIES, Draw, draw_prompt, draw_relative, going_on, sizes_of, unique_tail
 
 
 @dataclass(frozen=True)
@@ -59,50 +59,49 @@ def motif(*needs: str, weight: int = 2) -> Callable[[Callable[[Draft], None]], C
     return register
 
 
-# Where one request did not fit, SGLang admits no further one until another leaves, and within one batch it counts
-# whole outputs. So a pool runs over, and requests are retracted, when they arrive one by one or a chunk takes one
-# at a time; a crowd in one turn waits in the queue instead. Both are wanted.
-_ARRIVALS = (None, None, 1, 1, 2)
-
-
-@motif(weight=1)
-def burst(draft: Draft) -> None:
-    """Three to eight requests, in one turn or one after another, that want 1.5 to 4 times the pool: retraction, and
-    admission that promises the same pages twice."""
-    sizes = sizes_of(draft.config)
-    wanted, more, shape, arrival, families, family, turns = draft.digits(6, 6, 8, len(_ARRIVALS), 3, FAMILIES, 8)
-    ratio, apart = (1.5, 1.75, 2.0, 2.5, 3.0, 4.0)[wanted], _ARRIVALS[arrival]
-    # One that wants half the pool is admitted alone.
-    count = min(8, max(3 + more, math.ceil(2.5 * ratio)))
-    share = math.ceil(ratio * sizes.pool / count)
-    for index in range(count):
-        jitter, tail = draft.digits(8, 8)
-        # Short prompts are admitted together, and run out of memory together later.
-        length = share * (3, 3, 4, 4, 8, 12, 16)[shape % (4 if apart else 7)] // 24 + (jitter - 3) * share // 24
-        if shape == 7 and not apart:
-            length = sizes.chunk
-        length = min(max(1, length), max(1, share * 3 // 4))
-        own = unique_tail(length, tail)
-        prompt = Prompt(family=(family + index % (families + 1)) % FAMILIES, length=length, unique_tail=own)
-        # A shared prefix costs nothing the second time: what it saves goes into the output.
-        spent = length if draft.config.disable_radix_cache else own
-        draft.start(prompt=prompt, max_new_tokens=max(1, share - spent))
-        if apart and index % apart == 0:
-            draft.add(Step(1))
-    draft.add(Step(TURNS[turns]))
+motif(weight=1)(burst)
 
 
 def _keep_busy(draft: Draft) -> None:
     """Start something when the engine has probably run dry: a burst, or one or two requests."""
-    if draft.work > 2:
+    if draft.work > draft.busy:
         return
     (few,) = draft.digits(3)
-    if few == 0:
+    if few == 0 and draft.busy:
         burst(draft)
         return
-    for _ in range(few):
+    for _ in range(max(1, few)):
         draft.start(max_new_tokens=sizes_of(draft.config).pool // 4)
     draft.step()
+
+
+def _make_room(draft: Draft) -> None:
+    """Let the engine come to rest, so that what starts now is served now; not always, since it is not always so."""
+    (still_busy,) = draft.digits(3)
+    if still_busy:
+        settle(draft)
+
+
+def _aim(draft: Draft, stage: str) -> str:
+    """A request that will soon be at ``stage``: a new one, made for it, as a rule; now and then any."""
+    sizes = sizes_of(draft.config)
+    any_other, size, new, family, room = draft.digits(4, 3, 4, FAMILIES, 2)
+    if any_other == 0 and draft.names:
+        return draft.victim()
+    if stage == "retracted":
+        settle(draft)
+        return overflow(draft)[-1]
+    if stage == "waiting":
+        # Behind one that takes most of the pool.
+        length = max(1, sizes.longest - sizes.chunk - size)
+        draft.start(prompt=Prompt(family, length), max_new_tokens=4 + new)
+        return draft.start()
+    if room:
+        settle(draft)
+    length = max(1, sizes.chunk // 2 + size)
+    if stage in ("first_chunk", "nth_chunk", "last_chunk"):
+        length = min((2 + size) * sizes.chunk + new, sizes.longest)
+    return draft.start(prompt=Prompt(family, length, length // 2), max_new_tokens=5 + 3 * new)
 
 
 @motif("step_until", weight=8)
@@ -110,8 +109,7 @@ def strike_at_stage(draft: Draft) -> None:
     """Abort, pause or flush in the turn in which a request reaches a stage: pages or rows freed twice or never."""
     _keep_busy(draft)
     stage, nth = draft.digits(len(STAGES_TO_AIM_AT), 3)
-    # Only a newcomer is surely in the queue, if the engine is as full as it should be.
-    victim = draft.start() if STAGES_TO_AIM_AT[stage] == "waiting" else draft.victim()
+    victim = _aim(draft, STAGES_TO_AIM_AT[stage])
     until(draft, victim, STAGES_TO_AIM_AT[stage], nth + 1)
     strike(draft, victim)
 
@@ -121,10 +119,11 @@ def parked_chunk(draft: Draft) -> None:
     """A long prompt parked between chunks beside decoding requests, when something strikes: the chunked request is
     in no queue, and is forgotten, leaked, or scheduled twice."""
     sizes = sizes_of(draft.config)
+    _make_room(draft)
     decoders, first, extra, chunks, nth, family = draft.digits(4, 4, 8, 4, 4, FAMILIES)
     for index in range(decoders):
         prompt = Prompt(family=(family + index) % FAMILIES, length=max(1, sizes.chunk // 2))
-        draft.start(prompt=prompt, max_new_tokens=sizes.pool // 3)
+        draft.start(prompt=prompt, max_new_tokens=max(4, sizes.pool // (3 * decoders)))
     if decoders:
         draft.add(Step(1 + first))
     length = min((2 + chunks) * sizes.chunk + extra - 1, sizes.longest)
@@ -137,22 +136,60 @@ def parked_chunk(draft: Draft) -> None:
 def retracted_victim(draft: Draft) -> None:
     """A request is retracted for lack of memory and meets an abort or a pause before it runs again: its KV or its
     output so far is lost, or its finish is reported twice."""
-    sizes = sizes_of(draft.config)
-    fewer, extra, new, family, other = draft.digits(3, 4, 4, FAMILIES, 4)
-    if draft.work > 10:
-        draft.add(Step(20))
-    count = max(2, min(draft.config.max_running_requests, 7) - fewer)
-    length = max(1, sizes.pool // 24) + extra
-    # Each fits beside what the others hold when it comes; together they do not fit when they have grown.
-    output = math.ceil((1.4 + new / 4) * sizes.pool / count)
-    for _ in range(count):
-        prompt = Prompt(family=family, length=length, unique_tail=length // 2)
-        last = draft.start(prompt=prompt, max_new_tokens=min(output, sizes.pool * 2 // 3), ignore_eos=False)
-        draft.add(Step(1))
+    settle(draft)
+    last, (other,) = overflow(draft)[-1], draft.digits(6)
     # SGLang retracts those with the shortest output, so the last comer.
     victim = last if other else draft.victim()
     until(draft, victim, "retracted")
     strike(draft, victim)
+
+
+@motif("step_until", "chunks", "mixed", weight=2)
+def starved_chunk(draft: Draft) -> None:
+    """Decoding requests grow into the memory that the next chunk of a long prompt needs: the chunk is parked, or
+    others are retracted for it, and something strikes the one or the others."""
+    sizes = sizes_of(draft.config)
+    _make_room(draft)
+    decoders, short, nth, family, turns = draft.digits(3, 3, 3, FAMILIES, 4)
+    others = []
+    for index in range(2 + decoders):
+        prompt = Prompt(family=(family + index) % FAMILIES, length=1 + short + index)
+        others.append(draft.start(prompt=prompt, max_new_tokens=sizes.pool // 2, ignore_eos=False))
+        draft.add(Step(1))
+    length = max(sizes.chunk + 1, sizes.longest * 3 // 4)
+    long = draft.start(prompt=Prompt((family + 3) % FAMILIES, length, length // 2), max_new_tokens=4)
+    until(draft, long, "nth_chunk", nth + 1)
+    draft.add(Step(1 + turns))
+    strike(draft, long if nth else others[-1])
+
+
+@motif("step_until", "preemption", weight=2)
+def preempted_victim(draft: Draft) -> None:
+    """A request has given its row to a higher priority, is back in the queue with what it has sent, and is struck
+    there, or by a still higher one: its output is repeated, or its KV freed twice."""
+    config, sizes = draft.config, sizes_of(draft.config)
+    direction = -1 if config.schedule_low_priority_values_first else 1
+    _make_room(draft)
+    first, new, urgent, again = draft.digits(3, 4, 3, 3)
+    rows = min(config.max_running_requests, 6)
+    low = [
+        draft.start(
+            prompt=Prompt(index % FAMILIES, max(1, sizes.chunk // 2)), max_new_tokens=sizes.pool // rows, priority=0
+        )
+        for index in range(rows)
+    ]
+    until(draft, low[-1], "first_decode")
+    draft.add(Step(1 + first))
+    for index in range(1 + urgent):
+        above = min(config.priority_scheduling_preemption_threshold + 1 + index, 1000)
+        draft.start(max_new_tokens=2 + 2 * new, priority=above * direction)
+    # The least urgent that came last goes first.
+    until(draft, low[-1], "retracted")
+    strike(draft, low[-1])
+    if again:
+        above = min(2 * config.priority_scheduling_preemption_threshold + 5, 1000)
+        draft.start(max_new_tokens=2, priority=above * direction)
+        draft.step()
 
 
 @motif("abort")
@@ -221,6 +258,28 @@ def pause_window(draft: Draft) -> None:
     draft.add(Continue(), Step(TURNS[after]))
 
 
+@motif("pause", "step_until")
+def long_pause(draft: Draft) -> None:
+    """A pause in place of several turns over requests that decode, with a result in flight at its begin: delivered in
+    the pause, lost, or delivered twice after it."""
+    _make_room(draft)
+    count, stage, before, hold, inside, then = draft.digits(3, 3, 3, 6, 6, 8)
+    names = [draft.start(max_new_tokens=12 + 4 * index) for index in range(1 + count)]
+    until(draft, names[-1], ("first_decode", "first_decode", "first_chunk")[stage])
+    if before:
+        draft.add(Step(before))
+    draft.add(Pause("in_place"), Step(2 + hold))
+    if inside == 0:
+        draft.start()
+    elif inside == 1 and draft.has("abort"):
+        draft.add(Abort(names[0]))
+    elif inside == 2:
+        draft.add(Pause("in_place"))
+    elif inside == 3:
+        draft.add(Pause("retract"))
+    draft.add(Step(1 + hold), Continue(), Step(TURNS[then]))
+
+
 @motif("pause", "abort")
 def abort_under_pause(draft: Draft) -> None:
     """The victim is paused in the running batch or back in the queue when it is aborted, perhaps before the pause
@@ -261,6 +320,68 @@ def prefix_right_after(draft: Draft) -> None:
         draft.add(FlushCache())
     length = min(max(1, prompt.length + (0, 1, -1, 8, -8, 16, 0, 2)[length_change]), sizes_of(draft.config).longest)
     draft.start(prompt=Prompt(family=prompt.family, length=length, unique_tail=min(length, new)))
+    draft.add(Step(TURNS[turns]))
+
+
+@motif("step_until", "radix", weight=3)
+def next_turn(draft: Draft) -> None:
+    """A chat: the next prompt is the last one, its answer and something new. Pages of generated tokens are shared, and
+    the last of them is not written yet: shared one too far, or freed with the answer."""
+    _make_room(draft)
+    turns, stage, new, early, struck = draft.digits(3, 6, 4, 4, 4)
+    name = draft.start(prompt=draw_prompt(draft.draw, draft.config), max_new_tokens=4 + 3 * new)
+    stages = ("finished", "finished", "finished", "finished", "last_decode", "mid_decode")
+    for _ in range(1 + turns):
+        until(draft, name, stages[stage])
+        if early == 1 and draft.has("evict_radix"):
+            draft.add(EvictRadix(1 + new))
+        prompt = draw_relative(draft.draw, draft.config, draft.request(name))
+        name = draft.start(prompt=prompt, max_new_tokens=3 + 2 * new)
+    if struck == 0:
+        strike(draft, name)
+    draft.step()
+
+
+@motif("step_until", "radix", weight=3)
+def diverge(draft: Draft) -> None:
+    """One prompt is cached whole; others leave it at a page, a token beside it, or in the middle, all in one turn: a
+    node is split while it is locked, matched or evicted."""
+    sizes, page = sizes_of(draft.config), draft.config.page_size
+    _make_room(draft)
+    family, size, new, between, followers, struck, turns = draft.digits(FAMILIES, 3, 4, 6, 3, 4, 8)
+    length = min(max(2, (2 + size) * max(page, sizes.chunk // 2) + new - 1), sizes.longest)
+    base = draft.start(prompt=Prompt(family, length), max_new_tokens=1 + new)
+    until(draft, base, "finished" if between else "first_decode")
+    name = base
+    for index in range(2 + followers):
+        at, beside, tail = draft.digits(8, 3, 6)
+        shared = (length * at // 8) // page * page + (0, 1, -1)[beside]
+        own = (1, 2, page, 3, sizes.chunk // 2, 0)[tail]
+        prompt = going_on(draft.request(base), min(max(1, shared), length), min(own, sizes.longest - length))
+        name = draft.start(prompt=prompt, max_new_tokens=2 + new)
+        if index == 0 and between == 1 and draft.has("evict_radix"):
+            draft.add(EvictRadix(1 + length // 2))
+    if struck == 0:
+        draft.add(Step(1))
+        strike(draft, name)
+    draft.add(Step(TURNS[turns]))
+
+
+@motif("step_until", "radix", weight=2)
+def stolen_prefix(draft: Draft) -> None:
+    """A request whose prefix is cached waits behind one that needs the memory of that prefix: it is evicted between
+    the match and the admission, and still used, or counted as free twice."""
+    sizes = sizes_of(draft.config)
+    _make_room(draft)
+    family, size, less, new, order, turns = draft.digits(FAMILIES - 1, 3, 8, 4, 2, 8)
+    cached = min((1 + size) * max(sizes.chunk // 2, draft.config.page_size) + 1, sizes.longest // 2 + 1)
+    owner = draft.start(prompt=Prompt(family, cached), max_new_tokens=1 + new)
+    until(draft, owner, "finished")
+    thief = Prompt(FAMILIES - 1, max(1, sizes.longest - less), unique_tail=max(0, sizes.longest - less) // 2)
+    wanting = going_on(draft.request(owner), cached, min(3, sizes.longest - cached))
+    for prompt in (thief, wanting) if order else (wanting, thief):
+        draft.start(prompt=prompt, max_new_tokens=2 + 2 * new)
+    draft.start(prompt=wanting)
     draft.add(Step(TURNS[turns]))
 
 
@@ -315,7 +436,8 @@ def flush_and_again(draft: Draft) -> None:
     if busy:
         _keep_busy(draft)
     else:
-        draft.add(Step((12, 20, 30)[wait]))
+        settle(draft)
+        draft.add(Step(1 + wait))
     draft.add(FlushCache())
     if draft.names:
         reprise(draft, draft.victim())
@@ -386,6 +508,27 @@ def logprob_mates(draft: Draft) -> None:
     draft.add(Step(1))
     if struck:
         strike(draft, name)
+
+
+@motif("logprobs", "step_until")
+def logprobs_retracted(draft: Draft) -> None:
+    """A request with logprobs is retracted, by a pause or for lack of memory, and prefilled again with what it has
+    generated: logprobs of the prompt sent twice, those of the output cut or shifted."""
+    _make_room(draft)
+    start, top, by_pause, new, turns = draft.digits(4, 3, 2, 4, 8)
+    prompt = draw_prompt(draft.draw, draft.config)
+    first = (0, prompt.length // 2, prompt.length - 1, -1)[start]
+    name = draft.start(
+        prompt=prompt, max_new_tokens=6 + 4 * new, return_logprob=True, logprob_start_len=first,
+        top_logprobs_num=(0, 1, 4)[top], ignore_eos=False,
+    )  # fmt: skip
+    if by_pause and draft.has("pause"):
+        until(draft, name, "mid_decode")
+        draft.add(Pause("retract"), Step(1), Continue())
+    else:
+        overflow(draft)
+        until(draft, name, "retracted")
+    draft.add(Step(TURNS[turns]))
 
 
 @motif("abort_all")

@@ -78,12 +78,27 @@ class Sizes:
         return max(0, self.pool - 2 - length)
 
 
+# Of the oracle models: a sliding window sees so many positions before its own, a state can be kept every so many.
+_WINDOW = _STATE_CHUNK = 8
+
+
+def _edges(config: EngineConfig) -> tuple[int, ...]:
+    """Prompt lengths about a sliding window, or about where a state is kept for the tree; the most basic first."""
+    if config.model == "dense":
+        return ()
+    size = _STATE_CHUNK if config.model == "mamba" else _WINDOW
+    page = config.page_size
+    return (size - 1, size, size + 1, size + page, size + page + 1, 2 * size, 2 * size + 1, 3 * size, 4 * size + 1)
+
+
 @lru_cache(maxsize=None)
 def sizes_of(config: EngineConfig) -> Sizes:
     """The sizes that matter for ``config``."""
     pool, page = min(config.max_total_tokens, _CONTEXT_LEN), config.page_size
     longest = max(1, pool - _REFUSED_TAIL - 1)
     chunk = min(longest, config.chunked_prefill_size if config.chunked_prefill_size > 0 else max(page, pool // 8))
+
+    edges = _edges(config)
 
     def near(*lengths: int) -> tuple[int, ...]:
         return tuple(sorted({min(max(1, length), _CONTEXT_LEN) for length in lengths}))
@@ -92,10 +107,10 @@ def sizes_of(config: EngineConfig) -> Sizes:
         pool=pool,
         chunk=chunk,
         longest=longest,
-        small=near(1, 2, 3, page, page + 1, chunk // 2, chunk - 1, chunk),
+        small=near(1, 2, 3, page, page + 1, chunk // 2, chunk - 1, chunk, *edges[:3]),
         boundary=near(
             1, page - 1, page, page + 1, 2 * page, chunk - 1, chunk, chunk + 1,
-            2 * chunk - 1, 2 * chunk, 2 * chunk + 1, 3 * chunk, 3 * chunk + 1,
+            2 * chunk - 1, 2 * chunk, 2 * chunk + 1, 3 * chunk, 3 * chunk + 1, *edges,
         ),  # fmt: skip
         middle=near(pool // 6, pool // 4, pool // 4 + 1, pool // 3, pool // 2 - 1, pool // 2, pool * 2 // 3),
         capacity=near(*range(longest - 6, longest + 1), *range(longest + 1, pool + 1), pool - chunk, pool + 1),
@@ -222,6 +237,31 @@ def draw_start_req(
     if fixed.get("session") is not None:
         fields.pop("n", None)
     return StartReq(name, prompt, max_new_tokens, **(fields | fixed))
+
+
+def draw_relative(draw: Draw, config: EngineConfig, earlier: StartReq) -> Prompt:
+    """A prompt that shares a prefix with an earlier request: it goes on where that one ended, as the next turn of a
+    chat does, or leaves its path before, at a page or a chunk, one token beside, or inside a node."""
+    page, chunk, longest = config.page_size, sizes_of(config).chunk, sizes_of(config).longest
+    beyond, where, fine, beside, more = draw_digits(draw, 2, 5, 64, 5, 7)
+    length, new = earlier.prompt.length, earlier.max_new_tokens
+    # Without `ignore_eos` an output may be shorter; the last token that was sent has no KV yet.
+    whole = length + new if beyond else length
+    shared = (whole, whole - 1, (length + whole) // 2, 1 + fine * whole // 64, 1 + fine * whole // 64)[where]
+    if where == 4:
+        step = page if page > 1 else chunk
+        shared = shared // step * step
+    shared = min(max(1, shared + (0, 0, 0, 1, -1)[beside]), max(1, longest - 1))
+    tail = min((0, 1, 2, page, 3, chunk // 2, chunk)[more], longest - shared)
+    return going_on(earlier, shared, tail)
+
+
+def going_on(earlier: StartReq, shared: int, tail: int) -> Prompt:
+    """The first ``shared`` tokens of what ``earlier`` reads and generates, then ``tail`` of its own."""
+    prompt = earlier.prompt
+    # What its family has too needs no request to refer to.
+    after = prompt.after if shared <= prompt.length - prompt.unique_tail else earlier.name
+    return Prompt(family=prompt.family, length=shared + tail, unique_tail=tail, after=after)
 
 
 @st.composite

@@ -16,15 +16,14 @@ from hypothesis.strategies import SearchStrategy
 from sr_fuzz.script import Abort, AbortAll, Continue, EngineConfig, Pause, Script, StartReq, Step, StepUntil
 from strategies.actions import SINGLES, SWITCHES, Draft
 from strategies.all_motifs import MOTIFS
+from strategies.profiles import PROFILES, Profile
 from strategies.requests import Draw, draw_digits, draw_traits, sizes_of
+from strategies.weights import weights_of
 
 # Shortest and longest script of each class, in actions, and how many of sixteen scripts are of it. Much is found
 # only after a while (a tree that has filled up, a ratio that has adapted), so two in five have 30 and more. Motifs
 # are not cut, so that the last one may go a few actions beyond.
 _LENGTHS = (((3, 6),) * 2 + ((7, 14),) * 3 + ((15, 29),) * 4 + ((30, 44),) * 5 + ((45, 60),) * 2)  # fmt: skip
-
-# How many of four scripts may use it, in the order of `SWITCHES`: what strikes most is missing least.
-_SWITCH_ON = (4, 3, 3, 2, 2, 2, 2)
 
 # In every script, since without them nothing happens; a step comes first, being the simplest choice.
 _ALWAYS = ("step", "step", "start_req")
@@ -32,16 +31,14 @@ _ALWAYS = ("step", "step", "start_req")
 _EXHAUSTER_MOTIFS = tuple(motif for motif in MOTIFS.values() if "exhausters" in motif.needs)
 _PLAIN_MOTIFS = tuple(motif for motif in MOTIFS.values() if "exhausters" not in motif.needs)
 
-# In the turns that `Draft.work` guesses: about half of what a burst takes.
-_MUCH_WORK = 25
-
 _Piece = Callable[[Draft], object]
 
 
 def scripts(configs: Sequence[EngineConfig], *, exhausters: bool | None = None) -> SearchStrategy[Script]:
     """Strategy: valid scripts of 3 to about 75 actions over ``configs``, each configuration as often as the others.
 
-    Three in four open with a burst that wants 1.5 to 4 times the KV pool. ``exhausters``: True, every script holds
+    Each has a pressure profile, most of which open with requests that want more than the KV pool; how often what is
+    drawn depends on what the configuration is, see `strategies.weights`. ``exhausters``: True, every script holds
     memory, rows or locks at some time; False, none does; None, one in ten does, since what exhausters bring to
     light hides the rest. Raises `ValueError` when there is no configuration.
     """
@@ -52,8 +49,9 @@ def scripts(configs: Sequence[EngineConfig], *, exhausters: bool | None = None) 
 
 @st.composite
 def _scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | None) -> Script:
-    which, size, fine, pressure, hold, when = draw_digits(draw, len(configs), len(_LENGTHS), 16, 4, 10, 3)
+    which, size, fine, hold, when = draw_digits(draw, len(configs), len(_LENGTHS), 16, 10, 3)
     config = configs[which]
+    profile = draw_profile(draw, config)
     shortest, longest = _LENGTHS[size]
     target = shortest + fine * (longest - shortest) // 15
     draft = Draft(
@@ -63,45 +61,52 @@ def _scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | N
         switches=_draw_switches(draw, config),
         exhausters=exhausters if exhausters is not None else hold == 9,
         turns_at_once=config.enable_streaming_session and draw_digits(draw, 4) == (0,),
+        busy=profile.busy,
     )
-    menu = _draw_menu(draft)
-    opening: list[_Piece] = [MOTIFS["burst"].play] if pressure else []
+    menu = draw_menu(draft)
+    opening: list[_Piece] = [profile.open]
     if draft.exhausters:
         opening.insert(when % (len(opening) + 1), _hold)
     for piece in opening:
         if when == 2:
             # Something has run before: the tree is not empty when the pressure comes.
-            draw(_pieces(draft, menu))
+            draw(_pieces(draft, menu, profile.much_work))
         piece(draft)
     while len(draft.actions) < target:
-        draw(_pieces(draft, menu))
+        draw(_pieces(draft, menu, profile.much_work))
     return Script(config, tuple(draft.actions))
 
 
+def draw_profile(draw: Draw, config: EngineConfig) -> Profile:
+    """The pressure profile of one script."""
+    weights = weights_of(config).profiles
+    names = [name for name in PROFILES for _ in range(weights[name])]
+    (which,) = draw_digits(draw, len(names))
+    return PROFILES[names[which]]
+
+
 def _draw_switches(draw: Draw, config: EngineConfig) -> frozenset[str]:
-    digits = draw_digits(draw, *[4] * len(SWITCHES))
-    on = {switch for switch, digit, few in zip(SWITCHES, digits, _SWITCH_ON, strict=True) if digit >= 4 - few}
-    if config.disable_radix_cache:
-        on.discard("evict_radix")
-    return frozenset(on)
+    digits, weights = draw_digits(draw, *[4] * len(SWITCHES)), weights_of(config).switches
+    return frozenset(switch for switch, digit in zip(SWITCHES, digits, strict=True) if digit >= 4 - weights[switch])
 
 
-def _draw_menu(draft: Draft) -> list[_Piece]:
+def draw_menu(draft: Draft) -> list[_Piece]:
     """What the script is put together from, each piece as often as its weight."""
-    abilities = draft.abilities
+    abilities, weights = draft.abilities, weights_of(draft.config)
     motifs = [motif for motif in _PLAIN_MOTIFS if motif.needs <= abilities]
     chosen, heavy = (draft.digits(1 << len(motifs))[0] for _ in range(2))
     menu: list[_Piece] = [SINGLES[tag] for tag in _ALWAYS]
     for index, motif in enumerate(motifs):
         if chosen >> index & 1:
-            menu += [motif.play] * (motif.weight * (3 if heavy >> index & 1 else 1))
+            weight = motif.weight * weights.motif(motif.name)
+            menu += [motif.play] * (weight * (3 if heavy >> index & 1 else 1))
     menu += [SINGLES[switch] for switch in SWITCHES if switch in draft.switches]
     menu += [SINGLES["advance_clock"]] * ("timeouts" in abilities)
     return menu + [_hold] * draft.exhausters
 
 
 @st.composite
-def _pieces(draw: Draw, draft: Draft, menu: list[_Piece]) -> None:
+def _pieces(draw: Draw, draft: Draft, menu: list[_Piece], much_work: int) -> None:
     """One piece of the menu, appended to the draft. A strategy of its own so that Hypothesis's mutator, which
     copies what carries the same label, copies whole pieces too."""
     piece, resume, rest, turns = draw_digits(draw, len(menu), 4, 2, 4)
@@ -109,7 +114,7 @@ def _pieces(draw: Draw, draft: Draft, menu: list[_Piece]) -> None:
     if draft.paused and resume:
         draft.add(Continue())
     # Behind a long queue a new request does not run before the script ends, and nothing can strike it.
-    if rest and not draft.paused and draft.work > _MUCH_WORK:
+    if rest and not draft.paused and draft.work > much_work:
         draft.add(Step((4, 8, 12, 20)[turns]))
     menu[piece](draft)
 

@@ -84,6 +84,70 @@ class Emitted(msgspec.Struct, frozen=True):
     path: Path
 
 
+Verdict = Literal["found", "blind", "undecided"]
+
+
+class CanaryPlayed(msgspec.Struct, frozen=True):
+    """A script was played on the engine with the canary fault; counts are those of its configuration so far.
+
+    It counts as no script of the campaign; ``wall_s`` is the time it took, a boot included.
+    """
+
+    config: str
+    verdict: Verdict
+    scripts: int
+    wall_s: float
+    found_by: str = ""
+    why_blind: str = ""
+
+
+# Most scripts have a request that the canary strikes: fifty without one are no accident. What it does is seen in the
+# same turn, so that one script in which it was not is suspicious, and two are proof.
+_MUST_STRIKE = 50
+_MUST_BE_SEEN = 2
+
+
+class CanaryTally(msgspec.Struct):
+    """What became of the canary on one configuration."""
+
+    scripts: int = 0
+    """Played with the canary fault, the one that showed it included."""
+    triggered: int = 0
+    """Scripts in which it struck."""
+    found_by: str = ""
+    """``invariant: rule``, once it is found."""
+    problem: str = ""
+    """Why it could not be played."""
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.found_by:
+            return "found"
+        missed = self.triggered >= _MUST_BE_SEEN or self.scripts >= _MUST_STRIKE
+        return "blind" if self.problem or missed else "undecided"
+
+    @property
+    def why_blind(self) -> str:
+        """Empty when it is not."""
+        if self.verdict != "blind":
+            return ""
+        if self.problem:
+            return f"it could not be played: {self.problem}"
+        if self.triggered:
+            return f"it struck in {self.triggered} of {self.scripts} scripts, and no invariant saw it"
+        return f"it never struck in {self.scripts} scripts"
+
+
+class NotChecked(msgspec.Struct):
+    """An invariant that was not checked in some scripts, for one reason."""
+
+    invariant: str
+    reason: str
+    scripts: int = 0
+    configs: list[str] = []
+    """Names of the configurations of those scripts."""
+
+
 class ConfigTally(msgspec.Struct):
     """What ran on one configuration. ``wall_s`` is the time of its runs, in seconds."""
 
@@ -122,7 +186,20 @@ class Summary(msgspec.Struct):
     """By signature, in the order of their first appearance."""
     checks: dict[str, int] = {}
     """How often each invariant was checked."""
+    not_checked: list[NotChecked] = []
+    """Invariants that were not, on configurations where they do not apply or cannot be exact."""
+    canary: dict[str, CanaryTally] = {}
+    """By configuration; empty when no canary was played."""
+    reach: dict[str, int] = {}
+    """How often each kind of `sr_fuzz.reach_kinds` was reached."""
+    never_reached: list[str] = []
+    """Kinds that could occur on one of the configurations and never did; empty where nothing was counted."""
     interrupted: bool = False
+
+    @property
+    def blind(self) -> dict[str, CanaryTally]:
+        """Configurations on which the canary was not found although it must have been."""
+        return {name: tally for name, tally in self.canary.items() if tally.verdict == "blind"}
 
     @property
     def scripts_per_s(self) -> float:
@@ -144,6 +221,17 @@ class Finished(msgspec.Struct, frozen=True):
     out: Path
 
 
-Event = Started | ScriptDone | FindingNew | FindingKnown | Minimising | Minimised | Confirmed | Emitted | Finished
+Event = (
+    Started
+    | ScriptDone
+    | FindingNew
+    | FindingKnown
+    | Minimising
+    | Minimised
+    | Confirmed
+    | Emitted
+    | CanaryPlayed
+    | Finished
+)
 
 Listener = Callable[[Event], None]

@@ -6,13 +6,15 @@ so one bug does not hide the next.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.campaign import draw
+from sr_fuzz.campaign.canary import CanaryWatch, StartCanary
 from sr_fuzz.campaign.events import (
     ConfigTally,
     Confirmed,
@@ -24,6 +26,7 @@ from sr_fuzz.campaign.events import (
     Listener,
     Minimised,
     Minimising,
+    NotChecked,
     ScriptDone,
     Started,
     Summary,
@@ -33,6 +36,7 @@ from sr_fuzz.emit import emit
 from sr_fuzz.investigate import Investigated, first_seen, reproduce, shrink
 from sr_fuzz.minimise import MAX_RUNS
 from sr_fuzz.outcome import Outcome, Violation, signature
+from sr_fuzz.reach_kinds import add_reach, dead_kinds
 from sr_fuzz.replay import Engine
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script_text import config_text
@@ -63,7 +67,7 @@ class _Leave(BaseException):
 def run_campaign(
     engine: Engine,
     *,
-    scripts: SearchStrategy[Script],
+    scripts: SearchStrategy[Script] | Sequence[SearchStrategy[Script]],
     time_s: float,
     seed: int,
     out: Path,
@@ -72,28 +76,32 @@ def run_campaign(
     max_scripts: int | None = None,
     max_runs: int = MAX_RUNS,
     faults: Sequence[str] = (),
+    canary: StartCanary | None = None,
     name_of: Callable[[EngineConfig], str] = config_text,
     clock: Callable[[], float] = time.monotonic,
 ) -> Summary:
     """Play scripts drawn from ``scripts`` on ``engine`` for ``time_s`` seconds, or until ``max_scripts`` are done.
 
-    The same ``seed`` draws the same scripts. Repros go into ``out``; signatures in ``known`` (as
-    `known_signatures` reads them) are only counted. A finding that is being minimised when the time is up is
-    finished, so the end may come later by its ``max_runs``, or twice `PATIENCE_S`. Ctrl-C ends the campaign with its
-    summary; a finding in work is then written as it is. ``name_of`` names a configuration in events and summary.
+    Of several strategies each has its share of the time, one after the other. The same ``seed`` draws the same scripts.
+    Repros go into ``out``; signatures in ``known`` (as `known_signatures` reads them) are only counted. A finding that
+    is being minimised when the time is up is finished, so the end may come later by its ``max_runs``, or twice
+    `PATIENCE_S`. Ctrl-C ends the campaign with its summary; a finding in work is then written as it is. ``canary``
+    starts an engine with the canary fault, which must be found: see `CanaryWatch` and `Summary.blind`. ``name_of``
+    names a configuration in events and summary.
 
     Raises `EngineError` when the engine cannot go on, after the `Finished` event.
     """
     # Before the clock starts: asking for the version starts the engine.
     version = engine.sglang_version
-    campaign = _Campaign(engine, out, known, on_event, max_runs, tuple(faults), name_of, clock)
+    campaign = _Campaign(engine, out, known, on_event, max_runs, tuple(faults), canary, name_of, clock)
     on_event(Started(version, seed, time_s, max_scripts, out, len(known)))
     try:
-        campaign.search(scripts, seed, time_s, max_scripts)
+        phases = [scripts] if isinstance(scripts, SearchStrategy) else scripts
+        campaign.search(phases, seed, time_s, max_scripts)
     except KeyboardInterrupt:
         campaign.summary.interrupted = True
     finally:
-        campaign.take_time()
+        campaign.end()
         on_event(Finished(campaign.summary, out))
     return campaign.summary
 
@@ -109,6 +117,7 @@ class _Campaign:
         on_event: Listener,
         max_runs: int,
         faults: tuple[str, ...],
+        canary: StartCanary | None,
         name_of: Callable[[EngineConfig], str],
         clock: Callable[[], float],
     ) -> None:
@@ -124,16 +133,36 @@ class _Campaign:
         self._start = clock()
         self._set_aside_s = 0.0
         self._played: set[str] = set()
+        self._not_checked: dict[tuple[str, str], NotChecked] = {}
+        self._canary = (
+            CanaryWatch(canary, self.summary, on_event=on_event, name_of=name_of, clock=clock) if canary else None
+        )
+        self._configs: set[EngineConfig] = set()
 
-    def take_time(self) -> None:
+    def end(self) -> None:
+        """Take the time and stock, and shut down what was started here."""
         self.summary.elapsed_s = self._clock() - self._start
+        if self._canary is not None:
+            self._set_aside_s += self._canary.spent_s
+            self._canary.close()
         self.summary.search_s = self.summary.elapsed_s - self._set_aside_s
+        if self.summary.reach:
+            self.summary.never_reached = dead_kinds(self.summary.reach, self._configs)
 
-    def search(self, scripts: SearchStrategy[Script], seed: int, time_s: float, max_scripts: int | None) -> None:
+    def search(
+        self, phases: Sequence[SearchStrategy[Script]], seed: int, time_s: float, max_scripts: int | None
+    ) -> None:
+        rounds = (seed * _SEED_STRIDE + number for number in itertools.count())
+        for number, scripts in enumerate(phases, 1):
+            self._search(scripts, rounds, time_s * number / len(phases), max_scripts)
+
+    def _search(
+        self, scripts: SearchStrategy[Script], rounds: Iterator[int], until_s: float, max_scripts: int | None
+    ) -> None:
         """Round after round, until the time is up, enough scripts are done, or there are no others."""
 
         def play(script: Script) -> None:
-            if self._clock() - self._start >= time_s or self.summary.scripts == max_scripts:
+            if self._clock() - self._start >= until_s or self.summary.scripts == max_scripts:
                 raise _Leave
             try:
                 self._play(script)
@@ -141,10 +170,10 @@ class _Campaign:
                 raise _Leave(error) from error
 
         empty = 0
-        for number in range(2**31):
+        for seed in rounds:
             before = self.summary.scripts
             try:
-                draw.for_each(scripts, play, seed=seed * _SEED_STRIDE + number, count=ROUND)
+                draw.for_each(scripts, play, seed=seed, count=ROUND)
             except _Leave as leave:
                 if leave.error is not None:
                     raise leave.error from None
@@ -161,6 +190,8 @@ class _Campaign:
         outcome = self._engine.run(script)
         found = signature(outcome.violation, script.config) if outcome.violation is not None else None
         self._count(script, outcome, found)
+        if self._canary is not None:
+            self._canary.look(script, outcome, self._clock() - self._start)
         if outcome.violation is None or found is None:
             return
         if found in self.summary.findings:
@@ -183,10 +214,23 @@ class _Campaign:
         tally = self.summary.configs[name]
         tally.violations += found is not None
         tally.wall_s += outcome.wall_s
+        self._configs.add(script.config)
+        add_reach(self.summary.reach, outcome.reach)
         for invariant, times in outcome.checks.items():
             self.summary.checks[invariant] = self.summary.checks.get(invariant, 0) + times
+        for invariant, reason in outcome.not_checked.items():
+            self._count_not_checked(invariant, reason, name)
         elapsed = self._clock() - self._start
         self._on_event(ScriptDone(name, outcome.steps, outcome.forwards, outcome.wall_s, elapsed, found))
+
+    def _count_not_checked(self, invariant: str, reason: str, config: str) -> None:
+        known = self._not_checked.get((invariant, reason))
+        if known is None:
+            known = self._not_checked[invariant, reason] = NotChecked(invariant, reason)
+            self.summary.not_checked.append(known)
+        known.scripts += 1
+        if config not in known.configs:
+            known.configs.append(config)
 
     # -- a new finding -----------------------------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ from sr_fuzz.cli.errors import exit_status
 from sr_fuzz.cli.replay import minimise, replay
 from sr_fuzz.cli.run import run
 from sr_fuzz.cli.sensitivity import sensitivity
+from sr_fuzz.cli.statistics import statistics
 
-COMMANDS = (run, replay, minimise, emit, confirm, sensitivity, doctor, configs)
+COMMANDS = (run, replay, minimise, emit, confirm, sensitivity, statistics, doctor, configs)
 
 app = typer.Typer(
     add_completion=False,

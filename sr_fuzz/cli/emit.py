@@ -55,6 +55,7 @@ def emit(
     breaks. For SGLang's own scripted runtime the script is translated and run again. The exit status is 2 when it
     breaks nothing, and when SGLang's runtime cannot show what it breaks.
     """
+    from sr_fuzz.differential import compared
     from sr_fuzz.emit import emit as write
     from sr_fuzz.investigate import first_seen, reproduce
     from sr_fuzz.replay import load
@@ -72,6 +73,7 @@ def emit(
         typer.echo(write(case.finding, out, known_cause=cause, releases=releases, trace=case.trace))
         return 0
     with engines.start(fault) as engine:
+        engine = compared(engine, case.signature)
         seen = violating(engine, case, "emit")
         finding, outcome = reproduce(first_seen(case.script, seen, fault or ()), engine.run)
     typer.echo(write(finding, out, known_cause=cause, releases=releases, trace=outcome.trace))

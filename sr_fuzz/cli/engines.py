@@ -6,12 +6,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sr_fuzz.cli.options import EngineKind
 
 if TYPE_CHECKING:
     from sr_fuzz.replay import Engine
+    from sr_fuzz.script import EngineConfig
 
 
 @contextmanager
@@ -43,3 +44,21 @@ def start(
         engine.max_schedulers = max(configs, engine.max_schedulers)
     with engine:
         yield engine
+
+
+def boot(engine: Any, config: EngineConfig) -> None:
+    """Have a live engine start with a configuration that will be used; the local one boots in no time."""
+    if hasattr(engine, "holder"):
+        engine.holder(config).ready()
+
+
+def start_canary(engine: Any) -> Any:
+    """A second engine of the same kind, with the canary fault; nothing starts yet."""
+    from sr_fuzz.canary import canary
+
+    faulty = engine.with_faults(canary.path)
+    if hasattr(faulty, "holder"):
+        faulty.max_schedulers = 1
+        # Whether the canary is seen is the question, not whose doing it is.
+        faulty.tries_alone = False
+    return faulty

@@ -24,13 +24,14 @@ def replay(
     The exit status is 0 when there is no violation, 1 when there is one (its signature may differ from that in FILE,
     since another SGLang version moves code), and 2 when it cannot be run.
     """
+    from sr_fuzz.differential import compared
     from sr_fuzz.replay import load
     from sr_fuzz.replay import replay as play
 
     case = load(file)
     mention_faults(case, fault)
     with engines.start(fault, engine_kind, sglang=sglang) as engine:
-        outcome, verdict = play(engine, case)
+        outcome, verdict = play(compared(engine, case.signature), case)
     typer.echo(outcome.report())
     typer.echo(verdict)
     return 0 if outcome.ok else 1
@@ -49,6 +50,7 @@ def minimise(
     The result goes to standard output as Python source, and with [bold]--out[/] into a finding file, which
     `sr-fuzz emit` makes a test of. The exit status is 2 when there is nothing to minimise.
     """
+    from sr_fuzz.differential import compared
     from sr_fuzz.emit import TRACE_STEPS, to_source
     from sr_fuzz.investigate import first_seen, reproduce, shrink
     from sr_fuzz.minimise import MAX_RUNS
@@ -59,6 +61,7 @@ def minimise(
         raise InputError(f"--out: {out.absolute().parent} is not a folder")
     mention_faults(case, fault)
     with engines.start(fault, engine_kind, sglang=sglang) as engine:
+        engine = compared(engine, case.signature)
         seen = violating(engine, case, "minimise")
         first = first_seen(case.script, seen, fault or ())
         finding, outcome = reproduce(shrink(first, engine.run, max_runs=max_runs or MAX_RUNS), engine.run)

@@ -16,6 +16,9 @@ from sr_fuzz.cli.shared import find_configs, make_folder
 if TYPE_CHECKING:
     from sr_fuzz.script import EngineConfig
 
+BLIND = 3
+"""Exit status of a campaign that did not see what it must see."""
+
 
 def run(
     time_s: Annotated[
@@ -41,28 +44,51 @@ def run(
     ] = None,
     engine_kind: EngineOption = EngineKind.LOCAL,
     sglang: SglangOption = None,
+    canary: Annotated[
+        bool,
+        typer.Option(
+            "--canary/--no-canary",
+            help="Also look for a bug that is seeded in a second engine: must be found. Not with --fault.",
+        ),
+    ] = True,
     fault: FaultOption = None,
-) -> int:
+    differential: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N",
+            help="Play each N-th script twice, and each of its requests alone: both must give the same. Not with "
+            "--engine persistent or server, where a script finds what others have left.",
+        ),
+    ] = None,
+) -> int:  # fmt: skip
     """Look for findings until the time is up.
 
     A new finding is minimised, confirmed and written to [bold]--out[/] as a pytest test; a known one is counted.
-    The exit status is 0 whether or not something was found.
+    The exit status is 0 whether or not something was found, and 3 when the campaign was blind: it did not see the
+    canary, a bug seeded on purpose.
     """
-    configs = _fitting(find_configs(config or ["default"]), engine_kind, asked=config is not None)
+    configs = find_configs(config or ["default"])
+    turns = _turns(configs, engine_kind, asked=config is not None)
     _known(known)  # a folder that cannot be read is no reason to start an engine
     make_folder(out)
+    if differential is not None and engine_kind is not EngineKind.LOCAL:
+        raise InputError(f"--differential: needs a fresh process for each script, not --engine {engine_kind.value}")
 
     from sr_fuzz.campaign.loop import run_campaign
+    from sr_fuzz.differential import DifferentialEngine
     from sr_fuzz.report.terminal import Terminal, make_console
     from sr_fuzz.script_text import config_text
     from strategies.scripts import scripts
 
     names = {configuration: name for name, configuration in configs.items()}
     console = make_console()
-    with engines.start(fault, engine_kind, len(configs), sglang) as engine, Terminal(console) as terminal:
-        run_campaign(
-            engine,
-            scripts=scripts(list(configs.values()), exhausters=exhausters),
+    if len(turns) > 1:
+        console.print(_turns_line(turns, engine_kind, time_s), soft_wrap=True)
+    with engines.start(fault, engine_kind, max(map(len, turns)), sglang) as engine, Terminal(console) as terminal:
+        engines.boot(engine, turns[0][0])
+        done = run_campaign(
+            engine if differential is None else DifferentialEngine(engine, differential),
+            scripts=[scripts(turn, exhausters=exhausters) for turn in turns],
             time_s=time_s,
             seed=seed if seed is not None else secrets.randbits(32),
             out=out,
@@ -70,9 +96,10 @@ def run(
             on_event=terminal,
             max_scripts=max_scripts,
             faults=fault or (),
+            canary=(lambda: engines.start_canary(engine)) if canary and not fault else None,
             name_of=lambda configuration: names.get(configuration, config_text(configuration)),
         )
-    return 0
+    return BLIND if done.blind else 0
 
 
 # Schedulers that a live engine keeps at once: one takes 0.7 GB, a server with its three processes 2 GB, and to start
@@ -80,15 +107,22 @@ def run(
 _KEPT = {EngineKind.PERSISTENT: 6, EngineKind.SERVER: 3}
 
 
-def _fitting(configs: dict[str, EngineConfig], kind: EngineKind, *, asked: bool) -> dict[str, EngineConfig]:
-    """Those that fit the engine: all that were asked for, or else as many as it keeps. Raises `InputError`."""
-    most = _KEPT.get(kind, len(configs))
-    if len(configs) > most and asked:
-        raise InputError(
-            f"--engine {kind.value} keeps a scheduler for each configuration, at most {most}; --config names "
-            f"{len(configs)}"
-        )
-    return dict(list(configs.items())[:most])
+def _turns(configs: dict[str, EngineConfig], kind: EngineKind, *, asked: bool) -> list[list[EngineConfig]]:
+    """What runs together: all, or as many as the engine keeps; if they were asked for, the others take turns."""
+    every = list(configs.values())
+    most = _KEPT.get(kind, len(every))
+    if not asked:
+        return [every[:most]]
+    count = -(-len(every) // most)
+    return [every[len(every) * n // count : len(every) * (n + 1) // count] for n in range(count)]
+
+
+def _turns_line(turns: list[list[EngineConfig]], kind: EngineKind, time_s: float) -> str:
+    sizes = " + ".join(str(len(turn)) for turn in turns)
+    return (
+        f"--engine {kind.value} keeps at most {_KEPT[kind]} schedulers: the configurations take turns, {sizes} of them "
+        f"for {time_s / len(turns):.0f} s each"
+    )
 
 
 def _known(folder: Path, sglang_version: str | None = None) -> dict[str, tuple[Path, str]]:

@@ -8,12 +8,19 @@ of writes and reads is the one that SGLang asks for; a copy that somebody should
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from types import ModuleType
 
 import torch
 
 _MODULES = ("sglang.srt.mem_cache.pool_host.mha", "sglang.srt.mem_cache.memory_pool_host")
 """Where the copies of plain multi-head pools are called; releases have one of them or both."""
+
+_RESERVE = "HICACHE_HOST_MEMORY_RESERVE_BYTES"
+"""What SGLang leaves free of the host's memory: 10 GiB, for pools of gigabytes. Ours take some kilobytes."""
+
+_RESERVING = (*_MODULES, "sglang.srt.mem_cache.pool_host.base", "sglang.srt.mem_cache.hicache_auto_size")
 
 SETTINGS = {"hicache_io_backend": "direct", "hicache_mem_layout": "layer_first"}
 """Arguments with which SGLang moves tokens through that one function."""
@@ -49,9 +56,14 @@ def transfer_kv_direct(
 def install() -> None:
     """Idempotent; call it before a scheduler with a hierarchical cache is built on a machine without CUDA."""
     torch.cuda.cudart = _CudaRuntime
-    for name in _MODULES:
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
+    for module in _found(_MODULES):
         module.transfer_kv_direct = transfer_kv_direct  # type: ignore[attr-defined]
+    for module in _found(_RESERVING):
+        if hasattr(module, _RESERVE):
+            setattr(module, _RESERVE, 0)
+
+
+def _found(names: Iterable[str]) -> Iterator[ModuleType]:
+    for name in names:
+        with suppress(ModuleNotFoundError):
+            yield importlib.import_module(name)

@@ -6,6 +6,8 @@ With ``W`` a fixed pseudo-random weight per position, the history ``t_0 … t_{n
 moved or read from somebody else's page changes the output. A sum, not a rolling hash: it is one dot product in the
 model and still sensitive to order, since each position has its own weight.
 
+A model that sees nothing but a sliding window has the same digest over the positions of its window alone.
+
 Outputs lie in 32..63 and EOS, so that stop tokens drawn from that range are really hit and, one time in 64, a
 request that honours EOS ends by itself.
 """
@@ -13,9 +15,10 @@ request that honours EOS ends by itself.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
-from sr_fuzz.script import EOS_TOKEN_ID, VOCAB_SIZE, Prompt
+from sr_fuzz.script import EOS_TOKEN_ID, VOCAB_SIZE, Action, Prompt, StartReq
 
 MAX_LEN = 8192
 """Positions with a weight: twice the context length, since a prompt that is too long is refused, not truncated."""
@@ -39,34 +42,59 @@ def token_of(digest: int) -> int:
     return FIRST_OUTPUT_TOKEN + digest // _EOS_ONE_IN % _OUTPUT_TOKENS
 
 
-def digest_of(tokens: Sequence[int]) -> int:
-    return sum(w * (t + 1) for w, t in zip(WEIGHTS, tokens)) % MODULUS
+def digest_of(tokens: Sequence[int], window: int | None = None) -> int:
+    """The digest of ``tokens`` (at most `MAX_LEN`), or of the last ``window`` of them."""
+    first = 0 if window is None else max(0, len(tokens) - window)
+    return sum(w * (t + 1) for w, t in zip(WEIGHTS[first:], tokens[first:])) % MODULUS
 
 
-def next_token(tokens: Sequence[int]) -> int:
+def next_token(tokens: Sequence[int], window: int | None = None) -> int:
     """The token that follows ``tokens`` (not empty, at most `MAX_LEN` long)."""
-    return token_of(digest_of(tokens))
+    return token_of(digest_of(tokens, window))
 
 
-def continuation(prompt: Sequence[int]) -> Iterator[int]:
-    """The endless reference output after ``prompt``; stopping is the caller's business."""
-    digest, position = digest_of(prompt), len(prompt)
+def continuation(prompt: Sequence[int], window: int | None = None) -> Iterator[int]:
+    """The endless reference output after ``prompt``; stopping is the caller's business.
+
+    ``window``: how many tokens, the newest included, the model can look back on; None stands for all.
+    """
+    digest, history = digest_of(prompt, window), list(prompt)
     while True:
         token = token_of(digest)
         yield token
-        digest = (digest + WEIGHTS[position] * (token + 1)) % MODULUS
-        position += 1
+        digest += WEIGHTS[len(history)] * (token + 1)
+        history.append(token)
+        if window is not None and len(history) > window:
+            gone = len(history) - window - 1
+            digest -= WEIGHTS[gone] * (history[gone] + 1)
+        digest %= MODULUS
 
 
-def prompt_tokens(prompt: Prompt, name: str) -> list[int]:
-    """The tokens a described prompt stands for: shared by the family, then a tail that depends on ``name``."""
+def prompt_tokens(prompt: Prompt, name: str, earlier: Mapping[str, Sequence[int]] | None = None) -> list[int]:
+    """The tokens a described prompt stands for: a shared part, then a tail that depends on ``name``.
+
+    ``earlier``: the prompts of requests that were started before, by name; one that comes after another needs them.
+    """
     if prompt.uniform:
         return [uniform_token(prompt.family)] * prompt.length
     shared = prompt.length - prompt.unique_tail
-    family = random.Random(f"family {prompt.family}")
-    tokens = [family.randrange(_FIRST_PROMPT_TOKEN, VOCAB_SIZE) for _ in range(shared)]
+    if prompt.after is not None:
+        history = (earlier or {})[prompt.after]
+        tokens = [*history[:shared], *islice(continuation(history), max(0, shared - len(history)))]
+    else:
+        family = random.Random(f"family {prompt.family}")
+        tokens = [family.randrange(_FIRST_PROMPT_TOKEN, VOCAB_SIZE) for _ in range(shared)]
     tail = random.Random(f"tail {name}")
     return tokens + [tail.randrange(_FIRST_PROMPT_TOKEN, VOCAB_SIZE) for _ in range(prompt.unique_tail)]
+
+
+def all_prompt_tokens(actions: Iterable[Action]) -> dict[str, list[int]]:
+    """The tokens of each prompt of a script, by the request's name."""
+    prompts: dict[str, list[int]] = {}
+    for action in actions:
+        if isinstance(action, StartReq):
+            prompts[action.name] = prompt_tokens(action.prompt, action.name, prompts)
+    return prompts
 
 
 def uniform_token(family: int) -> int:

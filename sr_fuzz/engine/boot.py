@@ -65,7 +65,8 @@ def boot(
     # Once here rather than in each child: the first message of a process is slow to make.
     versions.generate_message(rid="warm", input_ids=[1], sampling={"max_new_tokens": 1})
     _unlink_load_report(scheduler)
-    return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, LocalTransport(proxy, recorder), version)
+    transport = LocalTransport(proxy, recorder)
+    return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, transport, version)
 
 
 def _check_tree(scheduler: Any, config: EngineConfig, version: str) -> None:

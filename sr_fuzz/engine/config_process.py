@@ -19,7 +19,7 @@ from typing import Any
 from sr_fuzz.engine.boot import Booted, boot
 from sr_fuzz.engine.child import play
 from sr_fuzz.engine.endings import crashed, hung
-from sr_fuzz.engine.lifeline import die_with_parent
+from sr_fuzz.engine.lifeline import die_with_parent, shed_threads
 from sr_fuzz.engine.wire import Boot, Done, Execute, Failed, Ready, Run, decode_job, encode
 from sr_fuzz.errors import EngineError
 from sr_fuzz.faults import counts
@@ -31,6 +31,7 @@ _DUMP_S = 1.0
 def serve(channel: Connection, request: Boot) -> None:
     """Boot and serve until the channel closes. Runs in a process of its own."""
     started = time.monotonic()
+    zygote = os.getppid()
     try:
         booted = boot(request.config, request.faults)
     except EngineError as error:
@@ -44,6 +45,9 @@ def serve(channel: Connection, request: Boot) -> None:
     # What is alive now will live on: keep the collector, and with it copy-on-write, away from it in every child.
     gc.collect()
     gc.freeze()
+    # The process groups' threads look for messages a hundred times a second each, although there is one rank; what is
+    # forked has none of them anyway.
+    shed_threads(zygote)
     channel.send_bytes(encode(Ready(booted.sglang_version, os.getpid(), time.monotonic() - started)))
     while True:
         try:

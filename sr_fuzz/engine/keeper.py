@@ -11,7 +11,6 @@ its parent skips every clean-up in Python: hence a process that does nothing but
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
@@ -27,7 +26,7 @@ from typing import Any
 
 import psutil
 
-_PR_SET_CHILD_SUBREAPER = 36
+from sr_fuzz.engine.lifeline import adopt_orphans
 
 # How often the watched processes are looked at: a death is reported a good deal faster than the two seconds promised.
 _WATCH_S = 0.1
@@ -44,9 +43,7 @@ PROCESSES = "processes"
 
 
 def main() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    adopt_orphans()
     # Writing the core of a process with torch in it takes seconds, in which its death goes unseen.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     line = sys.stdin.readline()

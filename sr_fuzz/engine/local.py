@@ -154,6 +154,11 @@ class LocalEngine:
         """A second engine over the same zygote, with other faults. Close it before this one."""
         return LocalEngine(faults=faults, limit_s=self._limit_s, zygote=self.zygote)
 
+    def start(self, config: EngineConfig) -> None:
+        """Boot a configuration without playing anything. Raises `EngineError` where it cannot be booted."""
+        refuse_ranks(config)
+        self._channel(config)
+
     def run(
         self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
     ) -> Outcome:

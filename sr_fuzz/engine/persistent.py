@@ -35,6 +35,9 @@ class LiveEngine:
 
     max_schedulers = 4
 
+    tries_alone = True
+    """Whether a violation that shows in company is tried again alone, which is a start more."""
+
     def __init__(
         self,
         *,
@@ -93,7 +96,7 @@ class LiveEngine:
         earlier = holder.played[:-1]
         if not earlier:
             self._alone.add(found)
-        if found in self._alone:
+        if found in self._alone or not self.tries_alone:
             return outcome
         return self._alone_again(holder, job, outcome, found, earlier)
 

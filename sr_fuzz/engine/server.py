@@ -39,6 +39,9 @@ _READY_PATH = "/model_info"
 _CPU_POOL_TOKENS = 16384
 
 
+_DEFAULTS = EngineConfig()
+
+
 class ScriptedHttpServer:
     """SGLang's HTTP server, driven one scheduler step at a time. A context manager.
 
@@ -205,6 +208,14 @@ class ServerEngine(LiveEngine):
     def with_faults(self, *faults: str) -> ServerEngine:
         """A second engine with other faults."""
         return ServerEngine(faults=faults, **self.settings, **self._engine_kwargs)
+
+    def refuse(self, config: EngineConfig) -> None:
+        # What SGLang reads from the environment it would read in processes that live longer than one configuration, and
+        # half a pair needs the other half's server.
+        names = [*server_args.BY_ENVIRONMENT, "disaggregation_mode"]
+        asked = [f"{name}={value}" for name in names if (value := getattr(config, name)) != getattr(_DEFAULTS, name)]
+        if asked:
+            raise EngineError(f"{', '.join(asked)}: the server engine cannot; the local and the persistent one can")
 
     def server(self, config: EngineConfig) -> ScriptedHttpServer:
         """The server for a configuration, made if need be."""

@@ -12,7 +12,7 @@ import socket
 import sys
 from multiprocessing.connection import Connection
 
-from sr_fuzz.engine.lifeline import die_with_parent
+from sr_fuzz.engine.lifeline import adopt_orphans, die_with_parent
 
 # How often ended configuration processes are reaped while nothing is asked for.
 _REAP_S = 0.5
@@ -20,6 +20,7 @@ _REAP_S = 0.5
 
 def main(control_fd: int, parent_pid: int) -> None:
     die_with_parent(parent_pid)
+    adopt_orphans()
     control = socket.socket(fileno=control_fd)
     _import_sglang(control)
     while True:
@@ -42,6 +43,7 @@ def _import_sglang(control: socket.socket) -> None:
         version = versions.sglang_version()
         import sglang.srt.managers.scheduler  # noqa: F401
 
+        import sr_fuzz.cpu.models.oracle_hybrid  # noqa: F401
         import sr_fuzz.cpu.models.oracle_model  # noqa: F401
         import sr_fuzz.engine.config_process  # noqa: F401
     except EngineError as error:

@@ -51,7 +51,7 @@ def _notes(report: Report) -> list[str]:
             f"{report.median_actions:g} actions in the minimal script."
         )
     notes += [f"not detected: {row.fault}: {row.why_not}" for row in report.rows if not row.detected]
-    return notes + [f"note: {row.fault}: {row.problem}" for row in seen if row.problem]
+    return notes + [f"note: {row.fault}: {row.problem}" for row in report.rows if row.problem and row.scripts]
 
 
 def comparison(changes: Comparison) -> RenderableType:

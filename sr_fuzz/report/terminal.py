@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import singledispatchmethod
 
 from rich.console import Console, Group, RenderableType
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sr_fuzz.campaign.events import (
+    CanaryPlayed,
     Confirmed,
     Emitted,
     Event,
@@ -35,6 +36,9 @@ from sr_fuzz.script_text import text
 
 PLAIN_EVERY_S = 10.0
 """Often enough to see that it lives, rare enough for a log that is kept."""
+
+# A short campaign leaves many unreached, which says little about the strategies.
+_SHOWN_KINDS = 12
 
 PLAIN_WIDTH = 120
 """Columns where there is no terminal to ask."""
@@ -62,6 +66,7 @@ class Terminal:
         self._new = 0
         self._known: set[str] = set()
         self._doing = ""
+        self._canary_found = False
 
     def __enter__(self) -> Terminal:
         return self
@@ -95,6 +100,15 @@ class Terminal:
         if self._live is None and event.elapsed_s >= self._next_line_s:
             self._next_line_s = event.elapsed_s + PLAIN_EVERY_S
             self._say(f"{event.elapsed_s:5.0f} s  {self._counts()}")
+
+    @_on.register
+    def _(self, event: CanaryPlayed) -> None:
+        self._set_aside_s += event.wall_s
+        if event.verdict == "blind":
+            self._say(f"[bold red]BLIND[/] on {escape(event.config)}: canary: {escape(event.why_blind)}")
+        elif event.verdict == "found" and not self._canary_found:
+            self._canary_found = True
+            self._say(f"canary: found after {_plural(event.scripts, 'script')} by {escape(event.found_by)}")
 
     @_on.register
     def _(self, event: FindingNew) -> None:
@@ -177,6 +191,11 @@ class Terminal:
 def summary(done: Summary) -> RenderableType:
     """What ran, as a table of configurations, and what was found, new findings first."""
     parts: list[RenderableType] = [Text(), _configurations(done), Text(), Text(_totals(done))]
+    parts += [Text(line) for line in _not_checked_lines(done)]
+    if done.canary:
+        parts.append(_canary(done))
+    if done.never_reached:
+        parts.append(Text(f"Never reached: {_some(done.never_reached)}."))
     if not done.findings:
         return Group(*parts, Text("No violation found."))
     parts.append(Text(f"Findings: {len(done.new)} new, {len(done.known)} known.", style="bold"))
@@ -191,6 +210,30 @@ def _totals(done: Summary) -> str:
         f"{done.steps:,} steps, {done.forwards:,} forwards; "
         f"{_plural(len(done.checks), 'invariant')} checked {sum(done.checks.values()):,} times."
     )
+
+
+def _not_checked_lines(done: Summary) -> list[str]:
+    lines = []
+    for skipped in done.not_checked:
+        where = "all configurations" if len(skipped.configs) == len(done.configs) else ", ".join(skipped.configs)
+        lines.append(
+            f"not checked: {skipped.invariant} in {_plural(skipped.scripts, 'script')} ({where}): {skipped.reason}"
+        )
+    return lines
+
+
+def _canary(done: Summary) -> Text:
+    """Loud when it was not found."""
+    if done.blind:
+        lines = [f"BLIND on {name}: the canary was not found: {tally.why_blind}." for name, tally in done.blind.items()]
+        return Text("\n".join([*lines, "Where it is blind, that nothing was found says nothing."]), style="bold red")
+    found = [tally for tally in done.canary.values() if tally.verdict == "found"]
+    if not found:
+        played = sum(tally.scripts for tally in done.canary.values())
+        return Text(f"canary: undecided: not found yet, in {_plural(played, 'script')}.")
+    first = found[0]
+    where = f"seen on {len(found)} of {_plural(len(done.configs), 'configuration')}"
+    return Text(f"canary: found after {_plural(first.scripts, 'script')} by {first.found_by}; {where}.")
 
 
 def _configurations(done: Summary) -> Table:
@@ -219,6 +262,12 @@ def _finding_lines(tally: FindingTally) -> list[str]:
     else:
         details = [_first_line(violation.message)]
     return lines + [f"       {detail}" for detail in details if detail]
+
+
+def _some(kinds: Sequence[str]) -> str:
+    shown = ", ".join(kinds[:_SHOWN_KINDS])
+    rest = len(kinds) - _SHOWN_KINDS
+    return f"{shown} and {rest} more (see `sr-fuzz statistics`)" if rest > 0 else shown
 
 
 def _plural(count: int, noun: str) -> str:

@@ -221,6 +221,11 @@ class ScriptedContext:
         return self._lock_ref_exhauster.locked_handles
 
     @property
+    def tree_locks(self) -> list[tuple[Any, Any]]:
+        """Those nodes with the receipts of their locks."""
+        return self._lock_ref_exhauster.locks
+
+    @property
     def http_responses(self) -> Mapping[str, Any] | None:
         """The HTTP exchanges of generate requests, by request id; None on an engine without HTTP."""
         return self._transport.responses

@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from sr_fuzz.runtime.radix import get_node_lock_ref, iter_node_handles
 
 # SGLang's idle check counts pages and knows no exhauster: strict, it would call each held page a leak. It reads the
@@ -52,7 +54,7 @@ class ScriptedKvPoolExhauster:
         need = allocator.available_size() - leave_pages * page_size
         if need <= 0:
             return
-        held = allocator.alloc(need)
+        held = _alloc(allocator, need)
         if held is None:
             raise RuntimeError(f"exhaust_kv: the allocator refused {need} tokens that it had counted as free")
         # A view into the free list would change under us when the list is edited in place.
@@ -65,6 +67,14 @@ class ScriptedKvPoolExhauster:
         for tensor in held:
             self._scheduler.token_to_kv_pool_allocator.free(tensor)
         os.environ.pop(_IDLE_CHECK, None)
+
+
+def _alloc(allocator: Any, need: int) -> Any:
+    """``need`` tokens, whole pages. A pair of pools with pages of several tokens allocates for requests alone."""
+    if not hasattr(allocator, "swa_attn_allocator") or allocator.page_size == 1:
+        return allocator.alloc(need)
+    start, end = torch.zeros(1, dtype=torch.int64), torch.tensor([need])
+    return allocator.alloc_extend(start, start, end, end, torch.tensor([-1]), need)
 
 
 class ScriptedLockRefExhauster:
@@ -81,6 +91,12 @@ class ScriptedLockRefExhauster:
         """Handles of the nodes whose paths are locked, once per lock."""
         self._forget_what_was_flushed()
         return [handle for handle, _ in self._locked]
+
+    @property
+    def locks(self) -> list[tuple[Any, Any]]:
+        """The same with the receipt of each lock; None where a release gives none."""
+        self._forget_what_was_flushed()
+        return list(self._locked)
 
     def _forget_what_was_flushed(self) -> None:
         if self._seen_flushes != self._flushes():

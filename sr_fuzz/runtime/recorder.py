@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Logprobs(NamedTuple):
+    """What logprobs a message brings: of which tokens; of top logprobs how many lists, of how many entries each."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    top_inputs: int
+    top_outputs: int
+    widths: frozenset[int]
+
+    @property
+    def any(self) -> bool:
+        return bool(self.inputs or self.outputs or self.top_inputs or self.top_outputs)
 
 
 @dataclass(slots=True)
@@ -20,6 +34,10 @@ class Delta:
     """Number of output token logprobs in this message, None when none were asked for."""
     embedding: list[float] | None = None
     """What an embedding request gets instead of tokens."""
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    logprobs: Logprobs | None = None
+    """None when nobody in the message's batch asked for any."""
 
 
 @dataclass(slots=True)
@@ -106,12 +124,25 @@ class OutputRecorder:
                     finish=message.finished_reasons[index],
                     completion_tokens=message.completion_tokens[index] if message.completion_tokens else None,
                     output_logprobs=len(logprobs[index]) if logprobs else None,
+                    prompt_tokens=message.prompt_tokens[index] if message.prompt_tokens else None,
+                    cached_tokens=message.cached_tokens[index] if message.cached_tokens else None,
+                    logprobs=_logprobs(message, index) if logprobs else None,
                 ),
             )
 
     def _add(self, rid: str, delta: Delta) -> None:
         self.stream(rid).deltas.append(delta)
         self.sent_in_turn.append((rid, delta))
+
+
+def _logprobs(message: Any, index: int) -> Logprobs:
+    def part(name: str) -> Any:
+        return getattr(message, name)[index] or ()
+
+    tops = part("input_top_logprobs_val"), part("output_top_logprobs_val")
+    widths = {len(top) for lists in tops for top in lists if top is not None}
+    tokens = (tuple(part(f"{kind}_token_logprobs_idx")) for kind in ("input", "output"))
+    return Logprobs(*tokens, *map(len, tops), frozenset(widths))
 
 
 class RecordingSender:

@@ -37,4 +37,28 @@ def _held_back(allocator: Any) -> list[int]:
 
 def two_pools(allocator: Any) -> bool:
     """Whether it keeps a pool for full attention and one for a sliding window, with pages of their own."""
-    return hasattr(allocator, "swa_attn_allocator")
+    return hasattr(allocator, "swa_attn_allocator") and not only_window(allocator)
+
+
+def only_window(allocator: Any) -> bool:
+    """Whether its one pool serves a model that sees nothing but a sliding window."""
+    window = getattr(allocator, "swa_attn_allocator", None)
+    return window is not None and allocator.full_attn_allocator is window
+
+
+def full_pool(allocator: Any) -> Any:
+    """The allocator of the pages that request rows and tree nodes count in.
+
+    A pair of pools has a free group of its own; none is open between two turns.
+    """
+    return getattr(allocator, "full_attn_allocator", allocator)
+
+
+def window_pool(allocator: Any) -> Any:
+    """The allocator of a sliding window's own pages, where there are `two_pools`."""
+    return allocator.swa_attn_allocator
+
+
+def state_allocator(req_to_token_pool: Any) -> Any | None:
+    """The allocator of slots for recurrent states; None where the model has none."""
+    return getattr(req_to_token_pool, "mamba_allocator", None)

@@ -2,12 +2,13 @@
 
 Covers the unified tree with the Python core (nodes keep per-component data; component 0 is full attention), the
 legacy ``RadixCache``, and the caches without a tree, which simply have no nodes. The Rust core keeps its nodes to
-itself; `readable` says so, and `tree_slots` and `locked_slots` are what it tells all the same. Sources: ``mem_cache/unified_cache/unified_tree_core.py``, ``mem_cache/radix_cache.py``.
+itself; `readable` says so, and `tree_slots` and `locked_slots` are what it tells all the same. Sources:
+``mem_cache/unified_cache/unified_tree_core.py``, ``mem_cache/radix_cache.py``, ``rust_tree_core/adapter.py``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sr_fuzz import versions
@@ -25,6 +26,14 @@ class NodeView:
     slots: list[int]
     """KV slots of its tokens; empty when the KV has left the device."""
     lock_ref: int
+    window_slots: list[int] | None = None
+    """Slots of its tokens in the sliding window's pool; None when they were given back, or there is no such pool."""
+    window_lock: int = 0
+    window_end: Any = None
+    """The mark up to which some locks on the window go; see `sr_fuzz.versions.LockReceipt`."""
+    state_slots: list[int] = field(default_factory=list)
+    """Slot of the recurrent state after its last token; at most one."""
+    state_lock: int = 0
 
 
 def readable(tree_cache: Any) -> str | None:
@@ -86,4 +95,29 @@ def _read_node(node: Any, parent: NodeView | None) -> NodeView:
         tokens=list(node.key.raw_token_ids() if hasattr(node.key, "raw_token_ids") else node.key.token_ids),
         slots=value.tolist() if value is not None else [],
         lock_ref=full.lock_ref,
+        **_other_components(data),
     )
+
+
+# Places in a node's component data; the first is full attention.
+_WINDOW, _STATE = 1, 2
+
+
+def _other_components(data: Any) -> dict[str, Any]:
+    if data is None or len(data) <= _STATE:
+        return {}
+    window, state = data[_WINDOW], data[_STATE]
+    return {
+        "window_slots": window.value.tolist() if window.value is not None else None,
+        "window_lock": window.lock_ref,
+        "window_end": window.metadata.get("uuid"),
+        "state_slots": state.value.tolist() if state.value is not None else [],
+        "state_lock": state.lock_ref,
+    }
+
+
+def components(tree_cache: Any) -> set[str]:
+    """What the tree keeps for a node: ``full``, in a hybrid one also ``swa`` or ``mamba``; empty without a tree."""
+    if _root(tree_cache) is None:
+        return set()
+    return {str(component) for component in getattr(tree_cache, "tree_components", ("full",))}

@@ -15,9 +15,10 @@ from typing import Any
 from sr_fuzz import versions
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import OutputRecorder, Stream
-from sr_fuzz.view.allocators import free_pages
+from sr_fuzz.view.allocators import free_pages, full_pool, only_window, state_allocator, two_pools, window_pool
+from sr_fuzz.view.batches import Launched, read_batch
 from sr_fuzz.view.sessions import Ledger, SlotView, is_turn, kept_tokens, open_sessions, read_slots
-from sr_fuzz.view.trees import NodeView, is_rust, locked_slots, read_tree, readable, tree_slots
+from sr_fuzz.view.trees import NodeView, components, is_rust, locked_slots, read_tree, readable, tree_slots
 
 _RID_SUFFIX = re.compile(r"\.(?:\d+\.)?\Z")
 
@@ -39,6 +40,20 @@ class HolderView:
     """Slots of the positions it owns itself."""
     tokens: list[int]
     """What is known of the tokens that these slots stand for, from the first position on."""
+    req: Any | None = None
+    """None for a session."""
+    window_freed: tuple[int, int] = (0, 0)
+    """Row positions [from, to) of its own whose part in the sliding window's pool it has given back."""
+
+    @property
+    def row(self) -> list[int]:
+        """Slots of all its positions."""
+        return self.prefix + self.own
+
+    def own_in_window(self) -> list[int]:
+        """Slots of its own positions but those that left the window."""
+        lo, hi = (max(0, at - self.kv.protected) for at in self.window_freed)
+        return self.own[:lo] + self.own[hi:]
 
 
 class Snapshot:
@@ -50,7 +65,22 @@ class Snapshot:
 
     @cached_property
     def free_pages(self) -> list[int]:
-        return free_pages(self._view.allocator)
+        return free_pages(full_pool(self._view.allocator))
+
+    @cached_property
+    def free_window_pages(self) -> list[int]:
+        """Free pages of the sliding window's own pool."""
+        return free_pages(window_pool(self._view.allocator))
+
+    @cached_property
+    def window_slot(self) -> list[int]:
+        """By slot of the full pool the slot in the window's pool; 0 where there is none."""
+        return self._view.allocator.full_to_swa_index_mapping.tolist()
+
+    @cached_property
+    def free_states(self) -> list[int]:
+        """Free slots for recurrent states."""
+        return self._view.state_allocator.free_slots.tolist()
 
     @cached_property
     def nodes(self) -> list[NodeView]:
@@ -78,7 +108,7 @@ class Snapshot:
             kv = versions.kv_state(req)
             if kv is None or self._only_refers(req):
                 continue
-            holders.append(self._holder(name_of(req.rid), kv, [*req.origin_input_ids, *req.output_ids]))
+            holders.append(self._holder(name_of(req.rid), kv, [*req.origin_input_ids, *req.output_ids], req))
             for slot in self.session_slots:
                 if slot.lends_to(req):
                     idle.pop(slot.session_id, None)
@@ -91,9 +121,12 @@ class Snapshot:
         """An answered turn may still have a reference to its session's KV; what it held is the slot's, or lost."""
         return is_turn(req) and self._view.answered(req.rid) and req.rid not in self.placed
 
-    def _holder(self, name: str, kv: versions.KvState, tokens: list[int]) -> HolderView:
+    def _holder(self, name: str, kv: versions.KvState, tokens: list[int], req: Any | None = None) -> HolderView:
         slots = self._view.scheduler.req_to_token_pool.req_to_token[kv.row, : kv.allocated].tolist()
-        return HolderView(name, kv, slots[: kv.protected], slots[kv.protected :], tokens)
+        holder = HolderView(name, kv, slots[: kv.protected], slots[kv.protected :], tokens, req)
+        if self._view.window is not None and req is not None:
+            holder.window_freed = versions.window_freed(req, self._view.page_size)
+        return holder
 
     @cached_property
     def session_slots(self) -> list[SlotView]:
@@ -140,6 +173,8 @@ class SchedulerView:
         self._forwards_before = 0
         self.batches: list[Any] = []
         """Forward mode name and request ids of the batches launched in the turn that just ended."""
+        self.launched: list[Launched] = []
+        """The same batches with what they compute of each request."""
         self.now = Snapshot(self, 0)
 
     # -- constants of the run ----------------------------------------------------------------------------------
@@ -154,7 +189,35 @@ class SchedulerView:
 
     @property
     def num_pages(self) -> int:
-        return self.allocator.size // self.page_size
+        return full_pool(self.allocator).size // self.page_size
+
+    @property
+    def window(self) -> int | None:
+        """How many positions before its own a query of a sliding-window layer sees; None without such layers."""
+        return self.scheduler.sliding_window_size if hasattr(self.allocator, "swa_attn_allocator") else None
+
+    @property
+    def has_window_pool(self) -> bool:
+        """Whether the sliding window has pages of its own, beside those of full attention."""
+        return two_pools(self.allocator)
+
+    @property
+    def sees_window_only(self) -> bool:
+        return only_window(self.allocator)
+
+    @property
+    def num_window_pages(self) -> int:
+        return window_pool(self.allocator).size // self.page_size
+
+    @property
+    def state_allocator(self) -> Any | None:
+        """Allocator of slots for recurrent states; None where the model has none."""
+        return state_allocator(self.scheduler.req_to_token_pool)
+
+    @property
+    def tree_components(self) -> set[str]:
+        """What the tree keeps for a node: ``full``, ``swa``, ``mamba``; empty without a tree."""
+        return components(self.scheduler.tree_cache)
 
     @property
     def num_rows(self) -> int:
@@ -186,6 +249,7 @@ class SchedulerView:
         self.recorder.begin_turn(step)
         self._proxy.taken.clear()
         self.batches = []
+        self.launched = []
 
     def refresh(self, step: int) -> None:
         """Take in what the turn did; after this `now` is the state between the turns."""
@@ -208,6 +272,7 @@ class SchedulerView:
         self.know(batch.reqs)
         mode = batch.forward_mode.name.lower() if batch.forward_mode is not None else None
         self.batches.append((mode, tuple(req.rid for req in batch.reqs)))
+        self.launched.append(read_batch(batch, self.scheduler.chunked_req))
         self.forward_steps += 1
 
     def know(self, reqs: Iterable[Any]) -> None:
@@ -233,6 +298,10 @@ class SchedulerView:
         if grammar is not None:
             places.append(("grammar", list(grammar.grammar_queue)))
         return places + versions.disaggregation_queues(scheduler)
+
+    def running_requests(self) -> set[int]:
+        """Identities of the request objects that a batch or the chunked slot holds: their next token may come."""
+        return {id(req) for place, reqs in self.places() if place not in ("waiting", "grammar") for req in reqs}
 
     # -- questions ---------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ import signal
 import time
 from contextlib import contextmanager
 
+from sr_fuzz.faults import reached, triggered
+
 
 @contextmanager
 def broken_in_many_ways():
@@ -45,7 +47,9 @@ def loses_a_row_in_company():
 
     def forgets(self, req):
         freed.append(req.rid)
+        reached()
         if len(freed) == 2:
+            triggered()
             return None
         return free(self, req)
 

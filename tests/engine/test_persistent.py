@@ -103,6 +103,7 @@ def test_a_violation_that_needs_company_says_so_and_closing_ends_every_process()
         assert not outcome.ok
         assert any("not alone in a fresh scheduler" in note for note in outcome.notes)
         assert any("start_req" in note for note in outcome.notes)
+        assert outcome.faults == {"loses_a_row_in_company": (1, 1)}, "of this script alone, not of the one before"
         pid = engine.holder(CONFIG).ready().pid
         assert psutil.pid_exists(pid)
     assert wait_until(lambda: not psutil.pid_exists(pid))

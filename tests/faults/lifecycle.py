@@ -82,7 +82,7 @@ def lost_request():
     return wrapped(Scheduler, "pause_generation", pause)
 
 
-@fault("starved_request", stands_for="starvation in admission", expected=("liveness",))
+@fault("starved_request", stands_for="starvation in admission", expected=("admission", "liveness"))
 def starved_request():
     """A request that was retracted twice is never admitted again."""
     from sglang.srt.managers.scheduler import Scheduler

@@ -21,6 +21,10 @@ MODULES = (
     "tests.faults.endings",
     "tests.faults.sessions",
     "tests.faults.requests",
+    "tests.faults.scheduling",
+    "tests.faults.sglang_own",
+    "tests.faults.hybrid",
+    "tests.faults.modes",
 )
 
 FAULTS: dict[str, Fault] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sr_fuzz.differential import compared
 from sr_fuzz.faults import as_fault
 from tests.faults.seeded import FAULTS
 from tests.faults.triggers import SCRIPTS
@@ -26,7 +27,7 @@ def test_seen(sr_engine, name):
     # A hang is over when the time is; for any other outcome the time must not matter.
     limit_s = LIMIT_S if "hang" in fault.expected else None
     with sr_engine.with_faults(fault.path) as engine:
-        outcome = engine.run(SCRIPTS[name], limit_s=limit_s)
+        outcome = compared(engine, fault.expected[0]).run(SCRIPTS[name], limit_s=limit_s)
     assert outcome.violation is not None, outcome.report()
     assert outcome.violation.invariant in fault.expected, outcome.report()
     reached, triggered = outcome.faults[name]
@@ -35,6 +36,17 @@ def test_seen(sr_engine, name):
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_silent_without_it(sr_engine, name):
-    outcome = sr_engine.run(SCRIPTS[name])
+    outcome = compared(sr_engine, FAULTS[name].expected[0]).run(SCRIPTS[name])
     assert outcome.ok, outcome.report()
     assert not outcome.faults
+
+
+def test_sglangs_own_forced_retraction_breaks_nothing(sr_engine):
+    """It does retract, again and again, and every invariant holds."""
+    script = SCRIPTS["wrong_victim"]
+    with sr_engine.with_faults("tests.faults.sglang_own:forced_retraction") as engine:
+        outcome = engine.run(script)
+    assert outcome.ok, outcome.report()
+    # More prefills than requests: some of them are of requests that had been running.
+    prefills = [record for record in outcome.trace if record.mode == "extend"]
+    assert len(prefills) > len(script.names)

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import pytest
 
+from sr_fuzz.campaign.known import known_signatures
+from sr_fuzz.differential import DifferentialEngine
+from sr_fuzz.engine.local import LocalEngine
+from sr_fuzz.properties import PropertyChecker
 from strategies.configs import CONFIG_SETS
 from strategies.scripts import scripts
 
@@ -32,3 +36,13 @@ def test_holds(sr_check, group):
 def test_holds_under_exhaustion(sr_check):
     """With pages, rows and locks held on purpose; apart from the others, whose findings these would mask."""
     sr_check(scripts(list(CONFIG_SETS["exhausters"].values()), exhausters=True))
+
+
+def test_nothing_hangs_on_chance_or_company(sr_engine, pytestconfig):
+    """The same script twice gives the same trace, each request alone the same output."""
+    if not isinstance(sr_engine, LocalEngine):
+        pytest.skip("a script finds here what earlier ones have left: two runs of it may differ")
+    known = known_signatures(pytestconfig.rootpath / "tests" / "regressions", sr_engine.sglang_version)
+    # Each fifth script, since a comparison plays a script once more and each of its requests alone.
+    check = PropertyChecker(DifferentialEngine(sr_engine, every=5), known)
+    check(scripts([DEFAULT["overlap-chunk16"], DEFAULT["priority-preempt"]], exhausters=False))

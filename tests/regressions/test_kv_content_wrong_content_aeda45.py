@@ -28,6 +28,9 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
 
 SIGNATURE = "kv_content:wrong_content:no-radix+overlap+paged"
 
+# The batch is seen a turn before its output is, in either loop.
+ALSO_SEEN_AS = ("chunks:two_chunked:no-radix+overlap+paged", "chunks:two_chunked:no-radix+normal+paged")
+
 SCRIPT = Script(
     config=EngineConfig(page_size=4, enable_mixed_chunk=True, disable_radix_cache=True),
     actions=(

@@ -48,7 +48,7 @@ def local_engine() -> Iterator[None]:
     from sr_fuzz import server_args
 
     settings = server_args.oracle_settings
-    server_args.oracle_settings = lambda: settings() | {
+    server_args.oracle_settings = lambda *kind: settings(*kind) | {
         name: ENGINE_KWARGS[name] for name in ("json_model_override_args", "swa_full_tokens_ratio")
     }
     try:

@@ -20,7 +20,7 @@ class FakeEngine:
     """Runs scripts by ``rule``; ``played`` holds every script in the order of the runs.
 
     ``faulty``: for each seeded fault, by import path, the rule of an engine that has it. Where that rule finds
-    something the fault was triggered; it was reached everywhere.
+    something the fault was triggered, or everywhere if it is in ``unseen``; it was reached everywhere.
     """
 
     sglang_version = "0.0.fake"
@@ -29,7 +29,9 @@ class FakeEngine:
         self.rule = rule
         self.faulty = faulty or {}
         self.played: list[Script] = []
+        self.unseen: set[str] = set()
         self.fault: str | None = None
+        self.struck = False
         self.not_checked: dict[str, str] = {}
 
     def __enter__(self) -> FakeEngine:
@@ -42,7 +44,7 @@ class FakeEngine:
         """An engine with a fault; one that it does not know cannot be booted."""
         engine = FakeEngine(self.faulty.get(path, _not_booted))
         engine.fault = path.partition(":")[2]
-        engine.not_checked = self.not_checked
+        engine.struck = path in self.unseen
         return engine
 
     def run(
@@ -60,7 +62,7 @@ class FakeEngine:
             trace=trace_of(script, violation),
             checks={"kv_pages": 10},
             not_checked=self.not_checked,
-            faults={self.fault: (1, int(violation is not None))} if self.fault is not None else {},
+            faults={self.fault: (1, int(self.struck or violation is not None))} if self.fault is not None else {},
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sr_fuzz.alone import AloneEngine
 from sr_fuzz.outcome import Outcome, Violation, signature
-from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step, script_hash
+from sr_fuzz.script import Abort, EngineConfig, Prompt, Script, StartReq, Step, script_hash
 
 CONFIG = EngineConfig()
 TWO = Script(CONFIG, (StartReq("r0", Prompt(0, 8), 4), StartReq("r1", Prompt(0, 8, 2), 4), Step(9)))
@@ -69,6 +69,13 @@ def test_each_request_runs_alone_once_and_equal_ones_share_it():
     engine.run(Script(CONFIG, (StartReq("a", Prompt(3, 8, 2), 4), StartReq("b", Prompt(3, 8, 2), 4))))
     engine.run(Script(EngineConfig(disable_radix_cache=True), same_prompt[:1]))
     assert [s.names for s in fake.played] == [("a", "b"), ("a",), ("b",), ("a",), ("a",)]
+
+
+def test_a_request_after_another_runs_alone_behind_one_that_never_runs():
+    fake = FakeEngine(alike)
+    second = StartReq("r1", Prompt(length=12, after="r0"), 4)
+    AloneEngine(fake).run(Script(CONFIG, (StartReq("r0", Prompt(0, 8), 4), Step(9), second)))
+    assert fake.played[-1].actions == (StartReq("r0", Prompt(0, 8), 4), Abort("r0"), second)
 
 
 def test_only_requests_that_ran_to_their_end_are_compared():

@@ -20,6 +20,7 @@ from sr_fuzz import cli
 from sr_fuzz.campaign.events import Emitted, Event, FindingKnown, FindingNew, Finished, Minimised, Started, Summary
 from sr_fuzz.campaign.known import known_signatures
 from sr_fuzz.campaign.loop import run_campaign
+from sr_fuzz.canary import canary
 from sr_fuzz.cli import engines, sglang_own
 from sr_fuzz.cli.options import EngineKind, duration
 from sr_fuzz.emit import emit, to_source
@@ -58,7 +59,7 @@ def leak_on_abort(script: Script) -> Violation | None:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """What the commands run on, in place of a real engine. Records the faults it was started with."""
-    fake = FakeEngine(leak_on_abort)
+    fake = FakeEngine(leak_on_abort, {canary.path: lambda script: leak(message="the canary's page")})
     fake.kinds = []
 
     @contextmanager
@@ -372,11 +373,14 @@ def test_commands_play_on_the_engine_that_is_asked_for(engine: FakeEngine, scrip
     assert engine.kinds[3][0] == "local" and engine.kinds[3][1] > 3
 
 
-def test_more_configurations_than_a_live_engine_keeps_are_refused(
-    engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+def test_more_configurations_than_a_live_engine_keeps_take_turns(
+    engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    message = error_of(["run", "--engine", "server", "--config", "default"], capsys)
-    assert "at most 3; --config names 14" in message
+    engine.rule = lambda script: None
+    arguments = ["--engine", "persistent", "--config", "default", "--max-scripts", "1", "--no-canary"]
+    assert cli.main(["run", *arguments, "--out", str(tmp_path)]) == 0
+    assert engine.kinds == [("persistent", 5)]
+    assert "the configurations take turns, 4 + 5 + 5 of them for 20 s each" in capsys.readouterr().out
 
 
 def test_there_is_nothing_to_confirm_in_a_script_that_breaks_nothing(
@@ -457,6 +461,21 @@ def test_a_campaign_ends_when_the_time_is_up(tmp_path: Path):
 
     summary, _ = campaign(FakeEngine(rule), tmp_path, time_s=20, max_scripts=None, clock=lambda: now[0])
     assert (summary.scripts, summary.elapsed_s, summary.scripts_per_s) == (20, 20.0, 1.0)
+
+
+def test_of_several_strategies_each_has_its_share_of_the_time(tmp_path: Path):
+    now = [0.0]
+
+    def rule(script: Script) -> None:
+        now[0] += 1.0
+
+    def only(pool: int) -> st.SearchStrategy[Script]:
+        config = EngineConfig(max_total_tokens=pool)
+        return st.builds(lambda n: Script(config, (StartReq("r0"), Step(n))), st.integers(1, 9999))
+
+    engine = FakeEngine(rule)
+    campaign(engine, tmp_path, scripts=[only(96), only(128)], time_s=40, max_scripts=None, clock=lambda: now[0])
+    assert [script.config.max_total_tokens for script in engine.played] == [96] * 20 + [128] * 20
 
 
 def test_a_campaign_ends_when_there_are_no_other_scripts(tmp_path: Path):
@@ -560,3 +579,32 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds(tmp_path: Path)
         )  # fmt: skip
     lines = [line for line in output.getvalue().splitlines() if "findings:" in line]
     assert [line.split(" s ")[0].strip() for line in lines] == ["10", "20", "30"]
+
+
+# -- configs ---------------------------------------------------------------------------------------------------
+
+
+def test_configs_says_what_needs_more_than_a_cpu(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["configs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    remarks = {line.split()[0]: line.rpartition("  [")[2] for line in lines if line.endswith("]")}
+    assert remarks == {
+        "tensor2": "needs the server engine]",
+        "pipeline2": "needs the server engine]",
+        "data2": "needs the server engine]",
+        "ngram-chunk16": "needs a GPU]",
+    }
+
+
+def test_configs_checked_says_what_is_refused_and_why(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def start(config: EngineConfig) -> None:
+        if config.prefix_tree == "legacy":
+            raise EngineError("this SGLang has no such tree\nand a traceback")
+
+    monkeypatch.setattr(engine, "start", start, raising=False)
+    assert cli.main(["configs", "--check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("legacy-chunk16" in line and line.endswith("[refused: this SGLang has no such tree]") for line in lines)
+    assert any("unified-chunk16" in line and line.endswith("[runs]") for line in lines)

@@ -16,6 +16,7 @@ from sr_fuzz.replay import load
 from sr_fuzz.script import (
     Abort,
     AbortAll,
+    AdvanceClock,
     Continue,
     EngineConfig,
     EvictRadix,
@@ -181,7 +182,7 @@ ALL_ACTIONS = Script(
         StartReq("r0", Prompt(2, 30, 5), 0, True, (), -5, True, 3, 2, False),
         StartReq("r1", Prompt(), 4096, False, (1, 2, 63)), StartReq("r2"), Step(), StepUntil("r9", "retracted"),
         Pause("abort"), Continue(), AbortAll(False), FlushCache(), EvictRadix(), EvictRadix(8), ExhaustKv(),
-        ExhaustKv(3), ExhaustLockRefs(1), ExhaustRows(2), Release(),
+        ExhaustKv(3), ExhaustLockRefs(1), ExhaustRows(2), Release(), AdvanceClock(2.5),
     ),
 )  # fmt: skip
 

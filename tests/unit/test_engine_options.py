@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from fake_engine import FakeEngine, leak
 from hypothesis.strategies import just
 
+from sr_fuzz.engine.server import ServerEngine
 from sr_fuzz.engine_options import EngineOptions, Ranks, choose
+from sr_fuzz.errors import EngineError
 from sr_fuzz.properties import PropertyChecker
 from sr_fuzz.script import EngineConfig, Script, StartReq, Step
 from sr_fuzz.server_args import device_settings, engine_kwargs
@@ -90,3 +94,11 @@ def test_a_finding_says_which_ranks_it_needs(needs_them):
         PropertyChecker(broken, {}, ranks=TWO)(just(SCRIPT))
     assert broken.played[0].config.tp_size == 2
     assert ("tp_size=2" in str(failure.value)) == needs_them
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("prefix_tree", "rust"), ("req_waiting_timeout", 20.0), ("disaggregation_mode", "prefill")]
+)
+def test_the_server_engine_refuses_what_it_cannot_pass_on(field: str, value: Any):
+    with ServerEngine(device="cpu") as engine, pytest.raises(EngineError, match=f"^{field}={value}: the server engine"):
+        engine.refuse(EngineConfig(**{field: value}))

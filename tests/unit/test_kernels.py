@@ -69,7 +69,7 @@ def test_a_short_free_list_is_no_error(free):
 
 
 def test_slots_are_those_of_the_real_kernels():
-    """Under Triton's interpreter, on random batches; and of SGLang's own functions without Triton, where it has them."""
+    """Under Triton's interpreter, on random batches; and those of SGLang's own functions without Triton."""
     sglang = importlib.util.find_spec("sglang")
     assert sglang is not None and sglang.origin is not None
     done = subprocess.run(

@@ -114,6 +114,23 @@ def test_only_the_configuration_fields_that_matter_are_left():
     assert script.config == EngineConfig(schedule_policy="lof")
 
 
+def test_a_prompt_after_another_stays_after_it_as_long_as_that_matters():
+    first, second = StartReq("a", Prompt(length=9), 5), StartReq("b", Prompt(length=14, unique_tail=2, after="a"))
+    actions = (StartReq("x"), first, Step(9), second, Abort("x"), Step(2))
+
+    def needs_history(script: Script) -> Violation | None:
+        return leak() if any(isinstance(a, StartReq) and a.prompt.after for a in script.actions) else None
+
+    script, _ = shrink(Script(EngineConfig(), actions), needs_history)
+    assert text(script) == "[default] r0 = start_req(0:1, new=1); r1 = start_req(r0:1, new=1)"
+
+    def needs_one(script: Script) -> Violation | None:
+        return leak() if script.names else None
+
+    script, _ = shrink(Script(EngineConfig(), (first, Step(9), second)), needs_one)
+    assert text(script) == "[default] r0 = start_req(0:1, new=1)"
+
+
 def test_sizes_go_down_by_halves_until_it_no_longer_shows():
     def rule(script: Script) -> Violation | None:
         return leak() if any(isinstance(a, StartReq) and a.prompt.length >= 17 for a in script.actions) else None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sr_fuzz.cpu.oracle import prompt_tokens
+from sr_fuzz.cpu.oracle import all_prompt_tokens, continuation, prompt_tokens
 from sr_fuzz.script import (
     MAX_ACTIONS,
     SCHEDULE_POLICIES,
@@ -20,6 +20,7 @@ from sr_fuzz.script import (
     Abort,
     AbortAll,
     Action,
+    AdvanceClock,
     Continue,
     EngineConfig,
     EvictRadix,
@@ -68,6 +69,10 @@ def configs(draw: st.DrawFn) -> EngineConfig:
         schedule_conservativeness=draw(st.floats(0.01, 10.0)),
         max_queued_requests=draw(st.none() | st.integers(1, 1024)),
         stream_interval=draw(st.integers(1, 64)),
+        prefix_tree=draw(st.sampled_from([None, "legacy", "unified", "rust"])),
+        req_waiting_timeout=draw(st.none() | st.floats(0.5, 3600)),
+        enable_hierarchical_cache=draw(st.booleans()),
+        disaggregation_mode=draw(st.sampled_from(["null", "prefill", "decode"])),
     )
 
 
@@ -95,6 +100,7 @@ others: st.SearchStrategy[Action] = st.one_of(
     st.builds(Abort, names, st.booleans()),
     st.builds(AbortAll, st.booleans()),
     st.builds(EvictRadix, st.none() | st.integers(1, 65536)),
+    st.builds(AdvanceClock, st.floats(0.5, 86400)),
     st.builds(ExhaustKv, sizes),
     st.builds(ExhaustLockRefs, sizes),
     st.builds(ExhaustRows, sizes),
@@ -236,6 +242,19 @@ def test_the_text_of_a_script() -> None:
 
 def test_the_text_says_when_a_prompt_is_uniform() -> None:
     assert action_text(StartReq("r0", Prompt(2, 40, uniform=True))) == "r0 = start_req(2:40, uniform, new=8)"
+
+
+def test_a_prompt_after_a_request_is_what_that_one_read_and_generated() -> None:
+    first = StartReq("r0", Prompt(length=6), 5)
+    second = StartReq("r1", Prompt(length=12, unique_tail=2, after="r0"))
+    third = StartReq("r2", Prompt(length=13, after="r1"))
+    within = StartReq("r3", Prompt(length=4, after="r0"))
+    tokens = all_prompt_tokens([first, Step(3), second, third, within])
+    generated = continuation(tokens["r0"])
+    assert tokens["r1"][:10] == tokens["r0"] + [next(generated) for _ in range(4)]
+    assert tokens["r2"] == [*tokens["r1"], next(continuation(tokens["r1"]))]
+    assert tokens["r3"] == tokens["r0"][:4]
+    assert action_text(second) == "r1 = start_req(r0:12+2, new=8)"
 
 
 def test_a_uniform_prompt_is_one_token_that_its_family_shares() -> None:
@@ -401,7 +420,7 @@ MALFORMED = {
     ),
     "unknown part of a prompt": (
         action("start_req", name="r0", prompt={"size": 1}),
-        "actions[1].prompt: unknown field `size`; the fields are family, length, unique_tail, uniform",
+        "actions[1].prompt: unknown field `size`; the fields are family, length, unique_tail, uniform, after",
     ),
     "tail longer than its prompt": (
         action("start_req", name="r0", prompt={"length": 5, "unique_tail": 6}),
@@ -410,6 +429,22 @@ MALFORMED = {
     "tail of a uniform prompt": (
         action("start_req", name="r0", prompt={"length": 5, "unique_tail": 3, "uniform": True}),
         "actions[1].prompt.unique_tail: expected 0, since the prompt is uniform, got 3",
+    ),
+    "prompt after itself": (
+        action("start_req", name="r0", prompt={"length": 5, "after": "r0"}),
+        "actions[1].prompt.after: expected a request started before r0, got r0",
+    ),
+    "uniform prompt after another": (
+        json.dumps(
+            {
+                "config": {},
+                "actions": [
+                    {"action": "start_req", "name": "r0"},
+                    {"action": "start_req", "name": "r1", "prompt": {"uniform": True, "after": "r0"}},
+                ],
+            }
+        ),
+        "actions[1].prompt.after: expected none, since the prompt is uniform, got r0",
     ),
     "name started twice": (
         json.dumps({"config": {}, "actions": [{"action": "start_req", "name": "r0"}] * 2}),

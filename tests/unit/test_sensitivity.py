@@ -13,6 +13,7 @@ from fake_engine import FakeEngine, leak
 from sr_fuzz import cli
 from sr_fuzz.cli import engines
 from sr_fuzz.cli import sensitivity as command
+from sr_fuzz.errors import EngineError
 from sr_fuzz.faults import Fault
 from sr_fuzz.outcome import Violation
 from sr_fuzz.script import Abort, EngineConfig, FlushCache, Prompt, Script, StartReq, Step
@@ -82,17 +83,37 @@ def test_the_row_says_why_a_fault_was_not_seen():
     absent = measured(FakeEngine(lambda script: None))
     assert absent.scripts == 0
     assert absent.why_not == (
-        "the engine failed: SGLang did not boot with this configuration: AttributeError: no such function"
+        "a configuration could not be played: SGLang did not boot with this configuration: AttributeError: no such "
+        "function"
     )
     blind = Row("x", scripts=9, reached=5, triggered=2)
     assert blind.why_not == "triggered in 2 of 9 scripts, and not seen"
     assert Row("x", scripts=9).why_not == "never reached in 9 scripts"
 
 
+def test_a_configuration_that_cannot_be_played_is_passed_over():
+    def rule(script: Script) -> Violation | None:
+        if script.config.page_size == 4:
+            raise EngineError("not in this release\nTraceback")
+        return on_abort(script)
+
+    paged = [Script(EngineConfig(page_size=4), script.actions) for script in SCRIPTS]
+    row = Sensitivity(engine(faulty=rule), time_s=60).measure(DOUBLE_FREE, [*paged, *SCRIPTS])
+    assert (row.detected, row.scripts) == (True, 3)
+    assert row.problem == "a configuration could not be played: not in this release"
+
+
 def test_the_search_for_a_fault_ends_when_its_time_is_up():
     now = iter(range(0, 10_000, 40))
     row = measured(engine(), NEVER_SEEN, clock=lambda: next(now))
-    assert row.scripts == 1
+    assert (row.scripts, row.cut_short) == (1, True)
+    assert row.why_not == "reached in 1 of 1 scripts, never triggered; the time was up"
+
+
+def test_a_busy_machine_does_not_lose_a_fault():
+    before = report(Row("a", scripts=20, detected_by="a:b", minimal_actions=2))
+    assert not compare(report(Row("a", scripts=19, cut_short=True)), before).lost
+    assert compare(report(Row("a", scripts=20, cut_short=True)), before).lost
 
 
 def report(*rows: Row) -> Report:

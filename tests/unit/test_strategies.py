@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from typing import Any, get_args
 
 import msgspec
@@ -17,13 +18,16 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from sr_fuzz.cpu.oracle import all_prompt_tokens, continuation
 from sr_fuzz.script import (
     STAGES,
     Abort,
     AbortAll,
     Action,
+    AdvanceClock,
     Continue,
     EngineConfig,
+    EvictRadix,
     ExhaustKv,
     FlushCache,
     OpenSession,
@@ -37,12 +41,14 @@ from sr_fuzz.script import (
     validate,
 )  # fmt: skip
 from sr_fuzz.script_text import text  # fmt: skip
-from strategies.actions import SINGLES, Draft
+from strategies.actions import SINGLES, SWITCHES, Draft
 from strategies.all_motifs import MOTIFS, motif_actions
 from strategies.configs import CONFIG_SETS, find_configs
 from strategies.fresh import BACKEND
-from strategies.requests import Traits, draw_digits, draw_start_req, draw_traits, prompts, start_reqs
-from strategies.scripts import kv_pressure, scripts
+from strategies.profiles import PROFILES
+from strategies.requests import Traits, draw_digits, draw_relative, draw_start_req, draw_traits, prompts, start_reqs
+from strategies.scripts import draw_menu, draw_profile, kv_pressure, scripts
+from strategies.weights import FEATURES, PROFILE_WEIGHTS, SWITCH_WEIGHTS
 
 DEFAULT = CONFIG_SETS["default"]
 CONFIGS = tuple(DEFAULT.values())
@@ -147,8 +153,12 @@ def test_scripts_differ_in_what_they_use(drawn: list[Script]) -> None:
 
 @pytest.mark.parametrize("kind", get_args(Action), ids=lambda kind: kind.__name__)
 def test_every_kind_of_action_occurs(kind: type) -> None:
-    configs = (*CONFIGS, *CONFIG_SETS["sessions"].values())
+    configs = (*CONFIGS, *CONFIG_SETS["timeouts"].values(), *CONFIG_SETS["sessions"].values())
     assert_found(scripts(configs), lambda script: any(isinstance(a, kind) for a in script.actions))
+
+
+def test_the_clock_moves_where_there_is_a_time_out_and_nowhere_else() -> None:
+    assert not any(isinstance(a, AdvanceClock) for script in sample(scripts(CONFIGS), 100) for a in script.actions)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -277,6 +287,26 @@ def test_turns_of_a_session_come_one_after_another_unless_the_script_is_about_th
     assert 0.5 < share(drawn, waits) < 0.95
 
 
+@st.composite
+def menus(draw: Any, config: EngineConfig) -> set[str]:
+    """Names of the motifs that one script may play."""
+    draft = Draft(draw, config, traits=Traits(logprobs=True), turns_at_once=config.enable_streaming_session)
+    return {name for name, motif in MOTIFS.items() if motif.play in draw_menu(draft)}
+
+
+def test_every_motif_can_be_drawn() -> None:
+    configs = (*CONFIGS[4:10], *CONFIG_SETS["timeouts"].values(), *CONFIG_SETS["sessions"].values())
+    drawn = {name for config in configs for menu in sample(menus(config), 12) for name in menu}
+    assert drawn == {name for name, motif in MOTIFS.items() if "exhausters" not in motif.needs}
+
+
+def test_a_motif_is_only_drawn_where_it_can_bring_its_state_about() -> None:
+    plain, bare = DEFAULT["overlap-nochunk"], DEFAULT["noradix-lof-chunk16"]
+    seldom = {"preempt", "preempted_victim", "starved_chunk", "queue_full", "time_out"}
+    assert not any(menu & seldom for menu in sample(menus(plain), 30))
+    assert not any(menu & {"next_turn", "diverge", "stolen_prefix"} for menu in sample(menus(bare), 30))
+
+
 def test_a_burst_wants_more_than_the_pool_holds() -> None:
     for config in CONFIGS:
         for actions in sample(motif_actions(config, "burst"), 30):
@@ -361,7 +391,93 @@ def test_pressure_clips_outputs_and_leaves_refused_prompts_out() -> None:
     assert pressure_of() == 0
 
 
+# -- profiles and weights --------------------------------------------------------------------------------------
+
+
+@st.composite
+def opened(draw: Any, config: EngineConfig, name: str) -> Script:
+    draft = Draft(draw, config)
+    PROFILES[name].open(draft)
+    return Script(config, tuple(draft.actions))
+
+
+@st.composite
+def profiles(draw: Any, config: EngineConfig) -> str:
+    return draw_profile(draw, config).name
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_is_valid_on_every_configuration(name: str) -> None:
+    for config in (*CONFIGS, *EXTREMES):
+        for script in sample(opened(config, name), 10):
+            validate(script)
+
+
+def test_profiles_want_what_they_say() -> None:
+    for config in CONFIGS:
+        opens = {name: sample(opened(config, name), 20) for name in PROFILES}
+        assert not any(script.actions for script in opens["idle"])
+        assert all(kv_pressure(script) < 1 for script in opens["steady"])
+        assert all(kv_pressure(script) >= 1.5 for script in opens["burst"])
+        assert all(len(script.names) > config.max_running_requests for script in opens["saturated"])
+        assert sum(kv_pressure(script) > 1 for script in opens["oversubscribed"]) >= 15
+
+
+def test_every_profile_is_drawn_for_every_configuration() -> None:
+    for config in CONFIGS[::4]:
+        assert set(sample(profiles(config), 100)) == set(PROFILES)
+
+
+def test_weights_name_what_exists() -> None:
+    assert set(PROFILE_WEIGHTS) == set(PROFILES)
+    assert set(SWITCH_WEIGHTS) == set(SWITCHES)
+    for feature in FEATURES:
+        assert set(feature.motifs) <= set(MOTIFS), feature.name
+        assert set(feature.profiles) <= set(PROFILES), feature.name
+        assert set(feature.switches) <= set(SWITCHES), feature.name
+
+
+def test_every_feature_but_that_of_other_models_is_one_of_a_configuration() -> None:
+    configs = [config for members in CONFIG_SETS.values() for config in members.values()]
+    missing = [feature.name for feature in FEATURES if not any(feature.has(config) for config in configs)]
+    assert missing in ([], ["window or state"])
+
+
+def test_weights_go_by_what_a_configuration_is_not_by_its_name() -> None:
+    plain = EngineConfig(max_total_tokens=112, schedule_conservativeness=0.2)
+    urgent = msgspec.structs.replace(plain, enable_priority_scheduling=True, max_queued_requests=5)
+    saturated = [sample(profiles(config), 300).count("saturated") for config in (plain, urgent)]
+    assert saturated[1] > 2 * saturated[0]
+
+
+def test_what_a_configuration_has_no_use_for_is_left_out() -> None:
+    noradix = msgspec.structs.replace(CONFIGS[0], disable_radix_cache=True)
+    for script in sample(scripts([noradix]), 100):
+        assert not any(isinstance(a, EvictRadix) for a in script.actions)
+        assert not any(isinstance(a, StartReq) and a.prompt.after for a in script.actions)
+
+
 # -- requests --------------------------------------------------------------------------------------------------
+
+
+def test_a_relative_prompt_shares_a_prefix_and_leaves_it_everywhere() -> None:
+    """Beyond its end, where the answer was, at its end, at a page, one token beside, and inside."""
+    config = DEFAULT["overlap-chunk16"]
+    earlier = StartReq("r0", Prompt(family=1, length=20, unique_tail=6), 8)
+
+    @st.composite
+    def relative(draw: Any) -> StartReq:
+        return StartReq("r1", draw_relative(draw, config, earlier))
+
+    shared = set()
+    for start in sample(relative(), 400):
+        validate(Script(config, (earlier, start)))
+        tokens = all_prompt_tokens((earlier, start))
+        history = [*tokens["r0"], *islice(continuation(tokens["r0"]), 9)]
+        length = start.prompt.length - start.prompt.unique_tail
+        assert tokens["r1"][:length] == history[:length]
+        shared.add(length)
+    assert shared >= {1, 13, 14, 15, 16, 17, 19, 20, 21, 24, 27, 28}
 
 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 31, 32, 33, 48, 88, 89, 90, 95, 96, 97])

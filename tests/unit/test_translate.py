@@ -61,6 +61,13 @@ def test_families_with_the_same_token_are_told_apart():
     assert uniform_token(one.family) != uniform_token(two.family)
 
 
+def test_a_prompt_after_another_shares_its_token():
+    first, second = StartReq("r0", Prompt(3, 6), 4), StartReq("r1", Prompt(1, 12, after="r0"))
+    one, two = prompts(first, Step(9), second)
+    assert uniform_token(one.family) == uniform_token(two.family)
+    assert (two.length, two.after) == (12, None)
+
+
 def test_prefixes_can_be_kept_apart_instead():
     one, two = prompts(R0, R1, share_prefixes=False)
     assert uniform_token(one.family) != uniform_token(two.family)

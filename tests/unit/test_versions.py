@@ -298,3 +298,61 @@ def test_a_cache_that_is_switched_off_is_left_alone():
     tree.disable = True
     versions.evict(tree, 3)
     assert tree.evicted == []
+
+
+# -- hybrid caches ---------------------------------------------------------------------------------------------
+
+
+def _receipt_of_today(skipped=(), end=4):
+    return SimpleNamespace(skipped_lock_components=skipped, component_lock_uuids={"full": None, "swa": end})
+
+
+def _receipt_of_0_5_20(skipped=(), end=4):
+    return SimpleNamespace(skipped_lock_components=skipped, swa_uuid_for_lock=end)
+
+
+@pytest.mark.parametrize("receipt", [_receipt_of_today, _receipt_of_0_5_20])
+def test_a_receipt_says_what_a_lock_covers(receipt):
+    assert versions.receipt_parts(receipt()) == (4, True, True)
+    assert versions.receipt_parts(receipt(end=None)) == (None, True, True)
+    assert versions.receipt_parts(receipt(skipped=("mamba",))) == (4, True, False)
+    assert versions.receipt_parts(receipt(), released=True) == (4, False, False)
+
+
+@pytest.mark.parametrize(
+    "req",
+    [
+        SimpleNamespace(kv=SimpleNamespace(swa_dead_lo=lambda page: 8, component_evicted_seqlens={"swa": 12})),
+        SimpleNamespace(kv=SimpleNamespace(swa_dead_lo=lambda page: 8, swa_evicted_seqlen=12)),
+        SimpleNamespace(kv=SimpleNamespace(swa_evicted_seqlen=12), cache_protected_len=8, swa_evict_floor=5),
+    ],
+    ids=["0.5.21 and later", "0.5.19 and 0.5.20", "before"],
+)
+def test_what_left_the_window_is_read_from_every_layout(req):
+    assert versions.window_freed(req, 4) == (8, 12)
+
+
+def test_nothing_has_left_the_window_while_the_cursor_is_in_the_prefix():
+    req = SimpleNamespace(kv=SimpleNamespace(swa_dead_lo=lambda page: 8, component_evicted_seqlens={}))
+    assert versions.window_freed(req, 4) == (8, 8)
+
+
+def _states(**fields):
+    return SimpleNamespace(mamba_cow_src_index=None, mamba_needs_clear=False, **fields)
+
+
+def test_state_slots_are_read_from_both_layouts():
+    fields = {"mamba_pool_idx": 5, "mamba_ping_pong_track_buffer": SimpleNamespace(tolist=lambda: [7, -1])}
+    assert versions.state_slots(SimpleNamespace(kv=_states(**fields))) == [5, 7]
+    assert versions.state_slots(SimpleNamespace(kv=None, **fields)) == [5, 7]
+    none = {"mamba_pool_idx": None, "mamba_ping_pong_track_buffer": None}
+    assert versions.state_slots(SimpleNamespace(kv=_states(**none))) == []
+
+
+def test_a_state_that_is_still_to_be_copied_or_cleared_says_nothing():
+    req = SimpleNamespace(kv=_states(mamba_pool_idx=5))
+    assert not versions.state_pending(req)
+    req.kv.mamba_needs_clear = True
+    assert versions.state_pending(req)
+    req.kv.mamba_needs_clear, req.kv.mamba_cow_src_index = False, 3
+    assert versions.state_pending(req)

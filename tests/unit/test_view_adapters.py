@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sr_fuzz.view.allocators import free_pages
-from sr_fuzz.view.trees import read_tree, readable
+from sr_fuzz.versions import KvState
+from sr_fuzz.view.allocators import free_pages, full_pool, only_window, two_pools, window_pool
+from sr_fuzz.view.trees import locked_slots, read_tree, readable, tree_slots
+from sr_fuzz.view.view import HolderView
 
 
 def _ids(*numbers: int) -> torch.Tensor:
@@ -120,10 +122,61 @@ def test_without_a_tree_there_are_no_nodes(cache):
     assert readable(cache) is None
 
 
-def test_a_core_that_keeps_its_nodes_to_itself_says_so():
-    class NativeCore:
-        pass
+class RustCore:
+    """What the Rust core tells of itself."""
 
-    cache = SimpleNamespace(tree_core=NativeCore(), disable=False)
-    assert readable(cache) == "NativeCore keeps its nodes to itself"
+    @property
+    def root_node(self):
+        raise NotImplementedError
+
+    def all_values_flatten(self):
+        return _ids(11, 12, 13, 14)
+
+    def walk_for_kv_canary(self, unlocked_only, swa_resident_only):
+        assert unlocked_only
+        return SimpleNamespace(slot_indices=[13, 14])
+
+
+def test_of_a_rust_core_only_slots_are_known():
+    cache = SimpleNamespace(tree_core=RustCore(), disable=False)
+    assert readable(cache) == "the Rust core keeps its nodes to itself"
     assert read_tree(cache) == []
+    assert sorted(tree_slots(cache)) == [11, 12, 13, 14]
+    assert locked_slots(cache) == {11, 12}
+
+
+# -- hybrid caches ---------------------------------------------------------------------------------------------
+
+
+def test_a_pair_of_pools_is_told_from_a_window_alone():
+    full, window = _allocator(), _allocator()
+    pair = SimpleNamespace(full_attn_allocator=full, swa_attn_allocator=window)
+    alone = SimpleNamespace(full_attn_allocator=window, swa_attn_allocator=window)
+    plain = _allocator()
+    assert [two_pools(a) for a in (pair, alone, plain)] == [True, False, False]
+    assert [only_window(a) for a in (pair, alone, plain)] == [False, True, False]
+    assert (full_pool(pair), window_pool(pair), full_pool(plain)) == (full, window, plain)
+
+
+def test_a_node_of_a_hybrid_tree_has_its_window_part_and_its_state():
+    node = _unified_node(2, [5, 6], [11, 12], lock_ref=2)
+    node.component_data = [
+        node.component_data[0],
+        SimpleNamespace(value=_ids(3, 4), lock_ref=1, metadata={"uuid": 7}),
+        SimpleNamespace(value=_ids(9), lock_ref=3),
+    ]
+    evicted = _unified_node(3, [7], [13])
+    empty = SimpleNamespace(value=None, lock_ref=0, metadata={})
+    evicted.component_data = [evicted.component_data[0], empty, empty]
+    views = {v.id: v for v in read_tree(_unified_tree(_unified_node(1, [], [], children=[node, evicted])))}
+    read = views[2]
+    assert (read.window_slots, read.window_lock, read.window_end) == ([3, 4], 1, 7)
+    assert (read.state_slots, read.state_lock, read.lock_ref) == ([9], 3, 2)
+    assert views[3].window_slots is None and views[3].state_slots == []
+
+
+def test_of_a_row_the_positions_that_left_the_window_can_be_left_out():
+    kv = KvState(row=1, protected=2, committed=7, allocated=7)
+    holder = HolderView("r0", kv, [10, 11], [12, 13, 14, 15, 16], [], window_freed=(3, 5))
+    assert holder.row == [10, 11, 12, 13, 14, 15, 16]
+    assert holder.own_in_window() == [12, 15, 16]

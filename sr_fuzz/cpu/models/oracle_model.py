@@ -60,7 +60,17 @@ class SrFuzzOracleForCausalLM(nn.Module):
     def bind(self, req_to_token_pool, token_to_kv_pool) -> None:
         """Take the pools to write to and read from."""
         self._req_to_token = req_to_token_pool.req_to_token
-        self._pool = token_to_kv_pool.get_key_buffer(self.start_layer)
+        self._pool = token_to_kv_pool.get_key_buffer(self._readable_layer)
+
+    @property
+    def _readable_layer(self) -> int:
+        """The layer whose keys hold the whole history."""
+        return self.start_layer
+
+    @property
+    def window(self) -> int | None:
+        """How many tokens, the newest included, its output depends on; None means all."""
+        return None
 
     @torch.no_grad()
     def forward(self, input_ids, positions, forward_batch, pp_proxy_tensors=None, get_embedding=False, **kwargs):
@@ -68,7 +78,7 @@ class SrFuzzOracleForCausalLM(nn.Module):
         if self._pool is not None and input_ids.shape[0]:
             self._write(input_ids, positions, forward_batch.out_cache_loc)
             if self._is_last_stage:
-                tokens = self._predict(input_ids.shape[0], forward_batch)
+                tokens = self._predict(input_ids, forward_batch)
                 hidden[torch.arange(len(tokens)), torch.tensor(tokens)] = 1.0
         if not self._is_last_stage:
             return PPProxyTensors({"hidden_states": hidden})
@@ -85,7 +95,7 @@ class SrFuzzOracleForCausalLM(nn.Module):
         rows = torch.stack((input_ids, positions), dim=1).to(self._pool.dtype)
         self._pool[slots.long(), 0, :2] = rows
 
-    def _predict(self, num_rows: int, forward_batch) -> list[int]:
+    def _predict(self, input_ids, forward_batch) -> list[int]:
         """The next token after each input row, in row order."""
         # A decode row is the last position of its request; an extend row may be any of the last extend_len.
         counts = forward_batch.extend_seq_lens_cpu
@@ -93,13 +103,23 @@ class SrFuzzOracleForCausalLM(nn.Module):
             counts = [1] * len(forward_batch.req_pool_indices)
         tokens: list[int] = []
         lens = forward_batch.seq_lens.tolist()
-        for row, length, count in zip(forward_batch.req_pool_indices.tolist(), lens, counts, strict=True):
-            history, _ = self.read_back(self._req_to_token[row, :length])
-            digests = torch.cumsum(self._weights[:length] * (history + 1), 0) % MODULUS
-            tokens += [token_of(d) for d in digests[length - int(count) :].tolist()]
-        if len(tokens) != num_rows:
-            raise RuntimeError(f"oracle model: {num_rows} input rows, but the batch describes {len(tokens)}")
+        for index, (row, length) in enumerate(zip(forward_batch.req_pool_indices.tolist(), lens, strict=True)):
+            first, count = len(tokens), int(counts[index])
+            digests = self._digests(row, length, count)
+            digests += self._disturbance(forward_batch, index, digests, input_ids[first : first + count])
+            tokens += [token_of(d) for d in (digests % MODULUS).tolist()]
+        if len(tokens) != len(input_ids):
+            raise RuntimeError(f"oracle model: {len(input_ids)} input rows, but the batch describes {len(tokens)}")
         return tokens
+
+    def _digests(self, row: int, length: int, count: int) -> torch.Tensor:
+        """Digests after each of the last ``count`` of ``length`` positions of request row ``row``; int64 [count]."""
+        history, _ = self.read_back(self._req_to_token[row, :length])
+        return (torch.cumsum(self._weights[:length] * (history + 1), 0) % MODULUS)[length - count :]
+
+    def _disturbance(self, forward_batch, index: int, digests: torch.Tensor, input_ids: torch.Tensor):
+        """What a second cache adds to the digests of request number ``index``: 0 while it agrees with the first."""
+        return 0
 
 
 EntryClass = SrFuzzOracleForCausalLM

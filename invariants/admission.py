@@ -1,0 +1,95 @@
+"""No one waits for nothing, and no one is refused for nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from invariants.base import Invariant, Problem, disaggregated, names, sessions_open
+from sr_fuzz.view.view import SchedulerView, name_of
+
+# One turn in which nothing is admitted is normal (the result that frees a row is in flight under overlap), so are two.
+PATIENCE_TURNS = 8
+
+
+class Admission(Invariant):
+    """Work conservation: while everybody fits at once, whoever waits is admitted.
+
+    Formula: not paused, nothing held by an exhauster, rows for all, and room for all (below): then in eight turns in a
+    row with somebody waiting at least one prefill is launched. Room for all: the sum over everybody unanswered of its
+    prompt and output limit rounded up to pages, two pages and two tokens, is less than the pool.
+
+    That is far on the safe side of what admission asks for. ``PrefillAdder`` admits the head of the queue if the part
+    of its prompt that is not cached, its output limit and one page fit into what is free or evictable, less what is
+    reserved for those who run: the rest of their output times ``new_token_ratio`` (at most 1), and a page each for
+    those admitted in the same turn. Pages that are not evictable belong to somebody unanswered, or are locked as its
+    prefix, which is part of its prompt. ``add_one_req_ignore_eos`` (no tree) asks moreover for one token a request.
+
+    Source: ``PrefillAdder.add_one_req``, ``add_one_req_ignore_eos``, ``_get_running_request_total_token_offset`` in
+    ``managers/schedule_policy.py``; ``Scheduler._get_new_batch_prefill_raw``.
+    Covers: one pool, one pipeline stage, no hierarchical cache, no speculation, no open session. A stop without any
+    forward is for `Liveness`.
+
+    Known false alarms: while ``batch_is_full`` is set nobody is admitted until a request leaves the running batch, by
+    design, even if the one that did not fit was aborted meanwhile. Under mixed batches each decoding request takes a
+    token of the chunk's budget, so that a large batch leaves none. ``prefill_decode_interval``, the delayers and
+    ``SGLANG_TEST_RETRACT`` hold prefills back on purpose. A request that nearly fills the pool by itself fits by no
+    such sum.
+    """
+
+    name = "admission"
+    family = "lifecycle"
+
+    def __init__(self) -> None:
+        self._turns = 0
+        self._waited: set[int] = set()
+
+    def not_covered(self, view: SchedulerView) -> str | None:
+        scheduler = view.scheduler
+        if scheduler.server_args.pp_size > 1:
+            return "each pipeline stage has a batch of its own"
+        if getattr(scheduler, "is_hybrid_swa", False) or getattr(scheduler, "is_hybrid_ssm", False):
+            return "more than one pool to fit into"
+        if not scheduler.spec_algorithm.is_none() or getattr(scheduler, "enable_hierarchical_cache", False):
+            return "speculation and load-back reserve more than the request itself"
+        for name in ("prefill_delayer", "min_free_slots_delayer", "prefill_decode_interval"):
+            if getattr(scheduler, name, None):
+                return f"{name} holds prefills back on purpose"
+        return disaggregated(view)
+
+    def check(self, view: SchedulerView) -> Problem | None:
+        waiting = list(view.scheduler.waiting_queue)
+        before, self._waited = self._waited, {id(req) for req in waiting}
+        prefilled = any(batch.mode in ("extend", "mixed") for batch in view.launched)
+        # Somebody who waits now and waited at the end of the turn before was passed over in this one.
+        passed_over = [req for req in waiting if id(req) in before]
+        if prefilled or not passed_over or view.paused or view.holding or not self._room_for_all(view):
+            self._turns = 0
+            return None
+        self._turns += 1
+        if self._turns < PATIENCE_TURNS:
+            return None
+        return Problem(
+            "waits_though_room",
+            f"nobody was admitted in {self._turns} turns although {names([name_of(req.rid) for req in passed_over])} "
+            f"wait and everybody unanswered fits together into the pool; {len(view.now.free_pages)} of "
+            f"{view.num_pages} pages and {len(view.now.free_rows)} rows are free",
+        )
+
+    def _room_for_all(self, view: SchedulerView) -> bool:
+        scheduler = view.scheduler
+        running = scheduler.running_batch
+        if running is not None and running.batch_is_full or sessions_open(view):
+            return False
+        unanswered = set(view.unanswered())
+        reqs = [req for req in view.requests if req.rid in unanswered]
+        if len(reqs) > min(view.num_rows, scheduler.max_running_requests):
+            return False
+        chunk = scheduler.chunked_prefill_size
+        if scheduler.is_mixed_chunk and chunk is not None and chunk - len(reqs) < view.page_size:
+            return False
+        return sum(self._need(req, view.page_size) for req in reqs) < view.num_pages * view.page_size
+
+    @staticmethod
+    def _need(req: Any, page: int) -> int:
+        longest = len(req.origin_input_ids) + max(req.sampling_params.max_new_tokens, len(req.output_ids))
+        return -(-longest // page) * page + 2 * page + 2

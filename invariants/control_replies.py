@@ -1,0 +1,68 @@
+"""Each control request gets its one reply."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from invariants.base import Invariant, Problem
+from sr_fuzz.view.view import SchedulerView
+
+# Messages whose sender waits for a reply (`_COMMUNICATOR_SPECS` in managers/tokenizer_control_mixin.py, and sessions).
+# A pause, a continue, an abort and the close of a session are sent without waiting.
+REPLIES: dict[str, str] = {
+    "FlushCacheReqInput": "FlushCacheReqOutput",
+    "GetInternalStateReq": "GetInternalStateReqOutput",
+    "SetInternalStateReq": "SetInternalStateReqOutput",
+    "OpenSessionReqInput": "OpenSessionReqOutput",
+    "UpdateWeightVersionReqInput": "UpdateWeightVersionReqOutput",
+}
+
+
+class ControlReplies(Invariant):
+    """Who waits for the reply to a control request gets exactly one.
+
+    Formula: for each kind of message whose sender waits, as many replies of its kind are sent in a turn as such
+    messages are taken in it; a flush that was given time may be answered later, and at most once.
+
+    Source: ``Scheduler.process_input_requests`` sends what the handler returns, in the turn that took the message;
+    ``SchedulerFlushWrapper`` keeps a flush with a ``timeout_s`` and answers it itself. The tokenizer manager's
+    ``FanOutCommunicator`` waits without a limit: a reply too few blocks all later calls of its kind, one too many goes
+    to the next caller.
+    Covers: the messages in `REPLIES`; generate requests are for `Streams` and `Liveness`.
+
+    Known false alarms: none.
+    """
+
+    name = "control_replies"
+    family = "lifecycle"
+
+    def __init__(self) -> None:
+        self._owed: Counter[str] = Counter()
+        self._seen = 0
+
+    def check(self, view: SchedulerView) -> Problem | None:
+        for message in view.received:
+            reply = REPLIES.get(type(message).__name__)
+            if reply is not None:
+                self._owed[reply] += 1
+        for _, message in view.recorder.replies[self._seen :]:
+            kind = type(message).__name__
+            if kind not in REPLIES.values():
+                continue
+            self._owed[kind] -= 1
+            if self._owed[kind] < 0:
+                return Problem("unasked_reply", f"a {kind} was sent, all requests of its kind have their reply")
+        self._seen = len(view.recorder.replies)
+        owed = +self._owed
+        if self._flush_deferred(view):
+            owed["FlushCacheReqOutput"] -= 1
+            owed = +owed
+        if owed:
+            shown = ", ".join(f"{count} {kind}" for kind, count in owed.items())
+            return Problem("unanswered", f"the turn that took the request sent no reply: {shown}")
+        return None
+
+    @staticmethod
+    def _flush_deferred(view: SchedulerView) -> bool:
+        """Whether a flush that was given time waits for the engine to be idle; there is at most one."""
+        return getattr(getattr(view.scheduler, "flush_wrapper", None), "_pending", None) is not None

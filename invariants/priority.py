@@ -1,0 +1,119 @@
+"""Who goes first, and who has to make room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from invariants.base import Invariant, Problem, disaggregated
+from sr_fuzz.view.batches import Launched
+from sr_fuzz.view.view import SchedulerView, name_of
+
+
+class Priority(Invariant):
+    """Requests are admitted in the order of their queue, and preempted only for a higher priority.
+
+    Formula. *Order*: with priority scheduling nobody is admitted while a request of strictly higher priority stays in
+    the waiting queue; under plain ``fcfs`` nobody is admitted while somebody stays who stood before it in the queue.
+    *Cause*: a request that is retracted in a turn that launches a prefill was preempted; then priority scheduling with
+    preemption is on, and somebody who was admitted in this turn, or still waits, has a priority higher than its own by
+    more than ``priority_scheduling_preemption_threshold``. Higher means larger, with
+    ``schedule_low_priority_values_first`` smaller.
+
+    Source: ``SchedulePolicy.calc_priority`` sorts the queue by priority before anything else, ``fcfs`` alone leaves it
+    as it is; ``_get_new_batch_prefill_raw`` takes requests from the head of the queue and stops at the first that it
+    cannot take; ``PrefillAdder.preempt_to_schedule``. ``retract_decode`` runs only in turns without a prefill
+    (``get_next_batch_to_run``).
+    Covers: policies ``fcfs`` and, with priorities, ``lof``; no LoRA and no storage behind the cache, which make
+    admission pass over requests; one pipeline stage.
+
+    Known false alarms: who is put (back) into the queue in the turn itself comes after the choice: the preempted, and
+    what a pause retracts; turns that take a pause are left out. The next chunk of a prompt is not an admission.
+    """
+
+    name = "priority"
+    family = "lifecycle"
+
+    def __init__(self) -> None:
+        self._queue: list[Any] = []
+        self._retractions: dict[int, int] = {}
+        self._admitted: dict[int, int] = {}
+
+    def not_covered(self, view: SchedulerView) -> str | None:
+        args = view.scheduler.server_args
+        if args.pp_size > 1:
+            return "each pipeline stage has a batch of its own"
+        if getattr(args, "enable_lora", False) or getattr(args, "hicache_storage_backend", None):
+            return "admission may pass over requests whose adapter or cached prefix is not there yet"
+        if args.schedule_policy != "fcfs" and not args.enable_priority_scheduling:
+            return f"schedule policy {args.schedule_policy} orders by what it finds in the turn itself"
+        return disaggregated(view)
+
+    def check(self, view: SchedulerView) -> Problem | None:
+        queue, self._queue = self._queue, list(view.scheduler.waiting_queue)
+        retracted = [req for req in view.requests if req.retraction_count > self._retractions.get(id(req), 0)]
+        self._retractions.update({id(req): req.retraction_count for req in retracted})
+        admitted = self._admissions(view.launched)
+        if any(type(message).__name__ == "PauseGenerationReqInput" for message in view.received):
+            return None
+        if not any(batch.mode in ("extend", "mixed") for batch in view.launched):
+            return None
+        waiting = [req for req in self._queue if req not in retracted]
+        return self._cause(view, retracted, admitted + waiting) or self._order(view, queue, admitted, waiting)
+
+    def _admissions(self, launched: list[Launched]) -> list[Any]:
+        """Requests whose first prefill since they last waited was launched in this turn."""
+        new = []
+        for batch in launched:
+            for row in batch.rows:
+                if not row.decode and self._admitted.get(id(row.req)) != row.residency:
+                    self._admitted[id(row.req)] = row.residency
+                    if batch.mode in ("extend", "mixed"):
+                        new.append(row.req)
+        return new
+
+    @staticmethod
+    def _rank(view: SchedulerView, req: Any) -> int:
+        """Larger goes first."""
+        return -req.priority if view.scheduler.server_args.schedule_low_priority_values_first else req.priority
+
+    def _cause(self, view: SchedulerView, retracted: list[Any], others: list[Any]) -> Problem | None:
+        if not retracted:
+            return None
+        victim = retracted[0]
+        if not view.scheduler.enable_priority_preemption:
+            return Problem(
+                "preempted_without_leave", f"{name_of(victim.rid)} was retracted for a prefill, preemption is off"
+            )
+        threshold = view.scheduler.server_args.priority_scheduling_preemption_threshold
+        best = max(others, key=lambda req: self._rank(view, req), default=None)
+        for victim in retracted:
+            if best is None or self._rank(view, best) - self._rank(view, victim) <= threshold:
+                who = f"{name_of(best.rid)} with {best.priority}" if best is not None else "nobody"
+                return Problem(
+                    "preempted_without_cause",
+                    f"{name_of(victim.rid)} (priority {victim.priority}) was preempted; the highest priority that was "
+                    f"admitted or waits is {who}, the threshold is {threshold}",
+                )
+        return None
+
+    def _order(self, view: SchedulerView, queue: list[Any], admitted: list[Any], waiting: list[Any]) -> Problem | None:
+        if view.scheduler.server_args.enable_priority_scheduling:
+            for req in waiting:
+                passed = [other for other in admitted if self._rank(view, other) < self._rank(view, req)]
+                if passed:
+                    return Problem(
+                        "lower_priority_first",
+                        f"{name_of(passed[0].rid)} (priority {passed[0].priority}) was admitted, "
+                        f"{name_of(req.rid)} ({req.priority}) waits",
+                    )
+            return None
+        arrivals = [message.rid for message in view.received if hasattr(message, "sampling_params")]
+        place = {rid: at for at, rid in enumerate([*(req.rid for req in queue), *arrivals])}
+        known = [req for req in admitted if req.rid in place]
+        for req in waiting:
+            for other in known:
+                if place.get(req.rid, len(place)) < place[other.rid]:
+                    return Problem(
+                        "overtaken", f"{name_of(other.rid)} was admitted, {name_of(req.rid)} was before it in the queue"
+                    )
+        return None

@@ -1,0 +1,98 @@
+"""Who is retracted waits for its turn again, and loses nothing but its memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from invariants.base import Invariant, Problem, disaggregated
+from sr_fuzz.versions import kv_state
+from sr_fuzz.view.view import SchedulerView, name_of
+
+
+@dataclass(slots=True)
+class _Seen:
+    retractions: int
+    output: list[int]
+
+
+class Retraction(Invariant):
+    """A retracted request is queued again at once, holds no memory, and keeps its output.
+
+    Formula: ``output_ids`` of a request only ever grows at its end. In the turn in which ``retraction_count`` rises,
+    the request goes into the waiting queue, or is admitted again, or gets its last word. Who is in the waiting queue is
+    in it once, is not finished, and holds no KV.
+
+    Source: ``Req.reset_for_retract``; its callers ``ScheduleBatch.retract_decode``, ``retract_all`` (pause) and
+    ``PrefillAdder.preempt_to_schedule``, after which ``Scheduler._add_request_to_queue`` follows.
+    Covers: the unified mode. That sent tokens are neither repeated nor left out is for `Streams` to say.
+
+    Known false alarms: a full queue aborts a retracted request (``_abort_on_queued_limit``), which is its last word. A
+    request with input embeddings starts over (``reset_for_retract`` empties its output). A session's request may keep
+    memory while it waits.
+    """
+
+    name = "retraction"
+    family = "lifecycle"
+
+    def __init__(self) -> None:
+        self._seen: dict[int, _Seen] = {}
+
+    def not_covered(self, view: SchedulerView) -> str | None:
+        return disaggregated(view)
+
+    def check(self, view: SchedulerView) -> Problem | None:
+        problem = self._waiting(view)
+        if problem is not None:
+            return problem
+        for req in view.requests:
+            before = self._seen.get(id(req))
+            if before is None:
+                self._seen[id(req)] = _Seen(req.retraction_count, list(req.output_ids))
+                continue
+            if req.retraction_count > before.retractions:
+                before.retractions = req.retraction_count
+                problem = self._placed(view, req)
+            problem = problem or self._output_kept(req, before)
+            if problem is not None:
+                return problem
+        return None
+
+    @staticmethod
+    def _waiting(view: SchedulerView) -> Problem | None:
+        seen: set[int] = set()
+        for req in view.scheduler.waiting_queue:
+            who = name_of(req.rid)
+            if id(req) in seen:
+                return Problem("queued_twice", f"{who} is in the waiting queue twice")
+            seen.add(id(req))
+            kv = kv_state(req)
+            if kv is not None and getattr(req, "session", None) is None:
+                return Problem("waits_with_memory", f"{who} waits, and holds row {kv.row} with {kv.allocated} tokens")
+        return None
+
+    @staticmethod
+    def _placed(view: SchedulerView, req: Any) -> Problem | None:
+        if any(waiting is req for waiting in view.scheduler.waiting_queue) or view.answered(req.rid):
+            return None
+        if any(row.req is req and not row.decode for batch in view.launched for row in batch.rows):
+            return None
+        places = "+".join(view.now.placed.get(req.rid, ["nowhere"]))
+        return Problem(
+            "not_queued", f"{name_of(req.rid)} was retracted, but is neither waiting nor admitted again ({places})"
+        )
+
+    @staticmethod
+    def _output_kept(req: Any, before: _Seen) -> Problem | None:
+        known, output = before.output, req.output_ids
+        if len(output) == len(known):
+            return None
+        now = list(output)
+        if len(now) < len(known) and getattr(req, "input_embeds", None) is None:
+            return Problem(
+                "output_lost",
+                f"{name_of(req.rid)} had {len(known)} output tokens, has {len(now)} now "
+                f"(retracted {req.retraction_count} times)",
+            )
+        before.output = now
+        return None

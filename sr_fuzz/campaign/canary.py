@@ -1,0 +1,95 @@
+"""Whether the campaign sees anything at all: the canary, a seeded fault that it must find.
+
+While a campaign searches, some of its scripts are played once more on a second engine of the same kind that has the
+canary fault. What that shows is compared with what the script shows without the fault; it counts into no statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from sr_fuzz.campaign.events import CanaryPlayed, CanaryTally, Listener, Summary
+from sr_fuzz.canary import canary
+from sr_fuzz.errors import EngineError
+from sr_fuzz.outcome import Outcome, Violation, signature
+from sr_fuzz.script import EngineConfig, Script
+
+StartCanary = Callable[[], AbstractContextManager[Any]]
+"""Starts an engine like the campaign's own, with the canary fault."""
+
+# The first configuration is looked at from the first script on; each further one, which is a boot more, only while all
+# this has taken no more than a twentieth of the campaign.
+SHARE = 0.05
+
+# What a busy machine or a dying process brings about says nothing about invariants.
+_NO_SIGHT = ("hang", "crash")
+
+
+class CanaryWatch:
+    """Plays scripts on a faulty engine until the canary is found there, or must have been."""
+
+    def __init__(
+        self,
+        start: StartCanary,
+        summary: Summary,
+        *,
+        on_event: Listener,
+        name_of: Callable[[EngineConfig], str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._start = start
+        self._tallies = summary.canary
+        self._on_event = on_event
+        self._name_of = name_of
+        self._clock = clock
+        self._engine: Any = None
+        self.spent_s = 0.0
+
+    def look(self, script: Script, healthy: Outcome, elapsed_s: float) -> None:
+        """Play ``script`` once more if its configuration is to be looked at. ``healthy``: its outcome."""
+        name = self._name_of(script.config)
+        tally = self._tallies.get(name)
+        if tally is None:
+            if self._tallies and self.spent_s > SHARE * elapsed_s:
+                return
+            tally = self._tallies[name] = CanaryTally()
+        if tally.verdict != "undecided":
+            return
+        began = self._clock()
+        try:
+            self._play(tally, script, healthy)
+        finally:
+            took = self._clock() - began
+            self.spent_s += took
+        if tally.verdict != "undecided":
+            # What it was booted for is done: it takes memory.
+            self.close()
+        self._on_event(CanaryPlayed(name, tally.verdict, tally.scripts, took, tally.found_by, tally.why_blind))
+
+    def close(self) -> None:
+        """End the faulty engine. Idempotent."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.__exit__(None, None, None)
+
+    def _play(self, tally: CanaryTally, script: Script, healthy: Outcome) -> None:
+        try:
+            if self._engine is None:
+                self._engine = self._start().__enter__()
+            outcome = self._engine.run(script)
+        except EngineError as error:
+            tally.problem = str(error).splitlines()[0]
+            return
+        seen = outcome.violation
+        if seen is not None and (seen.invariant in _NO_SIGHT or _same(seen, healthy.violation, script.config)):
+            return  # that ended the script before the canary could be seen
+        tally.scripts += 1
+        tally.triggered += outcome.faults.get(canary.name, (0, 0))[1] > 0
+        if seen is not None:
+            tally.found_by = f"{seen.invariant}: {seen.rule}"
+
+
+def _same(one: Violation, other: Violation | None, config: EngineConfig) -> bool:
+    return other is not None and signature(one, config) == signature(other, config)

@@ -1,0 +1,160 @@
+"""Pressure profiles: how much the requests of one script want, relative to the KV pool and the request rows.
+
+A scheduler that is always full never shows what happens when it is not, and the other way round: an abort under a full
+queue meets a request that waits, and nothing else. So each script draws a profile, which opens it and says how much
+work may be left before new pieces wait for some of it to be done.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sr_fuzz.script import Continue, Prompt, Step, StepUntil
+from strategies.actions import TURNS, Draft
+from strategies.requests import FAMILIES, sizes_of, unique_tail
+
+# Where one request did not fit, SGLang admits no further one until another leaves, and within one batch it counts
+# whole outputs. So a pool runs over, and requests are retracted, when they arrive one by one or a chunk takes one
+# at a time; a crowd in one turn waits in the queue instead. Both are wanted.
+_ARRIVALS = (None, None, 1, 1, 2)
+
+# A burst of four times the pool, with retractions, takes so many turns; where all have ended it costs none.
+_SETTLED = 120
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named amount of pressure."""
+
+    name: str
+    why: str
+    open: Callable[[Draft], None]
+    much_work: int
+    """In the turns that `Draft.work` guesses: with more than this left, the next piece waits for some of it."""
+    busy: int
+    """With less than this left, a motif that needs company starts some."""
+
+
+def burst(draft: Draft) -> None:
+    """Three to eight requests, in one turn or one after another, that want 1.5 to 4 times the pool: retraction, and
+    admission that promises the same pages twice."""
+    sizes = sizes_of(draft.config)
+    wanted, more, shape, arrival, families, family, turns = draft.digits(6, 6, 8, len(_ARRIVALS), 3, FAMILIES, 8)
+    ratio, apart = (1.5, 1.75, 2.0, 2.5, 3.0, 4.0)[wanted], _ARRIVALS[arrival]
+    # One that wants half the pool is admitted alone.
+    count = min(8, max(3 + more, math.ceil(2.5 * ratio)))
+    share = math.ceil(ratio * sizes.pool / count)
+    for index in range(count):
+        jitter, tail = draft.digits(8, 8)
+        # Short prompts are admitted together, and run out of memory together later.
+        length = share * (3, 3, 4, 4, 8, 12, 16)[shape % (4 if apart else 7)] // 24 + (jitter - 3) * share // 24
+        if shape == 7 and not apart:
+            length = sizes.chunk
+        length = min(max(1, length), max(1, share * 3 // 4))
+        own = unique_tail(length, tail)
+        prompt = Prompt(family=(family + index % (families + 1)) % FAMILIES, length=length, unique_tail=own)
+        # A shared prefix costs nothing the second time: what it saves goes into the output.
+        spent = length if draft.config.disable_radix_cache else own
+        draft.start(prompt=prompt, max_new_tokens=max(1, share - spent))
+        if apart and index % apart == 0:
+            draft.add(Step(1))
+    draft.add(Step(TURNS[turns]))
+
+
+def overflow(draft: Draft) -> list[str]:
+    """Requests with short prompts and long outputs, one a turn: each fits beside what the others hold when it comes,
+    together they do not fit when they have grown. The last comer, with the longest prompt, is retracted first."""
+    sizes = sizes_of(draft.config)
+    fewer, extra, new, family, shared = draft.digits(2, 4, 4, FAMILIES, 2)
+    count = max(2, min(draft.config.max_running_requests, 7) - fewer)
+    length = max(1, sizes.pool // 24) + extra
+    output = min(math.ceil((1.75 + new / 4) * sizes.pool / count), sizes.pool * 2 // 3)
+    names = []
+    for index in range(count):
+        # SGLang retracts the shortest output, and of those the longest prompt.
+        own = length + index
+        prompt = Prompt(family=(family + index * (1 - shared)) % FAMILIES, length=own, unique_tail=own // 2)
+        # With `ignore_eos` the whole output would be reserved at admission, from 0.5.22 on.
+        names.append(draft.start(prompt=prompt, max_new_tokens=output, ignore_eos=False))
+        draft.add(Step(1))
+    return names
+
+
+def settle(draft: Draft) -> None:
+    """Let what was started come to its end: the last is the youngest, or who generates most."""
+    if draft.paused:
+        draft.add(Continue())
+    if not draft.names:
+        return
+    if draft.has("step_until"):
+        longest = max(draft.names[-8:], key=lambda name: draft.request(name).max_new_tokens)
+        for name in {draft.names[-1]: None, longest: None}:
+            draft.add(StepUntil(name, "finished", max_steps=_SETTLED))
+    else:
+        draft.add(Step(min(_SETTLED, draft.work + 5)))
+    draft.work = 0
+
+
+def _idle(draft: Draft) -> None:
+    """Nothing but what the pieces of the script bring: caches that survive, flushes that are accepted, pauses of an
+    empty engine, chunks that are alone."""
+
+
+def _steady(draft: Draft) -> None:
+    """Requests one after another, that together want less than the pool: batches that grow and shrink, no retraction,
+    prefixes that stay."""
+    sizes = sizes_of(draft.config)
+    count, apart, family = draft.digits(3, 3, FAMILIES)
+    for index in range(2 + count):
+        share = sizes.pool * 3 // (4 * (2 + count))
+        length = max(1, share // 2)
+        draft.start(
+            prompt=Prompt((family + index % 2) % FAMILIES, length, unique_tail(length, index)),
+            max_new_tokens=max(1, share - length),
+        )
+        draft.add(Step(1 + apart))
+
+
+def _saturated(draft: Draft) -> None:
+    """More requests than rows, which the pool would hold: rows that are taken the turn they are free, a queue that
+    never empties, and a low priority that waits for ever."""
+    sizes, rows = sizes_of(draft.config), min(draft.config.max_running_requests, 12)
+    over, apart, family, turns = draft.digits(4, 3, FAMILIES, 8)
+    share = max(2, sizes.pool * 7 // (8 * rows))
+    for index in range(rows + 1 + over):
+        jitter, tail = draft.digits(4, 8)
+        length = max(1, share // 4 + jitter)
+        draft.start(
+            prompt=Prompt((family + index % 3) % FAMILIES, length, unique_tail(length, tail)),
+            max_new_tokens=max(1, share - length),
+        )
+        if apart == 1 or (apart == 2 and index == rows // 2):
+            draft.add(Step(1))
+    draft.add(Step(TURNS[turns]))
+
+
+def _oversubscribed(draft: Draft) -> None:
+    """As many as there are rows, admitted one by one, that outgrow the pool together: retraction again and again."""
+    overflow(draft)
+    (again,) = draft.digits(2)
+    if again:
+        overflow(draft)
+
+
+def _profile(name: str, play: Callable[[Draft], object], much_work: int, busy: int) -> tuple[str, Profile]:
+    return name, Profile(name, " ".join((play.__doc__ or "").split()), play, much_work, busy)  # type: ignore[arg-type]
+
+
+PROFILES: dict[str, Profile] = dict(
+    (
+        _profile("idle", _idle, 6, 0),
+        _profile("steady", _steady, 12, 2),
+        # About half of what a burst takes.
+        _profile("burst", burst, 25, 2),
+        _profile("saturated", _saturated, 25, 6),
+        _profile("oversubscribed", _oversubscribed, 30, 6),
+    )
+)
+"""All profiles by name; ``why`` says what each is there for."""

@@ -1,0 +1,163 @@
+"""How often what is drawn, by what a configuration *is*: its fields, not its name, so that any configuration gets them.
+
+Each row is a feature of the engine. A configuration has all whose test holds; their factors multiply, and where two say
+how often a kind of action is on, the higher counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from sr_fuzz.script import EngineConfig
+
+PROFILE_WEIGHTS = {"idle": 2, "steady": 3, "burst": 6, "saturated": 2, "oversubscribed": 3}
+"""How many of sixteen scripts have which profile where no feature says otherwise: mostly more than the pool holds."""
+
+SWITCH_WEIGHTS = {
+    "step_until": 4, "abort": 3, "pause": 3, "continue": 2, "abort_all": 2, "flush_cache": 2, "evict_radix": 2
+}  # fmt: skip
+"""How many of four scripts may use an action: what strikes most is missing least."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What is worth more, or less, on configurations of one kind."""
+
+    name: str
+    why: str
+    has: Callable[[EngineConfig], bool]
+    motifs: Mapping[str, int] = field(default_factory=dict)
+    """Factors of the motifs' own weights."""
+    profiles: Mapping[str, int] = field(default_factory=dict)
+    """Factors of `PROFILE_WEIGHTS`."""
+    switches: Mapping[str, int] = field(default_factory=dict)
+    """In the place of `SWITCH_WEIGHTS`."""
+
+
+FEATURES = (
+    Feature(
+        "overlap",
+        "a result is in flight in every turn, when a pause or an abort comes",
+        lambda c: not c.disable_overlap_schedule,
+        motifs={"long_pause": 2},
+    ),
+    Feature(
+        "paged",
+        "only whole pages are shared and freed, so lengths around a page matter",
+        lambda c: c.page_size > 1,
+        motifs={"diverge": 3, "next_turn": 2, "near_capacity": 2},
+    ),
+    Feature(
+        "chunks",
+        "a request between two chunks is in no queue",
+        lambda c: 0 < c.chunked_prefill_size <= c.max_total_tokens // 4,
+        motifs={"parked_chunk": 2},
+    ),
+    Feature(
+        "mixed",
+        "decoding requests grow while a chunk is under way",
+        lambda c: c.enable_mixed_chunk,
+        motifs={"starved_chunk": 3, "ends_in_prefill": 3},
+    ),
+    Feature(
+        "priority",
+        "who waits and who runs changes with every arrival, when all rows are taken",
+        lambda c: c.enable_priority_scheduling,
+        motifs={"preempt": 3, "preempted_victim": 3},
+        profiles={"saturated": 3},
+    ),
+    Feature(
+        "queue limit",
+        "a newcomer is refused, or takes somebody's place",
+        lambda c: c.max_queued_requests is not None,
+        motifs={"queue_full": 3},
+        profiles={"saturated": 2},
+    ),
+    Feature(
+        "prefix order",
+        "a waiting request refers to nodes of the tree that it has not locked",
+        lambda c: c.schedule_policy in ("lpm", "dfs-weight"),
+        motifs={"evict_while_waiting": 2, "stolen_prefix": 3, "next_turn": 2, "diverge": 2},
+    ),
+    Feature(
+        "no tree",
+        "every page belongs to one request, and what is freed is free",
+        lambda c: c.disable_radix_cache,
+        motifs={"near_capacity": 2, "retracted_victim": 2},
+        switches={"evict_radix": 0},
+    ),
+    Feature(
+        "low conservativeness",
+        "more is admitted than fits: running requests are retracted",
+        lambda c: c.schedule_conservativeness <= 0.05,
+        motifs={"retracted_victim": 2},
+        profiles={"oversubscribed": 2},
+    ),
+    Feature(
+        "retraction policy",
+        "who is retracted depends on more than lengths",
+        lambda c: c.retraction_policy is not None,
+        motifs={"retracted_victim": 2, "logprobs_retracted": 2},
+        profiles={"oversubscribed": 2},
+    ),
+    Feature(
+        "time-outs",
+        "time passes while requests wait, so there must be a queue",
+        lambda c: c.req_waiting_timeout is not None or c.req_running_timeout is not None,
+        motifs={"time_out": 2},
+        profiles={"saturated": 3},
+    ),
+    Feature(
+        "host cache",
+        "what is evicted comes back from the host when its prefix does",
+        lambda c: c.enable_hierarchical_cache,
+        motifs={"next_turn": 3, "diverge": 2, "stolen_prefix": 3, "evict_while_waiting": 3, "prefix_right_after": 2},
+        profiles={"steady": 2},
+        switches={"evict_radix": 4},
+    ),
+    Feature(
+        "window or state",
+        "beside the pages of a prefix something else of it is kept, and leaves at another time",
+        # A field that not every version of a script has.
+        lambda c: getattr(c, "model", "dense") != "dense",
+        motifs={"next_turn": 3, "diverge": 2, "stolen_prefix": 2, "parked_chunk": 2, "retracted_victim": 2},
+        switches={"evict_radix": 3},
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What holds for one configuration."""
+
+    motifs: Mapping[str, int]
+    """Factors of the motifs' own weights; 1 where a motif is missing."""
+    profiles: Mapping[str, int]
+    """By name, absolute."""
+    switches: Mapping[str, int]
+    """How many of four scripts, by tag."""
+
+    def motif(self, name: str) -> int:
+        return self.motifs.get(name, 1)
+
+
+def features_of(config: EngineConfig) -> list[Feature]:
+    return [feature for feature in FEATURES if feature.has(config)]
+
+
+@lru_cache(maxsize=None)
+def weights_of(config: EngineConfig) -> Weights:
+    """The weights of a configuration."""
+    motifs: dict[str, int] = {}
+    profiles = dict(PROFILE_WEIGHTS)
+    switches: dict[str, int] = {}
+    for feature in features_of(config):
+        for name, factor in feature.motifs.items():
+            motifs[name] = motifs.get(name, 1) * factor
+        for name, factor in feature.profiles.items():
+            profiles[name] *= factor
+        for tag, on in feature.switches.items():
+            switches[tag] = max(on, switches.get(tag, 0))
+    return Weights(motifs, profiles, SWITCH_WEIGHTS | switches)

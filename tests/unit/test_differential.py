@@ -1,0 +1,96 @@
+"""Comparing two runs of a script, on engines that are a plain function."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from sr_fuzz.differential import DifferentialEngine, compared
+from sr_fuzz.emit import emit
+from sr_fuzz.investigate import first_seen, reproduce, shrink
+from sr_fuzz.outcome import Outcome, StepRecord, signature
+from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step, script_hash
+
+CONFIG = EngineConfig()
+TWO = Script(CONFIG, (StartReq("r0", Prompt(0, 8), 4), StartReq("r1", Prompt(0, 8, 2), 4), Step(9)))
+OUTPUT = (40, 41)
+
+
+class FakeEngine:
+    """Runs scripts; every run of one that starts ``restless`` is unlike the one before."""
+
+    sglang_version = "0.0.fake"
+
+    def __init__(self, restless: str = "nobody", outputs=lambda script, name: OUTPUT) -> None:
+        self.restless, self.outputs = restless, outputs
+        self.played: list[Script] = []
+
+    def run(self, script, *, invariants=None):
+        self.played.append(script)
+        batch = ("r0",) if self.restless in script.names and len(self.played) % 2 else ("r1",)
+        trace = (StepRecord(1, mode="extend", batch=("r0", "r1")), StepRecord(2, mode="decode", batch=batch))
+        outputs = {name: self.outputs(script, name) for name in script.names}
+        return Outcome(script_hash(script), self.sglang_version, steps=2, trace=trace, outputs=outputs)
+
+
+def test_two_equal_runs_are_no_violation_and_are_counted():
+    outcome = DifferentialEngine(FakeEngine()).run(TWO)
+    assert outcome.ok
+    assert outcome.checks == {"determinism": 1, "schedule_dependent_output": 2}
+
+
+def test_another_trace_is_a_violation_that_says_where_and_what():
+    outcome = DifferentialEngine(FakeEngine("r1")).run(TWO)
+    assert signature(outcome.violation, CONFIG) == "determinism:other_trace:radix+overlap"
+    assert outcome.violation.message == "two runs of the script differ from step 2 on, in batch: r0 against r1"
+
+
+def test_a_violation_that_only_the_second_run_shows_is_one_of_determinism():
+    class Flaky(FakeEngine):
+        def run(self, script, *, invariants=None):
+            outcome = super().run(script)
+            violation = DifferentialEngine(FakeEngine("r1")).run(TWO).violation
+            return outcome if len(self.played) % 2 else replace(outcome, violation=violation)
+
+    violation = DifferentialEngine(Flaky()).run(TWO).violation
+    assert (violation.invariant, violation.rule) == ("determinism", "other_violation")
+
+
+def test_an_output_that_hangs_on_others_is_a_violation():
+    fake = FakeEngine(outputs=lambda script, name: OUTPUT if len(script.names) == 1 or name == "r0" else (40, 50))
+    assert DifferentialEngine(fake).run(TWO).violation.invariant == "schedule_dependent_output"
+
+
+def test_only_each_so_many_th_script_is_played_again():
+    fake = FakeEngine()
+    engine = DifferentialEngine(fake, every=3)
+    for _ in range(6):
+        engine.run(TWO)
+    assert fake.played.count(TWO) == 8
+
+
+def test_a_difference_is_minimised_although_few_scripts_are_compared():
+    engine = DifferentialEngine(FakeEngine("r1"), every=2)
+    assert engine.run(TWO).ok
+    finding, _ = reproduce(shrink(first_seen(TWO, engine.run(TWO)), engine.run), engine.run)
+    assert len(finding.script.actions) == 1
+    assert (finding.reproduced, finding.tried) == (5, 5)
+
+
+def test_the_emitted_test_compares_too(tmp_path):
+    finding, _ = first_seen(TWO, DifferentialEngine(FakeEngine("r1")).run(TWO))
+    source = emit(finding, tmp_path).read_text()
+    assert "outcome = DifferentialEngine(sr_engine).run(SCRIPT)" in source
+    compile(source, "emitted", "exec")
+
+
+def test_a_finding_of_two_runs_is_played_on_an_engine_that_compares():
+    fake = FakeEngine()
+    assert isinstance(compared(fake, "determinism:other_trace:radix+overlap"), DifferentialEngine)
+    assert compared(fake, "kv_pages:leaked:radix+overlap") is fake
+    assert compared(fake, None) is fake
+
+
+def test_a_senseless_number_is_refused():
+    with pytest.raises(ValueError, match="every: expected 1 or more, got 0"):
+        DifferentialEngine(FakeEngine(), every=0)
