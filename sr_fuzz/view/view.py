@@ -132,9 +132,12 @@ class Snapshot:
         """An answered turn may still have a reference to its session's KV; what it held is the slot's, or lost."""
         return is_turn(req) and self._view.answered(req.rid) and req.rid not in self.placed
 
-    def _holder(self, name: str, kv: versions.KvState, tokens: list[int]) -> HolderView:
+    def _holder(self, name: str, kv: versions.KvState, tokens: list[int], req: Any | None = None) -> HolderView:
         slots = self._view.scheduler.req_to_token_pool.req_to_token[kv.row, : kv.allocated].tolist()
-        return HolderView(name, kv, slots[: kv.protected], slots[kv.protected :], tokens)
+        holder = HolderView(name, kv, slots[: kv.protected], slots[kv.protected :], tokens, req)
+        if self._view.window is not None and req is not None:
+            holder.window_freed = versions.window_freed(req, self._view.page_size)
+        return holder
 
     @cached_property
     def session_slots(self) -> list[SlotView]:
