@@ -131,6 +131,7 @@ class Draft:
     def request(self, name: str) -> StartReq:
         """The request of that name. Raises `StopIteration` for one that was not started."""
         return next(a for a in self.actions if isinstance(a, StartReq) and a.name == name)
+
     def open_session(self, *, streaming: bool = True, timeout: float | None = None) -> str:
         """Append an `OpenSession` under a new name, and return the name."""
         name = f"s{sum(isinstance(action, OpenSession) for action in self.actions)}"

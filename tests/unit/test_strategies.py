@@ -270,7 +270,7 @@ def test_every_motif_says_what_bug_it_stands_for(name: str) -> None:
 @st.composite
 def menus(draw: Any, config: EngineConfig) -> set[str]:
     """Names of the motifs that one script may play."""
-    draft = Draft(draw, config, traits=Traits(logprobs=True))
+    draft = Draft(draw, config, traits=Traits(logprobs=True), turns_at_once=config.enable_streaming_session)
     return {name for name, motif in MOTIFS.items() if motif.play in draw_menu(draft)}
 
 
@@ -285,6 +285,8 @@ def test_a_motif_is_only_drawn_where_it_can_bring_its_state_about() -> None:
     seldom = {"preempt", "preempted_victim", "starved_chunk", "queue_full", "time_out"}
     assert not any(menu & seldom for menu in sample(menus(plain), 30))
     assert not any(menu & {"next_turn", "diverge", "stolen_prefix"} for menu in sample(menus(bare), 30))
+
+
 def test_turns_of_a_session_come_one_after_another_unless_the_script_is_about_that() -> None:
     def waits(script: Script) -> bool:
         """Whether each turn of a streaming session comes after a step until the one before it has ended."""
