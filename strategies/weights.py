@@ -120,10 +120,27 @@ FEATURES = (
     Feature(
         "window or state",
         "beside the pages of a prefix something else of it is kept, and leaves at another time",
-        # A field that not every version of a script has.
-        lambda c: getattr(c, "model", "dense") != "dense",
+        lambda c: c.model != "dense",
         motifs={"next_turn": 3, "diverge": 2, "stolen_prefix": 2, "parked_chunk": 2, "retracted_victim": 2},
         switches={"evict_radix": 3},
+    ),
+    Feature(
+        "streaming sessions",
+        "what a session keeps is what the configuration is there for",
+        lambda c: c.enable_streaming_session,
+        motifs=dict.fromkeys(
+            (
+                "conversation",
+                "turn_struck",
+                "first_turn_struck",
+                "closed_while_running",
+                "sessions_fill_the_pool",
+                "flush_while_kept",
+                "idle_session_ends",
+                "branches",
+            ),
+            3,
+        ),
     ),
 )
 
