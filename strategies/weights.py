@@ -125,6 +125,16 @@ FEATURES = (
         motifs={"next_turn": 3, "diverge": 2, "stolen_prefix": 2, "parked_chunk": 2, "retracted_victim": 2},
         switches={"evict_radix": 3},
     ),
+    Feature(
+        "sessions",
+        "what a session keeps is only met by turns of it, and half of the other motifs fill the pool first",
+        lambda c: c.enable_streaming_session,
+        motifs={
+            "conversation": 3, "turn_struck": 3, "first_turn_struck": 3, "turns_at_once": 2, "closed_while_running": 3,
+            "sessions_fill_the_pool": 2, "flush_while_kept": 3, "idle_session_ends": 3, "branches": 3,
+        },
+        profiles={"idle": 3, "steady": 2},
+    ),  # fmt: skip
 )
 
 
