@@ -125,23 +125,15 @@ FEATURES = (
         switches={"evict_radix": 3},
     ),
     Feature(
-        "streaming sessions",
-        "what a session keeps is what the configuration is there for",
+        "sessions",
+        "what a session keeps is only met by turns of it, and half of the other motifs fill the pool first",
         lambda c: c.enable_streaming_session,
-        motifs=dict.fromkeys(
-            (
-                "conversation",
-                "turn_struck",
-                "first_turn_struck",
-                "closed_while_running",
-                "sessions_fill_the_pool",
-                "flush_while_kept",
-                "idle_session_ends",
-                "branches",
-            ),
-            3,
-        ),
-    ),
+        motifs={
+            "conversation": 3, "turn_struck": 3, "first_turn_struck": 3, "turns_at_once": 2, "closed_while_running": 3,
+            "sessions_fill_the_pool": 2, "flush_while_kept": 3, "idle_session_ends": 3, "branches": 3,
+        },
+        profiles={"idle": 3, "steady": 2},
+    ),  # fmt: skip
 )
 
 
