@@ -138,10 +138,12 @@ def clock_of(scheduler: Any) -> Any:
 
 def tree_kind(tree_cache: Any) -> str:
     """``legacy``, ``unified`` (the Python core), ``rust``, or ``none``."""
+    if getattr(tree_cache, "disable", False):
+        return "none"  # the unified tree has its core all the same
     core = getattr(tree_cache, "tree_core", None)
     if core is not None:
         return "rust" if type(core).__name__.startswith("Rust") else "unified"
-    if getattr(tree_cache, "disable", False) or not hasattr(tree_cache, "root_node"):
+    if not hasattr(tree_cache, "root_node"):
         return "none"
     return "unified" if type(tree_cache).__name__.startswith("Unified") else "legacy"
 
