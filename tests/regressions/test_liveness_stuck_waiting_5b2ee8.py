@@ -19,8 +19,8 @@ SCRIPT = Script(
 
 @pytest.mark.xfail(
     strict=True,
-    reason="the door compares a prompt with the full pool alone; without chunks admission waits for a window pool that is "
-    "too small for good (mem_cache/prefill_budget.py:257-270), see docs/findings/window-pool-never-admitted.md",
+    reason="the door compares a prompt with the full pool alone; without chunks admission waits for a window pool "
+    "that is too small for good (mem_cache/prefill_budget.py:257-268), see docs/findings/window-pool-never-admitted.md",
 )
 def test_liveness_stuck_waiting_5b2ee8(sr_engine):
     outcome = sr_engine.run(SCRIPT)
