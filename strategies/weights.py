@@ -41,7 +41,7 @@ FEATURES = (
         "overlap",
         "a result is in flight in every turn, when a pause or an abort comes",
         lambda c: not c.disable_overlap_schedule,
-        motifs={"long_pause": 2},
+        motifs={"long_pause": 3},
     ),
     Feature(
         "paged",
