@@ -101,7 +101,7 @@ class ChunkAccounting(Invariant):
     @staticmethod
     def _first(view: SchedulerView, row: Row) -> Problem | None:
         who, page = name_of(row.req.rid), view.page_size
-        if getattr(row.req, "session", None) is not None:
+        if row.req.rid in view.sessions.turns:
             return None
         if not view.has_tree and row.start:
             return Problem("prefix_from_nowhere", f"{who} skips its first {row.start} tokens, there is no prefix tree")

@@ -49,7 +49,7 @@ class Usage(Invariant):
         reqs = {req.rid: req for req in view.requests}
         for rid, delta in view.recorder.sent_in_turn:
             req, prompt = reqs.get(rid), view.prompts.get(rid)
-            if req is None or prompt is None or delta.aborted or getattr(req, "session", None) is not None:
+            if req is None or prompt is None or delta.aborted or rid in view.sessions.turns:
                 continue
             if list(req.origin_input_ids) == [0] != prompt:
                 continue

@@ -26,6 +26,8 @@ from sr_fuzz.script import EngineConfig, OpenSession, Pause, Prompt, Script, Ses
 SIGNATURE = "kv_pages:owned_twice:radix+overlap+sessions"
 
 ALSO_SEEN_AS = (
+    "sessions:two_turns_at_once:radix+normal+sessions",
+    "kv_pages:leaked:radix+normal+sessions",
     "kv_pages:owned_twice:radix+normal+sessions",
     "kv_pages:owned_twice:no-radix+overlap+sessions",
     "sessions:two_turns_at_once:radix+overlap+sessions",

@@ -31,6 +31,7 @@ from sr_fuzz.script import Abort, EngineConfig, OpenSession, Pause, Prompt, Scri
 SIGNATURE = "sessions:kv_beyond_history:radix+overlap+sessions"
 
 ALSO_SEEN_AS = (
+    "sessions:kv_beyond_history:radix+normal+sessions",
     "sessions:kv_beyond_history:radix+overlap+paged+sessions",
 )
 

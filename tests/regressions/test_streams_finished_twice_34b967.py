@@ -22,6 +22,10 @@ from sr_fuzz.script import Abort, EngineConfig, Prompt, Script, StartReq, Step
 
 SIGNATURE = "streams:finished_twice:radix+overlap+embedding"
 
+ALSO_SEEN_AS = (
+    "streams:finished_twice:radix+overlap+paged+embedding",
+)
+
 SCRIPT = Script(
     config=EngineConfig(is_embedding=True),
     actions=(
