@@ -92,6 +92,7 @@ def checks_for(violation: Violation, config: EngineConfig) -> Checks:
 _UNSEEN = {
     "streams": "what is streamed to a client cannot be seen through SGLang's scripted runtime",
     "aborts": "how a request ends is told to its client only, not to a script",
+    "admission": "that a request waits can be seen through the API, not that there is room for it",
 }
 
 OUTPUT_LEN = '''\

@@ -484,6 +484,15 @@ def test_a_campaign_ends_when_there_are_no_other_scripts(tmp_path: Path):
     assert summary.scripts == 5
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as at a terminal: whoever starts the tests in the background has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_with_the_summary_and_loses_no_finding(tmp_path: Path):
     runs = [0]
 
