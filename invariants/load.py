@@ -60,6 +60,8 @@ class LoadCounters(Invariant):
 
     @staticmethod
     def _used_tokens(view: SchedulerView) -> int:
-        pages = sum(len(view.pages_of(holder.own)) for holder in view.now.holders) + len(view.now.held_pages)
+        only = view.sees_window_only
+        owned = [holder.own_in_window() if only else holder.own for holder in view.now.holders]
+        pages = sum(len(view.pages_of(slots)) for slots in owned) + len(view.now.held_pages)
         locked = sum(len(node.slots) for node in view.now.nodes if node.lock_ref)
         return pages * view.page_size + locked

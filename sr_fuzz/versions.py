@@ -139,7 +139,7 @@ def clock_of(scheduler: Any) -> Any:
 def tree_kind(tree_cache: Any) -> str:
     """``legacy``, ``unified`` (the Python core), ``rust``, or ``none``."""
     if getattr(tree_cache, "disable", False):
-        return "none"
+        return "none"  # the unified tree has its core all the same
     core = getattr(tree_cache, "tree_core", None)
     if core is not None:
         return "rust" if type(core).__name__.startswith("Rust") else "unified"

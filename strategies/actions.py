@@ -190,7 +190,8 @@ def strike(draft: Draft, victim: str) -> None:
     more, first, second, third, turns, resume = draft.digits(4, len(choices), len(choices), len(choices), 8, 8)
     for choice in (first, second, third)[: (1, 1, 2, 3)[more]]:
         choices[choice](draft, victim)
-    draft.add(Step(TURNS[turns]))
+    # What must stand still in a pause shows from its second turn on.
+    draft.add(Step(TURNS[turns + 4] if draft.paused else TURNS[turns]))
     if draft.paused and resume < 6:
         draft.add(Continue())
         draft.step()

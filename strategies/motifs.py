@@ -258,7 +258,7 @@ def pause_window(draft: Draft) -> None:
     draft.add(Continue(), Step(TURNS[after]))
 
 
-@motif("pause", "step_until")
+@motif("pause", "step_until", weight=3)
 def long_pause(draft: Draft) -> None:
     """A pause in place of several turns over requests that decode, with a result in flight at its begin: delivered in
     the pause, lost, or delivered twice after it."""
@@ -429,7 +429,7 @@ def ends_in_prefill(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@motif("flush_cache")
+@motif("flush_cache", weight=4)
 def flush_and_again(draft: Draft) -> None:
     """A flush while busy must change nothing, one while idle must forget all: stale nodes and pages either way."""
     busy, wait, turns = draft.digits(2, 3, 8)

@@ -112,6 +112,8 @@ def _pieces(draw: Draw, draft: Draft, menu: list[_Piece], much_work: int) -> Non
     piece, resume, rest, turns = draw_digits(draw, len(menu), 4, 2, 4)
     # A pause that nobody ends would make the rest of the script idle; some last longer all the same.
     if draft.paused and resume:
+        if rest and not isinstance(draft.actions[-1], Step):
+            draft.add(Step(1 + turns))
         draft.add(Continue())
     # Behind a long queue a new request does not run before the script ends, and nothing can strike it.
     if rest and not draft.paused and draft.work > much_work:

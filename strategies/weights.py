@@ -41,7 +41,7 @@ FEATURES = (
         "overlap",
         "a result is in flight in every turn, when a pause or an abort comes",
         lambda c: not c.disable_overlap_schedule,
-        motifs={"long_pause": 2},
+        motifs={"long_pause": 3},
     ),
     Feature(
         "paged",
@@ -120,8 +120,7 @@ FEATURES = (
     Feature(
         "window or state",
         "beside the pages of a prefix something else of it is kept, and leaves at another time",
-        # A field that not every version of a script has.
-        lambda c: getattr(c, "model", "dense") != "dense",
+        lambda c: c.model != "dense",
         motifs={"next_turn": 3, "diverge": 2, "stolen_prefix": 2, "parked_chunk": 2, "retracted_victim": 2},
         switches={"evict_radix": 3},
     ),

@@ -116,10 +116,7 @@ class Snapshot:
             kv = versions.kv_state(req)
             if kv is None or self._only_refers(req):
                 continue
-            holders.append(self._holder(name_of(req.rid), kv, [*req.origin_input_ids, *req.output_ids]))
-            holders[-1].req = req
-            if self._view.window is not None:
-                holders[-1].window_freed = versions.window_freed(req, self._view.page_size)
+            holders.append(self._holder(name_of(req.rid), kv, [*req.origin_input_ids, *req.output_ids], req))
             for slot in self.session_slots:
                 if slot.lends_to(req):
                     idle.pop(slot.session_id, None)

@@ -24,6 +24,9 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
 
 SIGNATURE = "liveness:stuck_waiting:no-radix+overlap"
 
+# With pages admission reserves more, the bound on the output does not.
+ALSO_SEEN_AS = ("liveness:stuck_waiting:no-radix+overlap+paged", "liveness:stuck_waiting:no-radix+normal+paged")
+
 SCRIPT = Script(
     config=EngineConfig(max_total_tokens=96, disable_radix_cache=True),
     actions=(

@@ -21,8 +21,9 @@ from sr_fuzz.scripted_runtime import (
 )
 from tests.scripted.common import back_to, chunk_size, output, reference
 
-# Layer 0 sees everything, and the oracle reads from it; layer 1 sees a window.
+# Layer 0 sees everything, layer 1 a window; the oracle reads back from both.
 MODEL = {
+    "architectures": ["SrFuzzOracleSwaForCausalLM"],
     "num_hidden_layers": 2,
     "is_hybrid_swa": True,
     "hybrid_layer_pattern": [0, 1],
