@@ -63,9 +63,10 @@ help:
 fuzz: $(STAMP)
 	@.venv/bin/sr-fuzz run --time $(TIME) --out $(OUT)
 
-# The profile that plays the same scripts each time, so that red means the change; `pytest` alone plays other ones.
+# The profile that plays the same scripts each time, so that red means the change; `pytest` alone plays other ones. Two
+# workers: half of the time goes into starting servers, and each keeps some 4 GB of schedulers.
 test: $(STAMP)
-	@.venv/bin/python -m pytest --hypothesis-profile=ci
+	@.venv/bin/python -m pytest --hypothesis-profile=ci -n 2 --dist loadfile
 
 # Why nothing can run on a GPU here; empty where it can. Asked only when it matters, since torch takes seconds.
 ifneq ($(filter gpu,$(MAKECMDGOALS)),)

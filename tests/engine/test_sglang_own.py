@@ -77,6 +77,7 @@ def test_sglangs_own_runtime_shows_it_and_agrees_with_ours_step_by_step(sr_engin
     kwargs = {name: value for name, value in engine_kwargs(script.config).items() if name in fields}
     names = {"module": path.stem, "script": SCRIPT_FUNCTION, "kwargs": kwargs}
     beside.write_text(BESIDE.format(**names, json=encoded, record=str(theirs)))
+    assert sr_engine.run(script).ok  # boots it, so that what comes after leaves nothing new behind
     before = set(psutil.Process().children(recursive=True))
     # Side by side, since each starts a server.
     with ThreadPoolExecutor() as pool:
