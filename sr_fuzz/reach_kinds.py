@@ -62,7 +62,19 @@ def _with_sessions(config: EngineConfig) -> bool:
 
 
 def _timed(config: EngineConfig) -> bool:
-    return config.enable_streaming_session or None not in (config.req_waiting_timeout, config.req_running_timeout)
+    times_out = config.req_waiting_timeout is not None or config.req_running_timeout is not None
+    return times_out or config.enable_streaming_session
+
+
+def _in_tree(config: EngineConfig) -> bool:
+    """The Rust tree keeps its nodes to itself, so what becomes of them cannot be seen."""
+    return _cached(config) and config.prefix_tree != "rust"
+
+
+def _parked(config: EngineConfig) -> bool:
+    """With one pool a chunk always goes on, whoever must make room; beside a window's pool it may have to wait. See
+    ``available_chunk_tokens`` in ``mem_cache/prefill_budget.py``."""
+    return _chunked(config) and config.model in ("swa", "pure_swa")
 
 
 _ACTIONS = {
@@ -87,17 +99,17 @@ def _kinds() -> dict[str, _Row]:
         rows[f"stage.{stage}"] = ("StepUntil reached it, the request not answered before", where)
         rows[f"stage.{stage}.missed"] = ("StepUntil gave up, or the request was answered before", where)
     rows |= {
-        "batch.extend": ("prefill batches", _always),
-        "batch.decode": ("decode batches", _always),
+        "batch.extend": ("prefill batches", lambda config: config.disaggregation_mode != "decode"),
+        "batch.decode": ("decode batches", lambda config: config.disaggregation_mode != "prefill"),
         "batch.mixed": ("prefill batches with decoding requests in them", lambda config: config.enable_mixed_chunk),
         "chunk.prompts": ("prompts that took several chunks", _chunked),
         "chunk.middle": ("chunks but the last", _chunked),
-        "chunk.parked": ("batches that ran without the request in the chunked slot", _chunked),
+        "chunk.parked": ("batches that ran without the request in the chunked slot", _parked),
         "retract.memory": ("requests retracted for lack of memory", _always),
         "retract.pause": ("requests retracted by a pause", _always),
         "retract.preempt": ("running requests that gave way to a higher priority", _preempting),
-        "tree.evict": ("nodes that the scheduler evicted from the prefix tree", _cached),
-        "tree.split": ("nodes that were split where prompts diverge", _cached),
+        "tree.evict": ("nodes that the scheduler evicted from the prefix tree", _in_tree),
+        "tree.split": ("nodes that were split where prompts diverge", _in_tree),
         "cache.hits": ("prefills that found a cached prefix", _cached),
         "cache.tokens": ("prompt tokens found there", _cached),
         "cache.outputs": ("hits that reach into the output of an earlier request", _cached),

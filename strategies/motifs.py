@@ -429,11 +429,11 @@ def ends_in_prefill(draft: Draft) -> None:
     draft.add(Step(TURNS[turns]))
 
 
-@motif("flush_cache", weight=4)
+@motif("flush_cache", weight=5)
 def flush_and_again(draft: Draft) -> None:
     """A flush while busy must change nothing, one while idle must forget all: stale nodes and pages either way."""
-    busy, wait, turns = draft.digits(2, 3, 8)
-    if busy:
+    busy, wait, turns = draft.digits(3, 3, 8)
+    if busy == 2:
         _keep_busy(draft)
     else:
         settle(draft)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sr_fuzz.script import Continue, Prompt, Step, StepUntil
+from sr_fuzz.script import AbortAll, Continue, Prompt, Step, StepUntil
 from strategies.actions import TURNS, Draft
 from strategies.requests import FAMILIES, sizes_of, unique_tail
 
@@ -83,17 +83,22 @@ def overflow(draft: Draft) -> list[str]:
 
 
 def settle(draft: Draft) -> None:
-    """Let what was started come to its end: the last is the youngest, or who generates most."""
+    """Let what was started come to its end: the last is the youngest, or who generates most. Or abort all of it."""
     if draft.paused:
         draft.add(Continue())
-    if not draft.names:
+    if not draft.names or draft.work <= 2:
         return
-    if draft.has("step_until"):
-        longest = max(draft.names[-8:], key=lambda name: draft.request(name).max_new_tokens)
-        for name in {draft.names[-1]: None, longest: None}:
+    (at_once,) = draft.digits(3)
+    if at_once == 0 and draft.has("abort_all"):
+        draft.add(AbortAll())
+    elif draft.has("step_until"):
+        longest = sorted(draft.names[-8:], key=lambda name: draft.request(name).max_new_tokens)[-2:]
+        for name in dict.fromkeys((draft.names[-1], *longest)):
             draft.add(StepUntil(name, "finished", max_steps=_SETTLED))
     else:
         draft.add(Step(min(_SETTLED, draft.work + 5)))
+    # An idle turn, in which SGLang forgets that memory has run out and is as generous as at first.
+    draft.add(Step(2))
     draft.work = 0
 
 

@@ -47,7 +47,7 @@ FEATURES = (
         "paged",
         "only whole pages are shared and freed, so lengths around a page matter",
         lambda c: c.page_size > 1,
-        motifs={"diverge": 3, "next_turn": 2, "near_capacity": 2},
+        motifs={"diverge": 2, "next_turn": 2, "near_capacity": 2},
     ),
     Feature(
         "chunks",
