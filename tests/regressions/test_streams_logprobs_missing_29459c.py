@@ -26,6 +26,8 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
 
 SIGNATURE = "streams:logprobs_missing:radix+overlap"
 
+ALSO_SEEN_AS = ("streams:logprobs_missing:radix+overlap+paged",)
+
 SCRIPT = Script(
     config=EngineConfig(max_running_requests=1, enable_priority_scheduling=True),
     actions=(
