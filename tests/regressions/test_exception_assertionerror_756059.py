@@ -32,6 +32,9 @@ from sr_fuzz.script import EngineConfig, OpenSession, Prompt, Script, SessionPar
 
 SIGNATURE = "exception:AssertionError:no-radix+overlap+sessions:4be50c"
 
+# The assertion reads another attribute in 0.5.20.
+ALSO_SEEN_AS = ("exception:AssertionError:no-radix+overlap+sessions:95822f",)
+
 SCRIPT = Script(
     config=EngineConfig(chunked_prefill_size=8, disable_radix_cache=True, enable_streaming_session=True),
     actions=(

@@ -11,6 +11,8 @@ from sr_fuzz.script import EngineConfig, OpenSession, Prompt, Script, SessionPar
 
 SIGNATURE = "liveness:stuck_waiting:radix+overlap+sessions"
 
+ALSO_SEEN_AS = ("liveness:stuck_waiting:no-radix+overlap+sessions",)
+
 SCRIPT = Script(
     config=EngineConfig(enable_streaming_session=True),
     actions=(
