@@ -29,6 +29,7 @@ ALSO_SEEN_AS = (
     "sessions:two_turns_at_once:radix+normal+sessions",
     "kv_pages:leaked:radix+normal+sessions",
     "kv_pages:owned_twice:radix+normal+sessions",
+    "kv_pages:owned_twice:radix+overlap+paged+sessions",
     "kv_pages:owned_twice:no-radix+overlap+sessions",
     "sessions:two_turns_at_once:radix+overlap+sessions",
     "sessions:two_turns_at_once:no-radix+overlap+sessions",

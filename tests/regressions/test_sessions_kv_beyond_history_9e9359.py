@@ -33,6 +33,10 @@ SIGNATURE = "sessions:kv_beyond_history:radix+overlap+sessions"
 ALSO_SEEN_AS = (
     "sessions:kv_beyond_history:radix+normal+sessions",
     "sessions:kv_beyond_history:radix+overlap+paged+sessions",
+    # The same with a session's first turn.
+    "sessions:kv_without_history:radix+overlap+sessions",
+    "sessions:kv_without_history:radix+normal+sessions",
+    "sessions:kv_without_history:radix+overlap+paged+sessions",
 )
 
 SCRIPT = Script(
