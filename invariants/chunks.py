@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from invariants.base import Invariant, Problem, disaggregated, names
-from sr_fuzz.versions import committed_len, kv_state
+from sr_fuzz.kv_records import committed_len, kv_state
 from sr_fuzz.view.batches import Launched, Row
 from sr_fuzz.view.view import SchedulerView, name_of
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from invariants.base import Invariant, Problem, disaggregated
-from sr_fuzz.versions import kv_state
+from sr_fuzz.kv_records import kv_state
 from sr_fuzz.view.view import SchedulerView, name_of
 
 

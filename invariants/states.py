@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from invariants.base import Invariant, Problem, names, numbers
-from sr_fuzz import versions
+from sr_fuzz import kv_records
 from sr_fuzz.cpu.oracle import digest_of
 from sr_fuzz.view.trees import NodeView
 from sr_fuzz.view.view import SchedulerView, name_of
@@ -16,7 +16,7 @@ from sr_fuzz.view.view import SchedulerView, name_of
 
 def _held(req: Any) -> list[int]:
     # Without an extra buffer a request that ends leaves its slot to the tree, and keeps the number all the same.
-    return [] if req.finished() and versions.kv_state(req) is None else versions.state_slots(req)
+    return [] if req.finished() and kv_records.kv_state(req) is None else kv_records.state_slots(req)
 
 
 class StateSlots(Invariant):
@@ -138,8 +138,8 @@ class StateContent(Invariant):
     @staticmethod
     def _of_requests(view: SchedulerView) -> Iterator[tuple[int, str, list[int], int]]:
         for holder in view.now.holders:
-            slots = versions.state_slots(holder.req) if holder.req is not None else []
-            if slots and not versions.state_pending(holder.req):
+            slots = kv_records.state_slots(holder.req) if holder.req is not None else []
+            if slots and not kv_records.state_pending(holder.req):
                 yield slots[0], holder.name, holder.tokens, holder.kv.committed
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from invariants.base import Invariant, Problem
-from sr_fuzz import versions
+from sr_fuzz import kv_records
 from sr_fuzz.runtime.recorder import Stream
 from sr_fuzz.view.view import SchedulerView, name_of
 
@@ -88,7 +88,7 @@ class Streams(Invariant):
             # Its one output token stands for none; the answer is `Embeddings`' business.
             return None
         sent = stream.tokens
-        output = versions.output_through_stop(req)
+        output = kv_records.output_through_stop(req)
         if sent != output[: len(sent)]:
             at = next((i for i, (a, b) in enumerate(zip(sent, output)) if a != b), min(len(sent), len(output)))
             return Problem(

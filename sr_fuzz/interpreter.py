@@ -18,8 +18,8 @@ from typing import Any
 
 from msgspec import structs
 
+from sr_fuzz import messages
 from sr_fuzz import script as s
-from sr_fuzz import versions
 from sr_fuzz.cpu.oracle import all_prompt_tokens
 from sr_fuzz.errors import RequestRefused
 from sr_fuzz.monitor import Monitor
@@ -120,7 +120,7 @@ class Interpreter:
         if half is None:
             return {}
         self._rooms += 1
-        return versions.disaggregation_fields(half, self._rooms)
+        return messages.disaggregation_fields(half, self._rooms)
 
     def _session_params(self, params: s.SessionParams) -> dict[str, Any]:
         values = {name: value for name, value in structs.asdict(params).items() if value not in (None, False)}

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as hypothesis_seed
 from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.outcome import Outcome, signature
 from sr_fuzz.reach_kinds import KINDS, add_reach, applies, dead_kinds
 from sr_fuzz.replay import Engine
-from sr_fuzz.script import EngineConfig, Script, script_hash
-from strategies.fresh import BACKEND
+from sr_fuzz.script import EngineConfig, Script
+from strategies import draw
 
 
 class ConfigReach(msgspec.Struct):
@@ -73,7 +71,7 @@ def measure(
     found = Statistics(engine.sglang_version, seed, {name: ConfigReach(config) for name, config in configs.items()})
     names = {config: name for name, config in configs.items()}
     started = clock()
-    for done, script in enumerate(draw(scripts, count, seed), 1):
+    for done, script in enumerate(draw.first(scripts, seed=seed, count=count), 1):
         if time_s is not None and clock() - started >= time_s:
             break
         tally(found.configs[names[script.config]], script, engine.run(script, invariants=None))
@@ -94,26 +92,3 @@ def tally(config: ConfigReach, script: Script, outcome: Outcome) -> None:
     if outcome.violation is not None:
         found = signature(outcome.violation, script.config)
         config.violations[found] = config.violations.get(found, 0) + 1
-
-
-def draw(scripts: SearchStrategy[Script], count: int, seed: int) -> Iterable[Script]:
-    """The first ``count`` scripts of a seed, none of them twice."""
-    drawn: dict[str, Script] = {}
-
-    # Everything is given, so that no active profile has a say.
-    @hypothesis_seed(seed)
-    @settings(
-        max_examples=count,
-        backend=BACKEND,
-        phases=[Phase.generate],
-        database=None,
-        deadline=None,
-        derandomize=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(scripts)
-    def collect(script: Script) -> None:
-        drawn.setdefault(script_hash(script), script)
-
-    collect()
-    return drawn.values()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from hypothesis.strategies import SearchStrategy
 
-from sr_fuzz.campaign import draw
 from sr_fuzz.campaign.canary import CanaryWatch, StartCanary
 from sr_fuzz.campaign.events import (
     ConfigTally,
@@ -40,6 +39,7 @@ from sr_fuzz.reach_kinds import add_reach, dead_kinds
 from sr_fuzz.replay import Engine
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script_text import config_text
+from strategies import draw
 
 # Hypothesis begins each round with a few small examples, which is good now and then, and keeps what it has generated
 # until the round ends, which costs memory. A hundred keeps both small.

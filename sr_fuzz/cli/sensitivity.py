@@ -157,7 +157,7 @@ def _baseline(path: Path | None) -> Report | None:
 
 
 def _draw(names: Sequence[str], seed: int, count: int) -> list[Script]:
-    from sr_fuzz.campaign import draw
+    from strategies import draw
     from strategies.scripts import scripts
 
     return draw.first(scripts(list(find_configs(names).values())), seed=seed, count=count)

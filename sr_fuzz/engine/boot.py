@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sr_fuzz import server_args, versions
+from sr_fuzz import messages, server_args, versions
 from sr_fuzz.errors import UnsupportedVersion
 from sr_fuzz.faults import activate, activate_from_environment
 from sr_fuzz.runtime import session_clock
@@ -63,7 +63,7 @@ def boot(
     bind_oracle(scheduler)
     session_clock.install(scheduler)
     # Once here rather than in each child: the first message of a process is slow to make.
-    versions.generate_message(rid="warm", input_ids=[1], sampling={"max_new_tokens": 1})
+    messages.generate_message(rid="warm", input_ids=[1], sampling={"max_new_tokens": 1})
     _unlink_load_report(scheduler)
     transport = LocalTransport(proxy, recorder)
     return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, transport, version)

@@ -6,6 +6,7 @@ each with one end of a job channel, from the control socket, and ends when that 
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
@@ -52,6 +53,9 @@ def _import_sglang(control: socket.socket) -> None:
     except ImportError as error:
         control.send(encode(Failed(f"cannot import SGLang: {error}; `sr-fuzz doctor` says what is missing")))
         raise
+    # The collector writes into every object that it looks at, and so copies its page in each process forked from here.
+    gc.collect()
+    gc.freeze()
     control.send(encode(Ready(version, os.getpid(), 0.0)))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from sr_fuzz import versions
+from sr_fuzz import kv_records, versions
 from sr_fuzz.runtime import queries, radix, session_clock
 from sr_fuzz.runtime.clock import VirtualClock
 from sr_fuzz.runtime.exhausters import ScriptedKvPoolExhauster, ScriptedLockRefExhauster
@@ -201,7 +201,7 @@ class ScriptedContext:
 
     def evict_tree(self, num_tokens: int | None) -> None:
         """The prefix cache's own ``evict``: ``num_tokens`` tokens, or all that no lock protects."""
-        versions.evict(self.scheduler.tree_cache, num_tokens)
+        kv_records.evict(self.scheduler.tree_cache, num_tokens)
 
     def advance_clock(self, seconds: float) -> None:
         """Let time pass for the scheduler's time-outs; nothing happens where it has the machine's own clock."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sr_fuzz import versions
+from sr_fuzz import kv_records, versions
 
 if TYPE_CHECKING:
     from sr_fuzz.runtime.context import ScriptedContext
@@ -62,7 +62,7 @@ def remaining_prompt_tokens(ctx: ScriptedContext, rid: str) -> int:
     req = find_req_by_rid(ctx, rid)
     if req is None:
         return 0
-    return max(0, len(req.origin_input_ids) - versions.committed_len(req))
+    return max(0, len(req.origin_input_ids) - kv_records.committed_len(req))
 
 
 def chunks_done(ctx: ScriptedContext, rid: str) -> int:

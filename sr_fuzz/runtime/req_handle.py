@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sr_fuzz import versions
+from sr_fuzz import kv_records
 from sr_fuzz.runtime.radix import get_node_lock_ref
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ScriptedReqHandle:
     def kv_pages(self) -> int:
         """Pages its KV takes, shared prefix included; 0 when it holds none."""
         req = self.req
-        state = versions.kv_state(req) if req is not None else None
+        state = kv_records.kv_state(req) if req is not None else None
         return 0 if state is None else -(-state.allocated // self.context.scheduler.page_size)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from sr_fuzz import versions
+from sr_fuzz import messages
 from sr_fuzz.runtime.recorder import OutputRecorder
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy
 
@@ -84,7 +84,7 @@ class LocalTransport:
             self._put_request(rid=rid, input_ids=input_ids, sampling=several, **fields)
 
     def _put_request(self, **fields: Any) -> None:
-        self._proxy.put(versions.generate_message(**fields))
+        self._proxy.put(messages.generate_message(**fields))
 
     def _send_copies(self) -> None:
         for primed in list(self._primed):
@@ -98,30 +98,30 @@ class LocalTransport:
                     self._put_request(rid=f"{primed.rid}c{index}.", **primed.request)
 
     def embed(self, *, rid: str, input_ids: Sequence[int], **fields: Any) -> None:
-        self._proxy.put(versions.embedding_message(rid=rid, input_ids=input_ids, **fields))
+        self._proxy.put(messages.embedding_message(rid=rid, input_ids=input_ids, **fields))
 
     def pause(self, mode: str) -> None:
         # In abort mode the tokenizer manager aborts everything and sends the scheduler no pause at all.
-        self._proxy.put(versions.abort_message("", True) if mode == "abort" else versions.pause_message(mode))
+        self._proxy.put(messages.abort_message("", True) if mode == "abort" else messages.pause_message(mode))
 
     def continue_(self, torch_empty_cache: bool = False) -> None:
-        self._proxy.put(versions.continue_message(torch_empty_cache))
+        self._proxy.put(messages.continue_message(torch_empty_cache))
 
     def abort(self, rid: str, *, abort_all: bool = False, await_arrival: bool = True) -> None:
-        message = versions.abort_message(rid, abort_all)
+        message = messages.abort_message(rid, abort_all)
         if await_arrival:
             self._proxy.put(message)
         else:
             self._proxy.put_later(message)
 
     def flush_cache(self) -> None:
-        self._proxy.put(versions.flush_message())
+        self._proxy.put(messages.flush_message())
 
     def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None:
-        self._proxy.put(versions.open_session_message(session_id, streaming, timeout))
+        self._proxy.put(messages.open_session_message(session_id, streaming, timeout))
 
     def close_session(self, session_id: str) -> None:
-        self._proxy.put(versions.close_session_message(session_id))
+        self._proxy.put(messages.close_session_message(session_id))
 
     @property
     def responses(self) -> None:

@@ -30,7 +30,7 @@ class NodeView:
     """Slots of its tokens in the sliding window's pool; None when they were given back, or there is no such pool."""
     window_lock: int = 0
     window_end: Any = None
-    """The mark up to which some locks on the window go; see `sr_fuzz.versions.LockReceipt`."""
+    """The mark up to which some locks on the window go; see `sr_fuzz.kv_records.LockReceipt`."""
     state_slots: list[int] = field(default_factory=list)
     """Slot of the recurrent state after its last token; at most one."""
     state_lock: int = 0

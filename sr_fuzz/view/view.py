@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sr_fuzz import versions
+from sr_fuzz import kv_records, versions
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import OutputRecorder, Stream
 from sr_fuzz.view.allocators import (
@@ -41,7 +41,7 @@ class HolderView:
     """A request that holds KV, or a streaming session between two turns."""
 
     name: str
-    kv: versions.KvState
+    kv: kv_records.KvState
     prefix: list[int]
     """Slots of the positions that the tree owns."""
     own: list[int]
@@ -113,7 +113,7 @@ class Snapshot:
         idle = {slot.session_id: slot for slot in self.session_slots}
         holders = []
         for req in self._view.requests:
-            kv = versions.kv_state(req)
+            kv = kv_records.kv_state(req)
             if kv is None or self._only_refers(req):
                 continue
             holders.append(self._holder(name_of(req.rid), kv, [*req.origin_input_ids, *req.output_ids], req))
@@ -129,11 +129,11 @@ class Snapshot:
         """An answered turn may still have a reference to its session's KV; what it held is the slot's, or lost."""
         return is_turn(req) and self._view.answered(req.rid) and req.rid not in self.placed
 
-    def _holder(self, name: str, kv: versions.KvState, tokens: list[int], req: Any | None = None) -> HolderView:
+    def _holder(self, name: str, kv: kv_records.KvState, tokens: list[int], req: Any | None = None) -> HolderView:
         slots = self._view.scheduler.req_to_token_pool.req_to_token[kv.row, : kv.allocated].tolist()
         holder = HolderView(name, kv, slots[: kv.protected], slots[kv.protected :], tokens, req)
         if self._view.window is not None and req is not None:
-            holder.window_freed = versions.window_freed(req, self._view.page_size)
+            holder.window_freed = kv_records.window_freed(req, self._view.page_size)
         return holder
 
     @cached_property
@@ -178,7 +178,6 @@ class SchedulerView:
         self.received: list[Any] = []
         """Messages the scheduler took in the turn that just ended."""
         self.forward_steps = 0
-        self._forwards_before = 0
         self.batches: list[Any] = []
         """Forward mode name and request ids of the batches launched in the turn that just ended."""
         self.launched: list[Launched] = []

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sr_fuzz.faults import fault, triggered, wrapped
+from sr_fuzz.kv_records import kv_state, lock_node, window_freed
 from sr_fuzz.runtime.radix import resolve_node
 from sr_fuzz.script import Abort, Action, Continue, Pause, Prompt, Script, StartReq, Step, StepUntil
-from sr_fuzz.versions import kv_state, lock_node, window_freed
 from strategies.configs import CONFIG_SETS
 from tests.faults.patching import was_aborted
 

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import torch
 
 from sr_fuzz.faults import fault, triggered, wrapped
-from sr_fuzz.versions import kv_state
+from sr_fuzz.kv_records import kv_state
 from tests.faults.patching import drop_lock, was_aborted
 
 # Modules import `release_kv_cache` by name, so patching it in one of them strikes one occasion: in `scheduler` the

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sr_fuzz.faults import fault, triggered, wrapped
+from sr_fuzz.kv_records import kv_state
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
-from sr_fuzz.versions import kv_state
 
 
 @fault(

@@ -231,7 +231,7 @@ def test_a_session_that_goes_by_itself_is_noticed() -> None:
 @pytest.fixture
 def local(monkeypatch):
     """The transport, what it sends in a turn, and how a request ends."""
-    monkeypatch.setattr("sr_fuzz.versions.generate_message", lambda **fields: SimpleNamespace(**fields))
+    monkeypatch.setattr("sr_fuzz.messages.generate_message", lambda **fields: SimpleNamespace(**fields))
     proxy, recorder = LocalRecvProxy(), OutputRecorder()
     transport = LocalTransport(proxy, recorder)
 

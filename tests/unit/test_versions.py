@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from sr_fuzz import server_args, versions
+from sr_fuzz import kv_records, server_args, versions
 from sr_fuzz.errors import EngineError, UnsupportedVersion
 from sr_fuzz.script import EngineConfig
 
@@ -233,34 +233,34 @@ def _req_from_19(row, *, protected=0, committed=0, allocated=0, **more):
 @pytest.mark.parametrize("layout", [_req_up_to_18, _req_from_19])
 def test_kv_state_reads_both_layouts(layout):
     req = layout(3, protected=4, committed=9, allocated=10)
-    assert versions.kv_state(req) == versions.KvState(row=3, protected=4, committed=9, allocated=10)
+    assert kv_records.kv_state(req) == kv_records.KvState(row=3, protected=4, committed=9, allocated=10)
 
 
 @pytest.mark.parametrize("layout", [_req_up_to_18, _req_from_19])
 def test_a_request_without_a_row_holds_no_kv(layout):
-    assert versions.kv_state(layout(None, allocated=7)) is None
+    assert kv_records.kv_state(layout(None, allocated=7)) is None
 
 
 def test_a_row_before_its_first_allocation_holds_nothing():
-    state = versions.kv_state(_req_up_to_18(0))
-    assert state == versions.KvState(row=0, protected=0, committed=0, allocated=0)
+    state = kv_records.kv_state(_req_up_to_18(0))
+    assert state == kv_records.KvState(row=0, protected=0, committed=0, allocated=0)
 
 
 def test_the_lock_follows_from_the_last_node_of_whoever_holds_kv():
     node = object()
-    assert versions.lock_node(_req_up_to_18(2, allocated=5, last_node=node)) is node
-    assert versions.lock_node(_req_from_19(2, allocated=5, last_node=17)) == 17
+    assert kv_records.lock_node(_req_up_to_18(2, allocated=5, last_node=node)) is node
+    assert kv_records.lock_node(_req_from_19(2, allocated=5, last_node=17)) == 17
 
 
 def test_a_match_without_kv_is_no_lock():
-    assert versions.lock_node(_req_up_to_18(None, last_node=object())) is None
-    assert versions.lock_node(_req_from_19(None, last_node=17)) is None
+    assert kv_records.lock_node(_req_up_to_18(None, last_node=object())) is None
+    assert kv_records.lock_node(_req_from_19(None, last_node=17)) is None
 
 
 def test_a_lock_object_decides_where_there_is_one():
     held = _req_from_19(None, last_node=17, lock=SimpleNamespace(node=23))
-    assert versions.lock_node(held) == 23
-    assert versions.lock_node(_req_from_19(2, allocated=5, last_node=17, lock=None)) is None
+    assert kv_records.lock_node(held) == 23
+    assert kv_records.lock_node(_req_from_19(2, allocated=5, last_node=17, lock=None)) is None
 
 
 # -- eviction --------------------------------------------------------------------------------------------------
@@ -281,22 +281,22 @@ class _Tree:
 def test_none_evicts_whatever_is_evictable(release, evictable):
     release("sglang.srt.mem_cache.base_prefix_cache", EvictParams=lambda num_tokens: num_tokens)
     tree = _Tree(evictable)
-    versions.evict(tree, None)
-    versions.evict(tree, 3)
+    kv_records.evict(tree, None)
+    kv_records.evict(tree, 3)
     assert tree.evicted == [12, 3]
 
 
 def test_an_empty_tree_is_left_alone(release):
     release("sglang.srt.mem_cache.base_prefix_cache", EvictParams=lambda num_tokens: num_tokens)
     tree = _Tree(0)
-    versions.evict(tree, None)
+    kv_records.evict(tree, None)
     assert tree.evicted == []
 
 
 def test_a_cache_that_is_switched_off_is_left_alone():
     tree = _Tree(12)
     tree.disable = True
-    versions.evict(tree, 3)
+    kv_records.evict(tree, 3)
     assert tree.evicted == []
 
 
@@ -313,10 +313,10 @@ def _receipt_of_0_5_20(skipped=(), end=4):
 
 @pytest.mark.parametrize("receipt", [_receipt_of_today, _receipt_of_0_5_20])
 def test_a_receipt_says_what_a_lock_covers(receipt):
-    assert versions.receipt_parts(receipt()) == (4, True, True)
-    assert versions.receipt_parts(receipt(end=None)) == (None, True, True)
-    assert versions.receipt_parts(receipt(skipped=("mamba",))) == (4, True, False)
-    assert versions.receipt_parts(receipt(), released=True) == (4, False, False)
+    assert kv_records.receipt_parts(receipt()) == (4, True, True)
+    assert kv_records.receipt_parts(receipt(end=None)) == (None, True, True)
+    assert kv_records.receipt_parts(receipt(skipped=("mamba",))) == (4, True, False)
+    assert kv_records.receipt_parts(receipt(), released=True) == (4, False, False)
 
 
 @pytest.mark.parametrize(
@@ -329,12 +329,12 @@ def test_a_receipt_says_what_a_lock_covers(receipt):
     ids=["0.5.21 and later", "0.5.19 and 0.5.20", "before"],
 )
 def test_what_left_the_window_is_read_from_every_layout(req):
-    assert versions.window_freed(req, 4) == (8, 12)
+    assert kv_records.window_freed(req, 4) == (8, 12)
 
 
 def test_nothing_has_left_the_window_while_the_cursor_is_in_the_prefix():
     req = SimpleNamespace(kv=SimpleNamespace(swa_dead_lo=lambda page: 8, component_evicted_seqlens={}))
-    assert versions.window_freed(req, 4) == (8, 8)
+    assert kv_records.window_freed(req, 4) == (8, 8)
 
 
 def _states(**fields):
@@ -343,16 +343,16 @@ def _states(**fields):
 
 def test_state_slots_are_read_from_both_layouts():
     fields = {"mamba_pool_idx": 5, "mamba_ping_pong_track_buffer": SimpleNamespace(tolist=lambda: [7, -1])}
-    assert versions.state_slots(SimpleNamespace(kv=_states(**fields))) == [5, 7]
-    assert versions.state_slots(SimpleNamespace(kv=None, **fields)) == [5, 7]
+    assert kv_records.state_slots(SimpleNamespace(kv=_states(**fields))) == [5, 7]
+    assert kv_records.state_slots(SimpleNamespace(kv=None, **fields)) == [5, 7]
     none = {"mamba_pool_idx": None, "mamba_ping_pong_track_buffer": None}
-    assert versions.state_slots(SimpleNamespace(kv=_states(**none))) == []
+    assert kv_records.state_slots(SimpleNamespace(kv=_states(**none))) == []
 
 
 def test_a_state_that_is_still_to_be_copied_or_cleared_says_nothing():
     req = SimpleNamespace(kv=_states(mamba_pool_idx=5))
-    assert not versions.state_pending(req)
+    assert not kv_records.state_pending(req)
     req.kv.mamba_needs_clear = True
-    assert versions.state_pending(req)
+    assert kv_records.state_pending(req)
     req.kv.mamba_needs_clear, req.kv.mamba_cow_src_index = False, 3
-    assert versions.state_pending(req)
+    assert kv_records.state_pending(req)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sr_fuzz.versions import KvState
+from sr_fuzz.kv_records import KvState
 from sr_fuzz.view.allocators import free_pages, full_pool, only_window, two_pools, window_pool
 from sr_fuzz.view.trees import locked_slots, read_tree, readable, tree_slots
 from sr_fuzz.view.view import HolderView
