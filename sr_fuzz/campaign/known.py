@@ -2,13 +2,15 @@
 
 ``xfail`` stands for a bug that is open in every release, ``sglang_bug(releases, reason=...)`` for one of the releases
 that a version specifier (PEP 440) names. One bug may break several rules, or one rule on several kinds of engine: then
-its test lists the other signatures in ``ALSO_SEEN_AS``, a tuple of strings. The folder is read as source, never
-imported, so that a campaign starts at once and runs nobody's code.
+its test lists the other signatures in ``ALSO_SEEN_AS``, a tuple of strings, in which ``*`` stands for anything. The
+folder is read as source, never imported, so that a campaign starts at once and runs nobody's code.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +29,30 @@ class _Mark(NamedTuple):
     """A version specifier; None for all of them."""
 
 
-def known_signatures(folder: Path, sglang_version: str | None = None) -> dict[str, tuple[Path, str]]:
-    """``{signature: (file, reason)}`` for every finding in ``folder`` that is open in that release (None: in any).
+class Known(Mapping[str, tuple[Path, str]]):
+    """``{signature: (file, reason)}``; a key with ``*`` in it holds for every signature that it matches."""
+
+    def __init__(self, entries: Mapping[str, tuple[Path, str]]) -> None:
+        self._entries = dict(entries)
+        self._patterns = [key for key in entries if "*" in key]
+
+    def __getitem__(self, signature: str) -> tuple[Path, str]:
+        if signature in self._entries:
+            return self._entries[signature]
+        for pattern in self._patterns:
+            if fnmatchcase(signature, pattern):
+                return self._entries[pattern]
+        raise KeyError(signature)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def known_signatures(folder: Path, sglang_version: str | None = None) -> Known:
+    """Every finding in ``folder`` that is open in that release (None: in any).
 
     Empty when there is no such folder. A test without a mark is not in it: its bug is mended, so that seeing it again
     is news. Raises `KnownError` for a file that is not Python, or names releases in no way that can be read.
@@ -39,7 +63,7 @@ def known_signatures(folder: Path, sglang_version: str | None = None) -> dict[st
         signatures, mark = _signatures(tree), _mark(tree)
         if signatures and mark is not None and _open_in(sglang_version, mark, path):
             known |= {signature: (path, mark.reason) for signature in signatures}
-    return known
+    return Known(known)
 
 
 def _open_in(version: str | None, mark: _Mark, path: Path) -> bool:

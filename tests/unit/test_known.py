@@ -52,6 +52,16 @@ def test_a_bug_may_be_known_by_several_signatures(tmp_path: Path):
     }
 
 
+def test_a_star_stands_for_the_kinds_of_engine_that_show_the_same(tmp_path: Path):
+    path = emit(finding("exception:AssertionError:radix+overlap:79334c"), tmp_path, known_cause="short")
+    also = 'ALSO_SEEN_AS = ("exception:AssertionError:*:79334c",)'
+    path.write_text(path.read_text().replace("SCRIPT = ", f"{also}\n\nSCRIPT = ", 1))
+    known = known_signatures(tmp_path)
+    assert known["exception:AssertionError:no-radix+normal+paged:79334c"] == (path, "short")
+    assert "exception:AssertionError:radix+overlap:000000" not in known
+    assert "exception:RuntimeError:radix+overlap:79334c" not in known
+
+
 def test_releases_that_cannot_be_read_are_named(tmp_path: Path):
     emit(finding("liveness:lost:radix+overlap"), tmp_path, known_cause="c", releases="up to 0.5.21")
     with pytest.raises(KnownError, match=r"test_\w+\.py: releases: expected a version specifier .*'up to 0\.5\.21'"):
