@@ -77,6 +77,13 @@ class Confirmed(msgspec.Struct, frozen=True):
     tried: int
 
 
+class Explained(msgspec.Struct, frozen=True):
+    """It is gone when known bugs are mended: those of ``tests``, files of the known list."""
+
+    signature: str
+    tests: tuple[Path, ...]
+
+
 class Emitted(msgspec.Struct, frozen=True):
     """The repro is written."""
 
@@ -162,12 +169,13 @@ class FindingTally(msgspec.Struct):
     """One signature: how often it was seen, and what is known of it."""
 
     status: Literal["new", "known"]
+    """``known`` also when it turned out to be another face of a known bug."""
     violation: Violation
     count: int = 1
     path: Path | None = None
     """Its repro, or its file on the known list."""
     reason: str = ""
-    """From the known list."""
+    """From the known list, or which known bug it is another face of."""
     finding: Finding | None = None
     """For a new one."""
 
@@ -229,6 +237,7 @@ Event = (
     | Minimising
     | Minimised
     | Confirmed
+    | Explained
     | Emitted
     | CanaryPlayed
     | Finished

@@ -66,6 +66,20 @@ def known_signatures(folder: Path, sglang_version: str | None = None) -> Known:
     return Known(known)
 
 
+def mends(folder: Path, sglang_version: str | None = None) -> dict[Path, tuple[str, ...]]:
+    """Import paths of what mends the bugs that are open in that release (``MENDED_BY``), by the file of their test.
+
+    ``MENDED_BY`` is a string, or a tuple of them where a test shows more than one bug.
+    """
+    found: dict[Path, tuple[str, ...]] = {}
+    for path in sorted(folder.glob("test_*.py")):
+        tree = _parse(path)
+        value, mark = _assigned(tree, "MENDED_BY"), _mark(tree)
+        if value is not None and mark is not None and _open_in(sglang_version, mark, path):
+            found[path] = _strings(value)
+    return found
+
+
 def _open_in(version: str | None, mark: _Mark, path: Path) -> bool:
     if mark.releases is None:
         return True
@@ -92,9 +106,9 @@ def _parse(path: Path) -> ast.Module:
 def _signatures(tree: ast.Module) -> list[str]:
     """``SIGNATURE``, then what ``ALSO_SEEN_AS`` lists; empty for a test that sr-fuzz has not emitted."""
     own, others = _assigned(tree, "SIGNATURE"), _assigned(tree, "ALSO_SEEN_AS")
-    listed = others.elts if isinstance(others, ast.Tuple | ast.List) else []
-    found = [_constant_string(node) for node in [own, *listed] if node is not None]
-    return [signature for signature in found if signature is not None] if own is not None else []
+    if own is None:
+        return []
+    return [*_strings(own), *(_strings(others) if others is not None else ())]
 
 
 def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
@@ -118,6 +132,12 @@ def _mark(tree: ast.Module) -> _Mark | None:
             releases = _constant_string(call.args[0]) if name.attr == "sglang_bug" and call and call.args else None
             return _Mark(reason, releases)
     return None
+
+
+def _strings(node: ast.expr) -> tuple[str, ...]:
+    """A string, or those of a tuple or list."""
+    nodes = node.elts if isinstance(node, ast.Tuple | ast.List) else [node]
+    return tuple(text for text in map(_constant_string, nodes) if text is not None)
 
 
 def _constant_string(node: ast.expr) -> str | None:

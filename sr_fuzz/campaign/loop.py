@@ -18,6 +18,7 @@ from sr_fuzz.campaign.events import (
     ConfigTally,
     Confirmed,
     Emitted,
+    Explained,
     FindingKnown,
     FindingNew,
     FindingTally,
@@ -30,6 +31,7 @@ from sr_fuzz.campaign.events import (
     Started,
     Summary,
 )
+from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.confirm import CONFIRM_RUNS
 from sr_fuzz.emit import emit
 from sr_fuzz.investigate import Investigated, first_seen, reproduce, shrink
@@ -77,6 +79,7 @@ def run_campaign(
     max_runs: int = MAX_RUNS,
     faults: Sequence[str] = (),
     canary: StartCanary | None = None,
+    triage: Triage | None = None,
     name_of: Callable[[EngineConfig], str] = config_text,
     clock: Callable[[], float] = time.monotonic,
 ) -> Summary:
@@ -86,14 +89,15 @@ def run_campaign(
     Repros go into ``out``; signatures in ``known`` (as `known_signatures` reads them) are only counted. A finding that
     is being minimised when the time is up is finished, so the end may come later by its ``max_runs``, or twice
     `PATIENCE_S`. Ctrl-C ends the campaign with its summary; a finding in work is then written as it is. ``canary``
-    starts an engine with the canary fault, which must be found: see `CanaryWatch` and `Summary.blind`. ``name_of``
-    names a configuration in events and summary.
+    starts an engine with the canary fault, which must be found: see `CanaryWatch` and `Summary.blind`. ``triage`` tells
+    which new findings are faces of known bugs; their repros are marked as expected failures. ``name_of`` names a
+    configuration in events and summary.
 
     Raises `EngineError` when the engine cannot go on, after the `Finished` event.
     """
     # Before the clock starts: asking for the version starts the engine.
     version = engine.sglang_version
-    campaign = _Campaign(engine, out, known, on_event, max_runs, tuple(faults), canary, name_of, clock)
+    campaign = _Campaign(engine, out, known, on_event, max_runs, tuple(faults), canary, triage, name_of, clock)
     on_event(Started(version, seed, time_s, max_scripts, out, len(known)))
     try:
         phases = [scripts] if isinstance(scripts, SearchStrategy) else scripts
@@ -118,6 +122,7 @@ class _Campaign:
         max_runs: int,
         faults: tuple[str, ...],
         canary: StartCanary | None,
+        triage: Triage | None,
         name_of: Callable[[EngineConfig], str],
         clock: Callable[[], float],
     ) -> None:
@@ -128,6 +133,7 @@ class _Campaign:
         self._on_event = on_event
         self._max_runs = max_runs
         self._faults = faults
+        self._triage = triage
         self._name_of = name_of
         self._clock = clock
         self._start = clock()
@@ -239,15 +245,27 @@ class _Campaign:
         self._on_event(FindingNew(found, violation, self._name_of(script.config), len(script.actions)))
         seen = first_seen(script, outcome, self._faults)
         began = self._clock()
+        cause = None
         try:
             seen = self._minimise(seen)
             seen = self._confirm(seen)
+            cause = self._explain(seen)
         finally:
             # Also when interrupted, or when the engine dies of it: what was found is never lost.
-            path = emit(seen.finding, self._out, trace=seen.outcome.trace)
+            path = emit(seen.finding, self._out, trace=seen.outcome.trace, known_cause=cause)
             tally.finding, tally.path = seen.finding, path
+            if cause is not None:
+                tally.status, tally.reason = "known", cause
             self._on_event(Emitted(seen.finding, path))
             self._set_aside_s += self._clock() - began
+
+    def _explain(self, seen: Investigated) -> str | None:
+        tests = self._triage.explain(seen.finding.script) if self._triage is not None else ()
+        if not tests:
+            return None
+        self._on_event(Explained(seen.finding.signature, tests))
+        names = " and ".join(path.name for path in tests)
+        return f"another face of the bug of {names}: gone when that is mended"
 
     def _minimise(self, seen: Investigated) -> Investigated:
         found = seen.finding.signature

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from sr_fuzz.cli.options import KNOWN, OUT, EngineKind, EngineOption, FaultOptio
 from sr_fuzz.cli.shared import find_configs, make_folder
 
 if TYPE_CHECKING:
+    from sr_fuzz.campaign.triage import Triage
     from sr_fuzz.script import EngineConfig
 
 BLIND = 3
@@ -97,6 +98,7 @@ def run(
             max_scripts=max_scripts,
             faults=fault or (),
             canary=(lambda: engines.start_canary(engine)) if canary and not fault else None,
+            triage=_triage(engine, known) if engine_kind is EngineKind.LOCAL and not fault else None,
             name_of=lambda configuration: names.get(configuration, config_text(configuration)),
         )
     return BLIND if done.blind else 0
@@ -123,6 +125,14 @@ def _turns_line(turns: list[list[EngineConfig]], kind: EngineKind, time_s: float
         f"--engine {kind.value} keeps at most {_KEPT[kind]} schedulers: the configurations take turns, {sizes} of them "
         f"for {time_s / len(turns):.0f} s each"
     )
+
+
+def _triage(engine: Any, known: Path) -> Triage:
+    """On the local engine alone, where a mended bug is a boot of a second and not another server."""
+    from sr_fuzz.campaign.known import mends
+    from sr_fuzz.campaign.triage import Triage
+
+    return Triage(engine, mends(known, engine.sglang_version))
 
 
 def _known(folder: Path, sglang_version: str | None = None) -> dict[str, tuple[Path, str]]:

@@ -22,6 +22,7 @@ from sr_fuzz.campaign.events import (
     Confirmed,
     Emitted,
     Event,
+    Explained,
     FindingKnown,
     FindingNew,
     FindingTally,
@@ -137,6 +138,13 @@ class Terminal:
     @_on.register
     def _(self, event: Confirmed) -> None:
         self._say(f"  reproduced in {event.reproduced} of {_plural(event.tried, 'fresh run')}")
+
+    @_on.register
+    def _(self, event: Explained) -> None:
+        self._new -= 1
+        self._known.add(event.signature)
+        tests = " and ".join(str(path) for path in event.tests)
+        self._say(f"  known: another face of the bug of {escape(tests)}, gone when that is mended")
 
     @_on.register
     def _(self, event: Emitted) -> None:

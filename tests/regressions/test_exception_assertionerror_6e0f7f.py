@@ -28,6 +28,8 @@ from sr_fuzz.script import EngineConfig, OpenSession, Prompt, Script, SessionPar
 
 SIGNATURE = "exception:AssertionError:radix+overlap+sessions:79334c"
 
+MENDED_BY = "tests.mends.sessions:refused_turn"
+
 SCRIPT = Script(
     config=EngineConfig(enable_streaming_session=True),
     actions=(

@@ -35,6 +35,8 @@ SIGNATURE = "exception:AssertionError:no-radix+overlap+sessions:4be50c"
 # The assertion reads another attribute in 0.5.20.
 ALSO_SEEN_AS = ("exception:AssertionError:no-radix+overlap+sessions:95822f",)
 
+MENDED_BY = "tests.mends.sessions:eos_with_history"
+
 SCRIPT = Script(
     config=EngineConfig(chunked_prefill_size=8, disable_radix_cache=True, enable_streaming_session=True),
     actions=(

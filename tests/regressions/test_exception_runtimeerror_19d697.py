@@ -28,6 +28,8 @@ from sr_fuzz.script import EngineConfig, OpenSession, Prompt, Script, SessionPar
 
 SIGNATURE = "exception:RuntimeError:radix+overlap:723106"
 
+MENDED_BY = "tests.mends.sessions:replaced_all"
+
 SCRIPT = Script(
     config=EngineConfig(),
     actions=(

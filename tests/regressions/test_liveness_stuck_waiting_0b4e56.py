@@ -31,6 +31,8 @@ ALSO_SEEN_AS = (
     "liveness:stuck_waiting:no-radix+overlap+mamba",
 )
 
+MENDED_BY = "tests.mends.admission:output_that_fits"
+
 SCRIPT = Script(
     config=EngineConfig(max_total_tokens=96, disable_radix_cache=True),
     actions=(

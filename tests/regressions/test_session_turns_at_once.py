@@ -35,6 +35,8 @@ ALSO_SEEN_AS = (
     "exception:AssertionError:radix+overlap+sessions:eaf1ac",
 )
 
+MENDED_BY = "tests.mends.sessions:refused_turn"
+
 SCRIPT = Script(
     config=EngineConfig(enable_streaming_session=True),
     actions=(

@@ -39,6 +39,8 @@ ALSO_SEEN_AS = (
     "sessions:kv_without_history:radix+overlap+paged+sessions",
 )
 
+MENDED_BY = "tests.mends.sessions:retracted_turn"
+
 SCRIPT = Script(
     config=EngineConfig(enable_streaming_session=True),
     actions=(

@@ -27,6 +27,8 @@ SIGNATURE = "streams:empty_after_finish:radix+overlap"
 # A decode half also aborts whom its host pool cannot take, which needs no exhauster.
 ALSO_SEEN_AS = ("streams:empty_after_finish:radix+overlap+decode",)
 
+MENDED_BY = "tests.mends.output:nothing_after_the_end"
+
 SCRIPT = Script(
     config=EngineConfig(),
     actions=(

@@ -26,6 +26,8 @@ ALSO_SEEN_AS = (
     "streams:finished_twice:radix+overlap+paged+embedding",
 )
 
+MENDED_BY = "tests.mends.output:embedding_once"
+
 SCRIPT = Script(
     config=EngineConfig(is_embedding=True),
     actions=(

@@ -20,7 +20,8 @@ class FakeEngine:
     """Runs scripts by ``rule``; ``played`` holds every script in the order of the runs.
 
     ``faulty``: for each seeded fault, by import path, the rule of an engine that has it. Where that rule finds
-    something the fault was triggered, or everywhere if it is in ``unseen``; it was reached everywhere.
+    something the fault was triggered, or everywhere if it is in ``unseen``; it was reached everywhere. Several at once
+    go by their paths with commas between them.
     """
 
     sglang_version = "0.0.fake"
@@ -30,8 +31,7 @@ class FakeEngine:
         self.faulty = faulty or {}
         self.played: list[Script] = []
         self.unseen: set[str] = set()
-        self.fault: str | None = None
-        self.struck = False
+        self.faults: dict[str, bool] = {}
         self.not_checked: dict[str, str] = {}
 
     def __enter__(self) -> FakeEngine:
@@ -40,11 +40,10 @@ class FakeEngine:
     def __exit__(self, *_exc: object) -> None:
         pass
 
-    def with_faults(self, path: str) -> FakeEngine:
-        """An engine with a fault; one that it does not know cannot be booted."""
-        engine = FakeEngine(self.faulty.get(path, _not_booted))
-        engine.fault = path.partition(":")[2]
-        engine.struck = path in self.unseen
+    def with_faults(self, *paths: str) -> FakeEngine:
+        """An engine with faults; one that it does not know cannot be booted."""
+        engine = FakeEngine(self.faulty.get(",".join(paths), _not_booted))
+        engine.faults = {path.partition(":")[2]: path in self.unseen for path in paths}
         return engine
 
     def run(
@@ -62,7 +61,7 @@ class FakeEngine:
             trace=trace_of(script, violation),
             checks={"kv_pages": 10},
             not_checked=self.not_checked,
-            faults={self.fault: (1, int(self.struck or violation is not None))} if self.fault is not None else {},
+            faults={name: (1, int(struck or violation is not None)) for name, struck in self.faults.items()},
         )
 
 

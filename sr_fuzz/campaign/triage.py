@@ -1,0 +1,53 @@
+"""Whether a new finding is another face of a known bug.
+
+A bug often breaks several rules, on several kinds of engine, and each is a signature of its own. Where the test of a
+known bug names what mends it (``MENDED_BY``, see `tests.mends`), the minimal script of a new finding is played once
+more with that bug mended. If nothing is broken then, and the mend has acted, it was that bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sr_fuzz.errors import EngineError
+from sr_fuzz.script import Script
+
+
+class Triage:
+    """Plays a script on engines in which known bugs are mended."""
+
+    def __init__(self, engine: Any, mends: Mapping[Path, tuple[str, ...]]) -> None:
+        """``engine`` makes others (``with_faults``). ``mends``: by the file of a known bug's test."""
+        self._engine = engine
+        self._mends = mends
+
+    def explain(self, script: Script) -> tuple[Path, ...]:
+        """Tests of the bugs without which ``script`` breaks nothing: one where one is enough; empty when it is news."""
+        by_mends: dict[tuple[str, ...], Path] = {}
+        for path, mends in self._mends.items():
+            by_mends.setdefault(mends, path)
+        usable: dict[tuple[str, ...], Path] = {}
+        for mends, path in by_mends.items():
+            acted = self._gone(script, mends)
+            if acted:
+                return (path,)
+            if acted is not None:
+                usable[mends] = path
+        together = tuple(dict.fromkeys(mend for mends in usable for mend in mends))
+        acted = self._gone(script, together) if len(usable) > 1 else None
+        return tuple(path for mends, path in usable.items() if set(mends) & set(acted or ()))
+
+    def _gone(self, script: Script, mends: Iterable[str]) -> tuple[str, ...] | None:
+        """The mends that acted, if the script broke nothing with them, else none; None where this SGLang lacks them."""
+        from sr_fuzz.faults import as_fault
+
+        try:
+            with self._engine.with_faults(*mends) as engine:
+                outcome = engine.run(script)
+        except (EngineError, ValueError):
+            return None
+        if outcome.violation is not None:
+            return ()
+        return tuple(mend for mend in mends if outcome.faults.get(as_fault(mend).name, (0, 0))[1] > 0)

@@ -1,0 +1,52 @@
+"""Known bugs of admission, mended."""
+
+from __future__ import annotations
+
+from sr_fuzz.faults import fault, triggered, wrapped
+
+
+@fault("refused_at_the_door", stands_for="paged-prompt-never-admitted.md, embedding-too-long.md", expected=())
+def refused_at_the_door():
+    """A prompt beside which a page of overhead does not fit can never be admitted, and is refused when it comes."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    def add(original, scheduler, req, *args, **kwargs):
+        overhead = scheduler.page_size if scheduler.page_size > 1 else 0
+        limit = min(scheduler.max_req_input_len, scheduler.max_total_num_tokens - overhead)
+        if len(req.origin_input_ids) >= limit and req.to_finish is None:
+            triggered()
+            req.set_finish_with_abort("the prompt does not fit")
+            req.sampling_params.max_new_tokens = 0
+        return original(scheduler, req, *args, **kwargs)
+
+    return wrapped(Scheduler, "_add_request_to_queue", add)
+
+
+@fault("output_that_fits", stands_for="ignore-eos-never-admitted.md", expected=())
+def output_that_fits():
+    """Without a prefix tree the output is clipped to what admission will grant: one token less."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    def clip(original, scheduler, req, *args, **kwargs):
+        original(scheduler, req, *args, **kwargs)
+        params = req.sampling_params
+        most = scheduler.max_total_num_tokens - 2 * scheduler.page_size - 1 - len(req.origin_input_ids)
+        if scheduler.tree_cache.disable and params.ignore_eos and params.max_new_tokens > most:
+            triggered()
+            params.max_new_tokens = max(0, most)
+
+    return wrapped(Scheduler, "init_req_max_new_tokens", clip)
+
+
+@fault("one_chunked_request", stands_for="two-chunked-requests.md", expected=())
+def one_chunked_request():
+    """A request that ignores EOS is not cut into chunks where the batch has a chunked request already."""
+    from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
+
+    def add(original, adder, req, *args, **kwargs):
+        if adder.new_chunked_req is not None:
+            triggered()
+            return AddReqResult.OTHER
+        return original(adder, req, *args, **kwargs)
+
+    return wrapped(PrefillAdder, "add_one_req_ignore_eos", add)

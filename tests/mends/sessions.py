@@ -1,0 +1,73 @@
+"""Known bugs of sessions, mended."""
+
+from __future__ import annotations
+
+from sr_fuzz.faults import fault, triggered, wrapped
+
+
+@fault("refused_turn", stands_for="session-turns-at-once.md, session-two-first-turns.md", expected=())
+def refused_turn():
+    """A turn that is refused leaves its session at once, and so cannot clear the flag of the turn under way."""
+    from sglang.srt.session.session_controller import Session
+
+    def create_req(original, session, *args, **kwargs):
+        req = original(session, *args, **kwargs)
+        # What `Req.set_finish_with_abort` makes of a prompt.
+        if session.streaming and list(req.origin_input_ids) == [0]:
+            triggered()
+            req.session = None
+        return req
+
+    return wrapped(Session, "create_req", create_req)
+
+
+@fault("retracted_turn", stands_for="session-retracted-turn.md", expected=())
+def retracted_turn():
+    """A retracted turn takes its record and lock along, as an aborted one does, and stays under way."""
+    from sglang.srt.session.streaming_session import StreamingSession
+
+    def cache(original, sessions, req):
+        slot = sessions.borrowed_slot(req)
+        if slot is None or req.finished():
+            return original(sessions, req)
+        triggered()
+        del sessions.slots[req.session.session_id]
+        req.lock, slot.lock = slot.lock, None
+        return False
+
+    return wrapped(StreamingSession, "try_cache_finished_req", cache)
+
+
+@fault("replaced_all", stands_for="session-replaced.md", expected=())
+def replaced_all():
+    """Replacing all turns of a plain session goes over a copy of them."""
+    from sglang.srt.session.session_controller import Session
+
+    def create_req(original, session, req, *args, **kwargs):
+        params = req.session_params
+        if not session.streaming and params.replace and params.rid is None:
+            for node in list(session.req_nodes.values()):
+                if node.req.rid in session.req_nodes:
+                    triggered()
+                    node.clear(session.req_nodes)
+        return original(session, req, *args, **kwargs)
+
+    return wrapped(Session, "create_req", create_req)
+
+
+@fault("eos_with_history", stands_for="session-without-prefix-cache.md", expected=())
+def eos_with_history():
+    """Without a prefix tree a turn that has a history is admitted like one that honours EOS."""
+    from sglang.srt.managers.schedule_policy import PrefillAdder
+
+    def add(original, adder, req, *args, **kwargs):
+        if not (req.sampling_params.ignore_eos and adder.tree_cache.disable and req.prefix_len):
+            return original(adder, req, *args, **kwargs)
+        triggered()
+        req.sampling_params.ignore_eos = False
+        try:
+            return original(adder, req, *args, **kwargs)
+        finally:
+            req.sampling_params.ignore_eos = True
+
+    return wrapped(PrefillAdder, "add_one_req", add)

@@ -1,0 +1,84 @@
+"""A new finding that is gone when a known bug is mended is another face of that bug."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_engine import FakeEngine, leak
+
+from sr_fuzz.campaign.events import Explained
+from sr_fuzz.campaign.known import known_signatures, mends
+from sr_fuzz.campaign.loop import run_campaign
+from sr_fuzz.campaign.triage import Triage
+from sr_fuzz.script import EngineConfig, Script, StartReq
+from strategies.scripts import scripts
+
+SCRIPT = Script(EngineConfig(), (StartReq("r0"),))
+A, B = "tests.mends.output:embedding_once", "tests.mends.sessions:refused_turn"
+TEST_A, TEST_B = Path("test_a.py"), Path("test_b.py")
+
+
+def broken(script: Script):
+    return leak()
+
+
+def healthy(script: Script):
+    return None
+
+
+def engine(**rules) -> FakeEngine:
+    """``a``, ``b``, ``both``: what breaks while these are mended; all of them act."""
+    made = FakeEngine(broken, {{"a": A, "b": B, "both": f"{A},{B}"}[name]: rule for name, rule in rules.items()})
+    made.unseen = {A, B}
+    return made
+
+
+def explain(made: FakeEngine) -> tuple[Path, ...]:
+    return Triage(made, {TEST_A: (A,), TEST_B: (B,)}).explain(SCRIPT)
+
+
+def test_it_is_the_bug_without_which_it_is_gone():
+    assert explain(engine(a=broken, b=healthy)) == (TEST_B,)
+
+
+def test_it_is_news_when_it_stays_whatever_is_mended():
+    assert explain(engine(a=broken, b=broken, both=broken)) == ()
+
+
+def test_it_may_take_two_bugs():
+    assert explain(engine(a=broken, b=broken, both=healthy)) == (TEST_A, TEST_B)
+
+
+def test_a_mend_that_did_not_act_explains_nothing():
+    made = engine(a=healthy, b=broken, both=healthy)
+    made.unseen = set()
+    assert explain(made) == ()
+
+
+def test_a_mend_that_this_release_lacks_is_passed_over():
+    assert explain(engine(b=healthy)) == (TEST_B,)
+
+
+def test_a_test_names_its_mends(tmp_path: Path):
+    head = 'SIGNATURE = "a:b"\n{}\n@pytest.mark.{}\ndef test_x(sr_engine): ...\n'
+    (tmp_path / "test_one.py").write_text(head.format('MENDED_BY = "m:f"', "xfail"))
+    (tmp_path / "test_two.py").write_text(head.format('MENDED_BY = ("m:f", "m:g")', 'sglang_bug("<0.5.20", reason="")'))
+    (tmp_path / "test_none.py").write_text(head.format("", "xfail"))
+    assert mends(tmp_path) == {tmp_path / "test_one.py": ("m:f",), tmp_path / "test_two.py": ("m:f", "m:g")}
+    assert mends(tmp_path, "0.5.23") == {tmp_path / "test_one.py": ("m:f",)}
+
+
+@pytest.mark.parametrize("face", [True, False])
+def test_a_campaign_counts_another_face_as_known_and_keeps_its_repro(tmp_path: Path, face: bool):
+    made, events = engine(a=healthy if face else broken, b=broken, both=broken), []
+    summary = run_campaign(
+        made, scripts=scripts([EngineConfig()]), time_s=600, seed=1, out=tmp_path, known={}, on_event=events.append,
+        max_scripts=3, triage=Triage(made, {TEST_A: (A,), TEST_B: (B,)}),
+    )  # fmt: skip
+    [tally] = summary.findings.values()
+    assert tally.status == ("known" if face else "new") and tally.path is not None and tally.path.is_file()
+    assert ("TEST_A" if face else "") in tally.reason.upper().replace(".PY", "")
+    assert [event.tests for event in events if isinstance(event, Explained)] == ([(TEST_A,)] if face else [])
+    # Beside the others of its folder it is an expected failure, and known the next time.
+    assert len(known_signatures(tmp_path)) == face
