@@ -16,6 +16,8 @@ MENDED = {path.stem: mend for path, mend in mends(REGRESSIONS).items()}
 
 def test_there_are_mends():
     assert len(MENDED) > 5
+    for mend in {mend for mends in MENDED.values() for mend in mends}:
+        assert as_fault(mend).name == mend.rpartition(":")[2]
 
 
 @pytest.mark.parametrize("name", MENDED)

@@ -28,6 +28,8 @@ from sr_fuzz.script import EngineConfig, OpenSession, Prompt, Script, SessionPar
 
 SIGNATURE = "exception:AssertionError:radix+overlap+sessions:79334c"
 
+ALSO_SEEN_AS = ("exception:AssertionError:*:79334c",)
+
 MENDED_BY = "tests.mends.sessions:refused_turn"
 
 SCRIPT = Script(
