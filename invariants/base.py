@@ -26,8 +26,12 @@ class Invariant:
     family: str = ""
     """Group for property tests: ``memory``, ``lifecycle``, ``output``, ``sglang``."""
 
+    def no_subject(self, view: SchedulerView) -> str | None:
+        """Why there is nothing on this engine that it is about; None when there is. No gap: nothing goes unchecked."""
+        return None
+
     def not_covered(self, view: SchedulerView) -> str | None:
-        """Why this invariant cannot be checked on this engine; None when it can."""
+        """Why this invariant cannot be checked on this engine although it has a subject; None when it can."""
         return None
 
     def coarse(self, view: SchedulerView) -> str | None:

@@ -27,9 +27,10 @@ class Embeddings(Invariant):
     name = "embeddings"
     family = "output"
 
+    def no_subject(self, view: SchedulerView) -> str | None:
+        return None if view.scheduler.server_args.is_embedding else "no embeddings are served"
+
     def not_covered(self, view: SchedulerView) -> str | None:
-        if not view.scheduler.server_args.is_embedding:
-            return "no embeddings are served"
         return None if hasattr(view.model, "read_back") else "the model is not the oracle"
 
     def check(self, view: SchedulerView) -> Problem | None:

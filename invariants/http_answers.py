@@ -30,7 +30,7 @@ class HttpAnswers(Invariant):
     name = "http_answers"
     family = "output"
 
-    def not_covered(self, view: SchedulerView) -> str | None:
+    def no_subject(self, view: SchedulerView) -> str | None:
         return "no HTTP clients on this engine" if view.clients is None else None
 
     def __init__(self) -> None:

@@ -73,9 +73,10 @@ class TreeSanityCheck(Invariant):
     name = "sglang_tree_check"
     family = "sglang"
 
+    def no_subject(self, view: SchedulerView) -> str | None:
+        return None if view.has_tree else "there is no prefix tree"
+
     def not_covered(self, view: SchedulerView) -> str | None:
-        if not view.has_tree:
-            return "there is no prefix tree"
         tree = view.scheduler.tree_cache
         # Up to 0.5.18 streaming sessions are wrapped around the tree, and pass on what it may not have.
         check = getattr(getattr(tree, "inner", tree), "sanity_check", None)

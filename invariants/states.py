@@ -35,9 +35,10 @@ class StateSlots(Invariant):
     name = "mamba_slots"
     family = "memory"
 
+    def no_subject(self, view: SchedulerView) -> str | None:
+        return "the model has no recurrent states" if view.state_allocator is None else None
+
     def not_covered(self, view: SchedulerView) -> str | None:
-        if view.state_allocator is None:
-            return "the model has no recurrent states"
         if getattr(view.scheduler.req_to_token_pool, "mamba_ckpt_pool", None) is not None:
             return "the tree keeps int8 checkpoints, which have slots of their own"
         return view.unreadable_tree
@@ -107,9 +108,10 @@ class StateContent(Invariant):
     name = "mamba_content"
     family = "output"
 
+    def no_subject(self, view: SchedulerView) -> str | None:
+        return "the model has no recurrent states" if view.state_allocator is None else None
+
     def not_covered(self, view: SchedulerView) -> str | None:
-        if view.state_allocator is None:
-            return "the model has no recurrent states"
         if not hasattr(view.model, "read_states"):
             return "the model is not the oracle"
         return view.unreadable_tree

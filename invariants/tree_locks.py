@@ -30,10 +30,8 @@ class TreeLocks(Invariant):
     name = "tree_locks"
     family = "memory"
 
-    def not_covered(self, view: SchedulerView) -> str | None:
-        if not view.has_tree:
-            return "there is no prefix tree"
-        return None
+    def no_subject(self, view: SchedulerView) -> str | None:
+        return None if view.has_tree else "there is no prefix tree"
 
     def coarse(self, view: SchedulerView) -> str | None:
         reason = view.unreadable_tree
@@ -125,11 +123,14 @@ class TreeLocks(Invariant):
 class _ComponentLocks(TreeLocks):
     component: str
 
+    def no_subject(self, view: SchedulerView) -> str | None:
+        if view.unreadable_tree is None and self.component not in view.tree_components:
+            return f"the tree has no {self.component} component"
+        return None
+
     def not_covered(self, view: SchedulerView) -> str | None:
         if view.unreadable_tree is not None:
             return view.unreadable_tree
-        if self.component not in view.tree_components:
-            return f"the tree has no {self.component} component"
         if not kv_records.has_lock_receipts():
             return "this SGLang passes over evicted nodes when it locks, and a lock does not say which"
         if view.scheduler.server_args.enable_hierarchical_cache:

@@ -34,20 +34,25 @@ class Monitor:
         self.reach = Reach(view)
         self.trace: deque[StepRecord] = deque(maxlen=MAX_TRACE)
         self.checks: dict[str, int] = {}
+        self.no_subject: dict[str, str] = {}
         self.not_checked: dict[str, str] = {}
         self.coarse: dict[str, str] = {}
         self.turns = 0
         self._actions: list[str] = []
         self._invariants: list[Invariant] = []
         for invariant in invariants:
-            reason = invariant.not_covered(view)
-            if reason is None:
-                self._invariants.append(invariant)
-                self.checks[invariant.name] = 0
-                if (instead := invariant.coarse(view)) is not None:
-                    self.coarse[invariant.name] = instead
-            else:
-                self.not_checked[invariant.name] = reason
+            self._take(invariant)
+
+    def _take(self, invariant: Invariant) -> None:
+        if (reason := invariant.no_subject(self.view)) is not None:
+            self.no_subject[invariant.name] = reason
+        elif (reason := invariant.not_covered(self.view)) is not None:
+            self.not_checked[invariant.name] = reason
+        else:
+            self._invariants.append(invariant)
+            self.checks[invariant.name] = 0
+            if (instead := invariant.coarse(self.view)) is not None:
+                self.coarse[invariant.name] = instead
 
     def note_action(self, text: str) -> None:
         """Called by the interpreter for each action it sends; it goes into the record of the coming turn."""

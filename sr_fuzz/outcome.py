@@ -80,8 +80,10 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     trace: tuple[StepRecord, ...] = ()
     checks: dict[str, int] = {}
     """How often each invariant was checked."""
+    no_subject: dict[str, str] = {}
+    """Invariants that are about something that this engine does not have, with what."""
     not_checked: dict[str, str] = {}
-    """Invariants that did not apply, with the reason."""
+    """Invariants that could not be checked here, with the reason: what they are about may be broken unseen."""
     coarse: dict[str, str] = {}
     """Invariants that were checked in part, with what was checked and why not the rest."""
     outputs: dict[str, tuple[int, ...]] = {}

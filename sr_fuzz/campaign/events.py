@@ -146,7 +146,7 @@ class CanaryTally(msgspec.Struct):
 
 
 class NotChecked(msgspec.Struct):
-    """An invariant that was not checked in some scripts, for one reason."""
+    """An invariant that was not checked in some scripts, or in part only, for one reason."""
 
     invariant: str
     reason: str
@@ -195,7 +195,11 @@ class Summary(msgspec.Struct):
     checks: dict[str, int] = {}
     """How often each invariant was checked."""
     not_checked: list[NotChecked] = []
-    """Invariants that were not, on configurations where they do not apply or cannot be exact."""
+    """Invariants that could not be checked on some configurations."""
+    coarse: list[NotChecked] = []
+    """Invariants of which only a part was checked on some configurations."""
+    no_subject: dict[str, str] = {}
+    """Invariants that have nothing to look at on any configuration played, with the reason."""
     canary: dict[str, CanaryTally] = {}
     """By configuration; empty when no canary was played."""
     reach: dict[str, int] = {}

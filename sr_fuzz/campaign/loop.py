@@ -14,8 +14,8 @@ from pathlib import Path
 from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.campaign.canary import CanaryWatch, StartCanary
+from sr_fuzz.campaign.counts import Counts
 from sr_fuzz.campaign.events import (
-    ConfigTally,
     Confirmed,
     Emitted,
     Explained,
@@ -26,7 +26,6 @@ from sr_fuzz.campaign.events import (
     Listener,
     Minimised,
     Minimising,
-    NotChecked,
     ScriptDone,
     Started,
     Summary,
@@ -37,7 +36,6 @@ from sr_fuzz.emit import emit
 from sr_fuzz.investigate import Investigated, first_seen, reproduce, shrink
 from sr_fuzz.minimise import MAX_RUNS
 from sr_fuzz.outcome import Outcome, Violation, signature
-from sr_fuzz.reach_kinds import add_reach, dead_kinds
 from sr_fuzz.replay import Engine
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script_text import config_text
@@ -139,11 +137,10 @@ class _Campaign:
         self._start = clock()
         self._set_aside_s = 0.0
         self._played: set[str] = set()
-        self._not_checked: dict[tuple[str, str], NotChecked] = {}
+        self._counts = Counts(self.summary)
         self._canary = (
             CanaryWatch(canary, self.summary, on_event=on_event, name_of=name_of, clock=clock) if canary else None
         )
-        self._configs: set[EngineConfig] = set()
 
     def end(self) -> None:
         """Take the time and stock, and shut down what was started here."""
@@ -152,8 +149,7 @@ class _Campaign:
             self._set_aside_s += self._canary.spent_s
             self._canary.close()
         self.summary.search_s = self.summary.elapsed_s - self._set_aside_s
-        if self.summary.reach:
-            self.summary.never_reached = dead_kinds(self.summary.reach, self._configs)
+        self._counts.end()
 
     def search(
         self, phases: Sequence[SearchStrategy[Script]], seed: int, time_s: float, max_scripts: int | None
@@ -213,30 +209,9 @@ class _Campaign:
 
     def _count(self, script: Script, outcome: Outcome, found: str | None) -> None:
         name = self._name_of(script.config)
-        for tally in (self.summary, self.summary.configs.setdefault(name, ConfigTally())):
-            tally.scripts += 1
-            tally.steps += outcome.steps
-            tally.forwards += outcome.forwards
-        tally = self.summary.configs[name]
-        tally.violations += found is not None
-        tally.wall_s += outcome.wall_s
-        self._configs.add(script.config)
-        add_reach(self.summary.reach, outcome.reach)
-        for invariant, times in outcome.checks.items():
-            self.summary.checks[invariant] = self.summary.checks.get(invariant, 0) + times
-        for invariant, reason in outcome.not_checked.items():
-            self._count_not_checked(invariant, reason, name)
+        self._counts.add(script.config, name, outcome)
         elapsed = self._clock() - self._start
         self._on_event(ScriptDone(name, outcome.steps, outcome.forwards, outcome.wall_s, elapsed, found))
-
-    def _count_not_checked(self, invariant: str, reason: str, config: str) -> None:
-        known = self._not_checked.get((invariant, reason))
-        if known is None:
-            known = self._not_checked[invariant, reason] = NotChecked(invariant, reason)
-            self.summary.not_checked.append(known)
-        known.scripts += 1
-        if config not in known.configs:
-            known.configs.append(config)
 
     # -- a new finding -----------------------------------------------------------------------------------------
 

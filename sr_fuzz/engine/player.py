@@ -86,6 +86,7 @@ class Player:
             wall_s=time.monotonic() - self._started,
             trace=tuple(self.monitor.trace),
             checks=self.monitor.checks,
+            no_subject=self.monitor.no_subject,
             not_checked=self.monitor.not_checked,
             coarse=self.monitor.coarse,
             outputs=self._outputs() if isinstance(self._job, Run) else {},

@@ -199,7 +199,7 @@ class Terminal:
 def summary(done: Summary) -> RenderableType:
     """What ran, as a table of configurations, and what was found, new findings first."""
     parts: list[RenderableType] = [Text(), _configurations(done), Text(), Text(_totals(done))]
-    parts += [Text(line) for line in _not_checked_lines(done)]
+    parts += [Text(line) for line in _gap_lines(done)]
     if done.canary:
         parts.append(_canary(done))
     if done.never_reached:
@@ -207,8 +207,11 @@ def summary(done: Summary) -> RenderableType:
     if not done.findings:
         return Group(*parts, Text("No violation found."))
     parts.append(Text(f"Findings: {len(done.new)} new, {len(done.known)} known.", style="bold"))
-    for tally in (*done.new, *done.known):
-        parts += [Text(f"  {line}") for line in _finding_lines(tally)]
+    for tally in done.new:
+        parts += [Text(f"  {line}") for line in _new_lines(tally)]
+    for reason in dict.fromkeys(tally.reason for tally in done.known):
+        faces = [tally for tally in done.known if tally.reason == reason]
+        parts += [Text(f"  {line}") for line in _known_lines(faces)]
     return Group(*parts)
 
 
@@ -220,13 +223,16 @@ def _totals(done: Summary) -> str:
     )
 
 
-def _not_checked_lines(done: Summary) -> list[str]:
+def _gap_lines(done: Summary) -> list[str]:
+    """What the findings say nothing about."""
     lines = []
-    for skipped in done.not_checked:
-        where = "all configurations" if len(skipped.configs) == len(done.configs) else ", ".join(skipped.configs)
-        lines.append(
-            f"not checked: {skipped.invariant} in {_plural(skipped.scripts, 'script')} ({where}): {skipped.reason}"
-        )
+    for what, gaps in (("not checked", done.not_checked), ("checked in part", done.coarse)):
+        for gap in gaps:
+            all_of_them = len(gap.configs) == len(done.configs) > 1
+            where = "all configurations" if all_of_them else ", ".join(gap.configs)
+            lines.append(f"{what}: {gap.invariant} in {_plural(gap.scripts, 'script')} ({where}): {gap.reason}")
+    if done.no_subject:
+        lines.append(f"nothing here to check for {', '.join(sorted(done.no_subject))}")
     return lines
 
 
@@ -256,20 +262,31 @@ def _configurations(done: Summary) -> Table:
     return table
 
 
-def _finding_lines(tally: FindingTally) -> list[str]:
-    violation = tally.violation
-    lines = [f"{tally.status:<5}  {violation.invariant}: {violation.rule}, seen {_plural(tally.count, 'time')}"]
-    if tally.status == "known":
-        details = [tally.reason, str(tally.path or "")]
-    elif tally.finding is not None:
+def _new_lines(tally: FindingTally) -> list[str]:
+    details = [_first_line(tally.violation.message)]
+    if tally.finding is not None:
         finding = tally.finding
         actions = f"{_plural(len(finding.script.actions), 'action')} of {finding.original_actions}"
         reliability = finding.reliability if finding.tried else "not run again"
         how = f"{reliability}; {actions}, minimised in {_plural(finding.reruns, 'run')}"
         details = [_first_line(finding.violation.message), how, text(finding.script), str(tally.path or "")]
-    else:
-        details = [_first_line(violation.message)]
-    return lines + [f"       {detail}" for detail in details if detail]
+    return [f"new    {_what(tally)}, seen {_plural(tally.count, 'time')}", *_indented(details)]
+
+
+def _known_lines(faces: Sequence[FindingTally]) -> list[str]:
+    """One known bug, with all that it broke."""
+    rules = ", ".join(dict.fromkeys(_what(tally) for tally in faces))
+    paths = ", ".join(dict.fromkeys(str(tally.path) for tally in faces if tally.path is not None))
+    times = _plural(sum(tally.count for tally in faces), "time")
+    return [f"known  {rules}, seen {times}", *_indented([faces[0].reason, paths])]
+
+
+def _what(tally: FindingTally) -> str:
+    return f"{tally.violation.invariant}: {tally.violation.rule}"
+
+
+def _indented(details: Sequence[str]) -> list[str]:
+    return [f"       {detail}" for detail in details if detail]
 
 
 def _some(kinds: Sequence[str]) -> str:

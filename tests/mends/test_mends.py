@@ -16,7 +16,7 @@ MENDED = {path.stem: mend for path, mend in mends(REGRESSIONS).items()}
 
 def test_there_are_mends():
     assert len(MENDED) > 5
-    for mend in {mend for mends in MENDED.values() for mend in mends}:
+    for mend in {mend for several in MENDED.values() for mend in several}:
         assert as_fault(mend).name == mend.rpartition(":")[2]
 
 
