@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from itertools import islice
+from pkgutil import iter_modules
 from typing import Any, get_args
 
 import msgspec
@@ -41,10 +43,11 @@ from sr_fuzz.script import (
     validate,
 )  # fmt: skip
 from sr_fuzz.script_text import text  # fmt: skip
+from strategies import motifs
 from strategies.actions import SINGLES, SWITCHES, Draft
-from strategies.all_motifs import MOTIFS, motif_actions
 from strategies.configs import CONFIG_SETS, find_configs
 from strategies.fresh import BACKEND
+from strategies.motifs import MOTIFS, motif_actions
 from strategies.profiles import PROFILES
 from strategies.requests import Traits, draw_digits, draw_relative, draw_start_req, draw_traits, prompts, start_reqs
 from strategies.scripts import draw_menu, draw_profile, kv_pressure, scripts
@@ -265,6 +268,13 @@ def test_every_motif_is_valid_wherever_it_is_played(name: str) -> None:
 @pytest.mark.parametrize("name", MOTIFS)
 def test_every_motif_says_what_bug_it_stands_for(name: str) -> None:
     assert len(MOTIFS[name].why) > 40
+
+
+def test_every_motif_is_listed() -> None:
+    modules = [import_module(f"strategies.motifs.{found.name}") for found in iter_modules(motifs.__path__)]
+    made = [value for module in modules for value in vars(module).values() if isinstance(value, motifs.Motif)]
+    assert {motif.name for motif in made} == set(MOTIFS) - {"burst"}
+    assert len(MOTIFS) == len(motifs.ALL)
 
 
 @st.composite
