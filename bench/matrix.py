@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +26,7 @@ from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.releases import release_folder
 from sr_fuzz.script import EngineConfig, Script, ScriptError
+from strategies.draw import first
 from strategies.scripts import scripts
 
 RELEASES = tuple(f"0.5.{patch}" for patch in range(16, 24))
@@ -93,18 +93,7 @@ def look(engine: Any, mode: Mode, *, server: bool, count: int) -> Cell:
 def _scripts(mode: Mode, config: EngineConfig, count: int) -> list[Script]:
     if mode.actions is not None:
         return [Script(config, mode.actions)]
-    drawn: list[Script] = []
-
-    @seed(_SEED)
-    @settings(
-        max_examples=count + 1, phases=[Phase.generate], database=None, deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    @given(scripts([config], exhausters=False))
-    def draw(script: Script) -> None:
-        drawn.append(script)
-
-    draw()
+    drawn = first(scripts([config], exhausters=False), seed=_SEED, count=count + 1)
     # Hypothesis begins with the simplest one, which says little.
     return drawn[1:] or drawn
 
@@ -171,8 +160,8 @@ def _grouped(
 def _span(found: Sequence[str], releases: Sequence[str]) -> str:
     if len(found) == len(releases) > 1:
         return "all releases"
-    first = releases.index(found[0])
-    if len(found) > 2 and tuple(found) == tuple(releases[first : first + len(found)]):
+    begin = releases.index(found[0])
+    if len(found) > 2 and tuple(found) == tuple(releases[begin : begin + len(found)]):
         return f"{found[0]} to {found[-1]}"
     return ", ".join(found)
 

@@ -17,7 +17,7 @@ class Liveness(Invariant):
     after the drain everybody is answered, and the idle engine then flushes its cache when asked to.
 
     Source: ``get_next_batch_to_run``: each turn tries a prefill, else a decode. The drain's bound is derived from the
-    work left, see `sr_fuzz.interpreter`.
+    work left, see `sr_fuzz.epilogue`.
     Covers: everything without a time-out of its own.
 
     Known false alarms: an exhauster may hold exactly what is needed, a paused engine may do nothing, a streaming

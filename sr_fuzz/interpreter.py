@@ -1,4 +1,4 @@
-"""Plays a script: actions become calls on the context, steps become yields; then the epilogue.
+"""Plays a script: actions become calls on the context, steps become yields; then `sr_fuzz.epilogue`.
 
 The only place that turns actions into calls. Actions between two steps are sent at the head of the same turn, in
 order. An action on a name that is not there (yet, or any more) is sent all the same: the engine must cope.
@@ -6,9 +6,6 @@ order. An action on a name that is not there (yet, or any more) is sent all the 
 Request ids are the script's names with a suffix that begins with a dot (`ScriptedContext.rid_suffix`). SGLang aborts by
 rid *prefix*; with the dot no name is a prefix of another (``r1.`` is none of ``r10.``), which a script that wants to
 abort one request relies on.
-
-The epilogue gives everything back that is held, continues, lets all requests run to their end within a bound derived
-from the work left, checks what must hold then, flushes, and checks once more.
 """
 
 from __future__ import annotations
@@ -21,27 +18,12 @@ from msgspec import structs
 from sr_fuzz import messages
 from sr_fuzz import script as s
 from sr_fuzz.cpu.oracle import all_prompt_tokens
+from sr_fuzz.epilogue import Epilogue
 from sr_fuzz.errors import RequestRefused
 from sr_fuzz.monitor import Monitor
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.script_text import action_text
 from sr_fuzz.view.view import SchedulerView
-
-# The drain's bound: each waiting token of work may be done several times over when requests are retracted again and
-# again, and admission may wait; 6 is twice what the thriftiest pools of the default set were seen to need.
-_REWORK = 6
-# Turns that do nothing: results in flight, the abort's decode, the liveness check's own patience.
-_SLACK = 80
-# The flush's answer comes in the turn after the one that sends it.
-_FLUSH_TURNS = 3
-
-# An HTTP client's answer needs no turn once it was sent; it takes milliseconds, on a stuck server for ever.
-_ANSWER_S = 10.0
-
-# A session whose turn was running when it was closed goes at SGLang's next look, a second of eight turns apart.
-_CLOSE_TURNS = 24
-# Turns without a forward after which sessions are closed: what they keep, nothing can evict.
-_STUCK_TURNS = 12
 
 BALLAST_PREFIX = "ballast"
 
@@ -59,6 +41,7 @@ class Interpreter:
         self._ballast_sent = 0
         self._paused = False
         self._rooms = 0
+        self._epilogue = Epilogue(script.config, context, view, monitor, lambda: self._release(s.Release()))
         self.notes: dict[str, None] = {}
         """Remarks on what the script did that an HTTP client could not have done."""
 
@@ -75,7 +58,7 @@ class Interpreter:
             else:
                 _SENDERS[type(action)](self, action)
         self._monitor.reach.end_of_script()
-        yield from self._epilogue()
+        yield from self._epilogue.play()
 
     def _rid(self, name: str) -> str:
         """The request id for a name of the script."""
@@ -227,72 +210,6 @@ class Interpreter:
         if req is None or size < 0:
             return self._chunked(rid, 1)
         return self._chunked(rid, max(1, (len(req.origin_input_ids) - 1) // size))
-
-    # -- the end -----------------------------------------------------------------------------------------------
-
-    def _epilogue(self) -> Generator[None, None, None]:
-        self._monitor.note_action("epilogue: release, continue, drain")
-        self._release(s.Release())
-        self._context.continue_generation()
-        yield
-        yield from self._drain()
-        if self._view.sessions.open:
-            yield from self._close_sessions()
-        # One more turn, so that an idle engine has run its own idle checks.
-        yield
-        # Whoever is not answered by then is found by the checks that follow.
-        self._context.settle(_ANSWER_S)
-        self._monitor.check_end()
-        if self._view.unanswered():
-            return  # only when `Liveness` is switched off: an engine that is not idle may refuse
-        self._monitor.note_action("epilogue: flush")
-        self._context.flush_cache()
-        for _ in range(_FLUSH_TURNS):
-            yield
-        self._monitor.check_flushed()
-
-    def _drain(self) -> Generator[None, None, None]:
-        """Turn until everybody is answered, within the bound, or nothing moves because of what sessions keep."""
-        idle, forwards = 0, self._view.forward_steps
-        for _ in range(self._work_left()):
-            if not self._view.unanswered() and self._context.is_fully_idle and not self._context.put_off:
-                return
-            yield
-            idle = idle + 1 if self._view.forward_steps == forwards else 0
-            forwards = self._view.forward_steps
-            if idle >= _STUCK_TURNS and self._view.now.session_slots:
-                return
-
-    def _close_sessions(self) -> Generator[None, None, None]:
-        """Close them; turns that wait for what another's turn keeps, and so for each other, are aborted."""
-        self._monitor.note_action("epilogue: close sessions")
-        for session_id in self._view.sessions.open:
-            self._context.close_session(session_id)
-        yield
-        yield from self._drain()
-        if self._view.now.session_slots and self._view.unanswered():
-            self._context.abort_all()
-            yield
-            yield from self._drain()
-        for _ in range(_CLOSE_TURNS):
-            if not self._view.sessions.open:
-                return
-            yield
-
-    def _work_left(self) -> int:
-        """Turns that a healthy engine needs at most for what is unanswered, retractions included."""
-        chunk = self._script.config.chunked_prefill_size
-        turns = 0
-        by_rid = {req.rid: req for req in self._view.requests}
-        for rid in self._view.unanswered():
-            req = by_rid.get(rid)
-            if req is None:
-                turns += _SLACK
-                continue
-            prompt = len(req.origin_input_ids)
-            prefills = 1 if chunk < 0 else -(-prompt // chunk)
-            turns += prefills + max(1, req.sampling_params.max_new_tokens - len(req.output_ids))
-        return _REWORK * turns + _SLACK
 
 
 _SENDERS: dict[type, Callable[[Interpreter, Any], None]] = {

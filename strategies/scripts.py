@@ -15,7 +15,7 @@ from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.script import Abort, AbortAll, Continue, EngineConfig, Pause, Script, StartReq, Step, StepUntil
 from strategies.actions import SINGLES, SWITCHES, Draft
-from strategies.all_motifs import MOTIFS
+from strategies.motifs import MOTIFS
 from strategies.profiles import PROFILES, Profile
 from strategies.requests import Draw, draw_digits, draw_traits, sizes_of
 from strategies.weights import weights_of

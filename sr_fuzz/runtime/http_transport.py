@@ -16,13 +16,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sr_fuzz.errors import EngineError, RequestRefused
+from sr_fuzz.errors import RequestRefused
+from sr_fuzz.runtime.http_calls import GRACE_S, HttpCalls, after_grace, is_abort, raise_problem
 from sr_fuzz.runtime.http_poster import BackgroundHttpPoster, HttpExchange, HttpPosterError
 from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
 
-# The tokenizer manager hands a message to its socket before it answers the HTTP request; from there to our end of the
-# socket it takes well below a millisecond. After this long, no message means that none was sent.
-_GRACE_S = 0.2
 # A server that holds a stream back still sends its head at once; only its order relative to later calls hangs on it.
 _HEAD_S = 5.0
 # How many unanswered calls one line names.
@@ -49,7 +47,7 @@ class HttpTransport:
         """
         self._proxy = proxy
         self._poster = poster
-        self._base_url = base_url.rstrip("/")
+        self._calls = HttpCalls(proxy, poster, base_url.rstrip("/"), arrival_timeout_s)
         self._timeout_s = arrival_timeout_s
         self._default_dp_rank = default_dp_rank
         self._answered = answered if answered is not None else self._client_has_answer
@@ -171,11 +169,11 @@ class HttpTransport:
 
     def _generate(self, rid: str, body: dict[str, Any], path: str = "/generate") -> None:
         since = self._proxy.mark()
-        exchange = self._post(path, body)
+        exchange = self._calls.post(path, body)
         if self._paused:
             # A stream's head comes when the tokenizer manager has taken the request in: so held-back requests queue
             # up there in order, and an abort that follows finds them. Others answer late; for those, grace must do.
-            exchange.wait_for_head(_HEAD_S if body.get("stream") else _GRACE_S)
+            exchange.wait_for_head(_HEAD_S if body.get("stream") else GRACE_S)
             self._held_back.append((rid, exchange))
             return
         if self._await_request(rid, exchange, since, taken=[]) is None:
@@ -221,13 +219,13 @@ class HttpTransport:
     def _pause(self, mode: str) -> None:
         self._end_abort_pause()
         since = self._proxy.mark()
-        exchange = self._post("/pause_generation", {"mode": mode})
+        exchange = self._calls.post("/pause_generation", {"mode": mode})
         self._paused = True
         if mode != "abort":
-            self._await_control("PauseGenerationReqInput", exchange, since)
+            self._calls.await_control("PauseGenerationReqInput", exchange, since)
             return
         # In abort mode the tokenizer manager aborts everything and sends the scheduler no pause at all.
-        self._await_control("AbortReq", exchange, since)
+        self._calls.await_control("AbortReq", exchange, since)
         self._abort_pause = exchange
         if not self._pause_is_stuck():
             self._end_abort_pause()
@@ -235,8 +233,8 @@ class HttpTransport:
     def _continue(self, torch_empty_cache: bool) -> None:
         self._end_abort_pause()
         since = self._proxy.mark()
-        exchange = self._post("/continue_generation", {"torch_empty_cache": torch_empty_cache})
-        self._await_control("ContinueGenerationReqInput", exchange, since)
+        exchange = self._calls.post("/continue_generation", {"torch_empty_cache": torch_empty_cache})
+        self._calls.await_control("ContinueGenerationReqInput", exchange, since)
         self._paused = False
         self._release_held_back(since)
 
@@ -257,83 +255,45 @@ class HttpTransport:
 
     def _abort(self, rid: str, abort_all: bool, await_arrival: bool) -> None:
         since = self._proxy.mark()
-        exchange = self._post("/abort_request", {"rid": rid, "abort_all": abort_all})
+        exchange = self._calls.post("/abort_request", {"rid": rid, "abort_all": abort_all})
         message = self._proxy.wait_until_arrived(
-            lambda message: _is_abort(message, rid, abort_all),
+            lambda message: is_abort(message, rid, abort_all),
             timeout_s=self._timeout_s,
             description="abort of everything" if abort_all else f"abort of {rid!r}",
-            give_up=_after_grace(exchange),
+            give_up=after_grace(exchange),
             since=since,
         )
         if message is None:
-            _raise_problem(exchange)
+            raise_problem(exchange)
             self.not_forwarded.append(rid)
         elif not await_arrival:
             self._proxy.delay(message)
 
     def _flush_cache(self) -> None:
         since = self._proxy.mark()
-        self._flush = self._post("/flush_cache", {})
+        self._flush = self._calls.post("/flush_cache", {})
         self._flush_is_new = True
-        self._await_control("FlushCacheReqInput", self._flush, since)
+        self._calls.await_control("FlushCacheReqInput", self._flush, since)
 
     def _session(self, what: str, body: dict[str, Any]) -> None:
         since = self._proxy.mark()
-        exchange = self._post(f"/{what}_session", body)
+        exchange = self._calls.post(f"/{what}_session", body)
         kind = f"{what.capitalize()}SessionReqInput"
         message = self._proxy.wait_until_arrived(
             lambda message: type(message).__name__ == kind and message.session_id == body["session_id"],
             timeout_s=self._timeout_s,
             description=kind,
-            give_up=_after_grace(exchange),
+            give_up=after_grace(exchange),
             since=since,
         )
         if message is None and exchange.refusal is None:
-            _raise_problem(exchange)
+            raise_problem(exchange)
 
     def _flush_is_stuck(self) -> bool:
         """Whether the flush before is unanswered: it may be on its way when the scheduler has turned since."""
-        return self._flush is not None and not self._flush.wait(0 if self._flush_is_new else _GRACE_S)
+        return self._flush is not None and not self._flush.wait(0 if self._flush_is_new else GRACE_S)
 
-    # -- both --------------------------------------------------------------------------------------------------
-
-    def _post(self, path: str, body: dict[str, Any]) -> HttpExchange:
-        return self._poster.send(self._base_url + path, body)
-
-    def _await_control(self, kind: str, exchange: HttpExchange, since: int) -> None:
-        message = self._proxy.wait_until_arrived(
-            lambda message: type(message).__name__ == kind,
-            timeout_s=self._timeout_s,
-            description=kind,
-            give_up=lambda: exchange.problem if exchange.done else None,
-            since=since,
-        )
-        if message is None:
-            _raise_problem(exchange)
+    # -- answers -----------------------------------------------------------------------------------------------
 
     def _client_has_answer(self, rid: str) -> bool:
         return self.responses[rid].done
-
-
-def _is_abort(message: Any, rid: str, abort_all: bool) -> bool:
-    if type(message).__name__ != "AbortReq" or bool(message.abort_all) != abort_all:
-        return False
-    return abort_all or message.rid == rid
-
-
-def _after_grace(exchange: HttpExchange) -> Callable[[], str | None]:
-    """A reason to give up once the answer has been here for the grace."""
-    answered_at: list[float] = []
-
-    def give_up() -> str | None:
-        if not exchange.done:
-            return None
-        answered_at[:] = answered_at or [time.monotonic()]
-        return "answered" if time.monotonic() - answered_at[0] >= _GRACE_S else None
-
-    return give_up
-
-
-def _raise_problem(exchange: HttpExchange) -> None:
-    if exchange.problem is not None:
-        raise EngineError(f"POST {exchange.url} did not reach the scheduler: {exchange.problem}")

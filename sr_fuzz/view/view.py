@@ -1,163 +1,24 @@
 """The view: read-only access to the scheduler's state, the same whatever the release and the cache kind.
 
-Read once per turn, lazily: an invariant that is switched off costs nothing. Every request object that was ever seen
-in a queue or in a batch is kept, finished or not, because a lost request is exactly what the queues do not show.
+Read once per turn, into a `Snapshot`. Every request object that was ever seen in a queue or in a batch is kept,
+finished or not, because a lost request is exactly what the queues do not show.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-from sr_fuzz import kv_records, versions
+from sr_fuzz import versions
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import OutputRecorder, Stream
-from sr_fuzz.view.allocators import (
-    free_full_pages,
-    free_window_pages,
-    full_pool,
-    only_window,
-    state_allocator,
-    two_pools,
-    window_pool,
-)
+from sr_fuzz.view.allocators import full_pool, only_window, state_allocator, two_pools, window_pool
 from sr_fuzz.view.batches import Launched, read_batch
-from sr_fuzz.view.sessions import Ledger, SlotView, is_turn, kept_tokens, open_sessions, read_slots
-from sr_fuzz.view.trees import NodeView, components, is_rust, locked_slots, read_tree, readable, tree_slots
+from sr_fuzz.view.sessions import Ledger, open_sessions
+from sr_fuzz.view.snapshot import Snapshot, name_of
+from sr_fuzz.view.trees import components, readable
 
-_RID_SUFFIX = re.compile(r"\.(?:\d+\.)?\Z")
-
-
-def name_of(rid: str) -> str:
-    """The script's name for a request id: without the suffix that the interpreter appends."""
-    return _RID_SUFFIX.sub("", rid)
-
-
-@dataclass(slots=True)
-class HolderView:
-    """A request that holds KV, or a streaming session between two turns."""
-
-    name: str
-    kv: kv_records.KvState
-    prefix: list[int]
-    """Slots of the positions that the tree owns."""
-    own: list[int]
-    """Slots of the positions it owns itself."""
-    tokens: list[int]
-    """What is known of the tokens that these slots stand for, from the first position on."""
-    req: Any = None
-    """None for a session."""
-    window_freed: tuple[int, int] = (0, 0)
-    """Row positions [from, to) of its own whose part in the sliding window's pool it has given back."""
-
-    @property
-    def row(self) -> list[int]:
-        """Slots of all its positions."""
-        return self.prefix + self.own
-
-    def own_in_window(self) -> list[int]:
-        """Slots of its own positions but those that left the window."""
-        lo, hi = (max(0, at - self.kv.protected) for at in self.window_freed)
-        return self.own[:lo] + self.own[hi:]
-
-
-class Snapshot:
-    """The state between two turns; each part is read when it is first asked for."""
-
-    def __init__(self, view: SchedulerView, step: int) -> None:
-        self._view = view
-        self.step = step
-
-    @cached_property
-    def free_pages(self) -> list[int]:
-        return free_full_pages(self._view.allocator)
-
-    @cached_property
-    def free_window_pages(self) -> list[int]:
-        """Free pages of the sliding window's own pool."""
-        return free_window_pages(self._view.allocator)
-
-    @cached_property
-    def window_slot(self) -> list[int]:
-        """By slot of the full pool the slot in the window's pool; 0 where there is none."""
-        return self._view.allocator.full_to_swa_index_mapping.tolist()
-
-    @cached_property
-    def free_states(self) -> list[int]:
-        """Free slots for recurrent states."""
-        return self._view.state_allocator.free_slots.tolist()
-
-    @cached_property
-    def nodes(self) -> list[NodeView]:
-        return read_tree(self._view.scheduler.tree_cache)
-
-    @cached_property
-    def tree_owners(self) -> list[tuple[str, list[int]]]:
-        """Slots of the prefix tree with the name of who has them: a node, or the tree where nodes cannot be told."""
-        tree = self._view.scheduler.tree_cache
-        if is_rust(tree):
-            return [("the tree", tree_slots(tree))]
-        return [(f"tree node {node.id}", node.slots) for node in self.nodes]
-
-    @cached_property
-    def locked_slots(self) -> set[int]:
-        """Of a tree that only tells slots: those that somebody has locked."""
-        return locked_slots(self._view.scheduler.tree_cache)
-
-    @cached_property
-    def holders(self) -> list[HolderView]:
-        """Requests that hold KV, in order of first sight, then sessions that do while no turn of theirs is alive."""
-        idle = {slot.session_id: slot for slot in self.session_slots}
-        holders = []
-        for req in self._view.requests:
-            kv = kv_records.kv_state(req)
-            if kv is None or self._only_refers(req):
-                continue
-            holders.append(self._holder(name_of(req.rid), kv, [*req.origin_input_ids, *req.output_ids], req))
-            for slot in self.session_slots:
-                if slot.lends_to(req):
-                    idle.pop(slot.session_id, None)
-        for slot in idle.values():
-            tokens = kept_tokens(self._view.scheduler, slot.session_id)
-            holders.append(self._holder(f"session {name_of(slot.session_id)}", slot.kv, tokens))
-        return holders
-
-    def _only_refers(self, req: Any) -> bool:
-        """An answered turn may still have a reference to its session's KV; what it held is the slot's, or lost."""
-        return is_turn(req) and self._view.answered(req.rid) and req.rid not in self.placed
-
-    def _holder(self, name: str, kv: kv_records.KvState, tokens: list[int], req: Any | None = None) -> HolderView:
-        slots = self._view.scheduler.req_to_token_pool.req_to_token[kv.row, : kv.allocated].tolist()
-        holder = HolderView(name, kv, slots[: kv.protected], slots[kv.protected :], tokens, req)
-        if self._view.window is not None and req is not None:
-            holder.window_freed = kv_records.window_freed(req, self._view.page_size)
-        return holder
-
-    @cached_property
-    def session_slots(self) -> list[SlotView]:
-        """Streaming sessions that hold KV, a running turn's included where the session owns that."""
-        return read_slots(self._view.scheduler)
-
-    @cached_property
-    def held_pages(self) -> list[int]:
-        """Pages the exhauster holds."""
-        return self._view.pages_of(self._view.context.held_slots)
-
-    @cached_property
-    def free_rows(self) -> list[int]:
-        return [int(row) for row in self._view.scheduler.req_to_token_pool.free_slots]
-
-    @cached_property
-    def placed(self) -> dict[str, list[str]]:
-        """Where each queued request is: request id -> names of the places."""
-        places: dict[str, list[str]] = {}
-        for place, reqs in self._view.places():
-            for req in reqs:
-                places.setdefault(req.rid, []).append(place)
-        return places
+__all__ = ["SchedulerView", "name_of"]
 
 
 class SchedulerView:

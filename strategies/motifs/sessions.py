@@ -14,7 +14,7 @@ from sr_fuzz.script import (
     Step,
 )  # fmt: skip
 from strategies.actions import STAGES_TO_AIM_AT, TURNS, Draft, strike, until
-from strategies.motifs import motif
+from strategies.motifs.base import motif
 from strategies.profiles import burst
 from strategies.requests import FAMILIES, sizes_of
 

@@ -1,0 +1,66 @@
+"""One call to the server: posted over HTTP, then awaited as a message at the scheduler's socket."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sr_fuzz.errors import EngineError
+from sr_fuzz.runtime.http_poster import BackgroundHttpPoster, HttpExchange
+from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
+
+# The tokenizer manager hands a message to its socket before it answers the HTTP request; from there to our end of the
+# socket it takes well below a millisecond. After this long, no message means that none was sent.
+GRACE_S = 0.2
+
+
+class HttpCalls:
+    """Posts a call, and waits for what the tokenizer manager makes of it."""
+
+    def __init__(
+        self, proxy: ScriptedTokenizerRecvProxy, poster: BackgroundHttpPoster, base_url: str, timeout_s: float
+    ) -> None:
+        self._proxy = proxy
+        self._poster = poster
+        self._base_url = base_url
+        self._timeout_s = timeout_s
+
+    def post(self, path: str, body: dict[str, Any]) -> HttpExchange:
+        return self._poster.send(self._base_url + path, body)
+
+    def await_control(self, kind: str, exchange: HttpExchange, since: int) -> None:
+        """Wait for a message of that class; `EngineError` when the server refuses the call."""
+        message = self._proxy.wait_until_arrived(
+            lambda message: type(message).__name__ == kind,
+            timeout_s=self._timeout_s,
+            description=kind,
+            give_up=lambda: exchange.problem if exchange.done else None,
+            since=since,
+        )
+        if message is None:
+            raise_problem(exchange)
+
+
+def is_abort(message: Any, rid: str, abort_all: bool) -> bool:
+    if type(message).__name__ != "AbortReq" or bool(message.abort_all) != abort_all:
+        return False
+    return abort_all or message.rid == rid
+
+
+def after_grace(exchange: HttpExchange) -> Callable[[], str | None]:
+    """A reason to give up once the answer has been here for the grace."""
+    answered_at: list[float] = []
+
+    def give_up() -> str | None:
+        if not exchange.done:
+            return None
+        answered_at[:] = answered_at or [time.monotonic()]
+        return "answered" if time.monotonic() - answered_at[0] >= GRACE_S else None
+
+    return give_up
+
+
+def raise_problem(exchange: HttpExchange) -> None:
+    if exchange.problem is not None:
+        raise EngineError(f"POST {exchange.url} did not reach the scheduler: {exchange.problem}")

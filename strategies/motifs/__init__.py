@@ -1,0 +1,73 @@
+"""Motifs: short compositions of actions that aim at a state of the scheduler.
+
+Blind random schedules seldom meet the states where bugs live: a request that is in none of the obvious lists
+(parked between chunks, its result in flight, just retracted or preempted) when an abort, a pause or a flush
+arrives. A motif brings one about on purpose. Each stands for a class of bug that schedulers have had; its
+docstring names the class. All of them append plain actions to a `Draft`.
+"""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from sr_fuzz.script import Action, EngineConfig
+from strategies.actions import Draft
+from strategies.motifs import aborts, exhausters, logprobs, memory, pauses, prefixes, queue, sessions, stages
+from strategies.motifs.base import Motif, motif
+from strategies.profiles import burst
+from strategies.requests import Draw
+
+# Scripts draw by place: with another order a seed draws other scripts.
+ALL: tuple[Motif, ...] = (
+    motif(weight=1)(burst),
+    stages.strike_at_stage,
+    memory.parked_chunk,
+    memory.retracted_victim,
+    memory.starved_chunk,
+    queue.preempted_victim,
+    aborts.abort_twice,
+    aborts.abort_on_arrival,
+    aborts.unknown_name,
+    pauses.pause_window,
+    pauses.long_pause,
+    pauses.abort_under_pause,
+    pauses.stray_continue,
+    prefixes.prefix_right_after,
+    prefixes.next_turn,
+    prefixes.diverge,
+    prefixes.stolen_prefix,
+    prefixes.twins,
+    memory.near_capacity,
+    memory.ends_in_prefill,
+    prefixes.flush_and_again,
+    prefixes.evict_while_waiting,
+    queue.preempt,
+    queue.queue_full,
+    logprobs.logprob_mates,
+    logprobs.logprobs_retracted,
+    aborts.abort_all_and_start,
+    exhausters.hold_kv,
+    exhausters.hold_rows,
+    exhausters.hold_locks,
+    stages.time_out,
+    sessions.conversation,
+    sessions.turn_struck,
+    sessions.first_turn_struck,
+    sessions.turns_at_once,
+    sessions.closed_while_running,
+    sessions.sessions_fill_the_pool,
+    sessions.flush_while_kept,
+    sessions.idle_session_ends,
+    sessions.branches,
+)
+
+MOTIFS: dict[str, Motif] = {motif.name: motif for motif in ALL}
+"""All motifs by name."""
+
+
+@st.composite
+def motif_actions(draw: Draw, config: EngineConfig, name: str) -> tuple[Action, ...]:
+    """Strategy: the actions of one motif, as a script of its own would begin. Raises `KeyError` for no such motif."""
+    draft = Draft(draw, config)
+    MOTIFS[name].play(draft)
+    return tuple(draft.actions)

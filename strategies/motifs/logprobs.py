@@ -1,0 +1,47 @@
+"""Motifs about logprobs: beside requests without, and across a retraction."""
+
+from __future__ import annotations
+
+from sr_fuzz.script import Continue, Pause, Step
+from strategies.actions import TURNS, Draft, strike, until
+from strategies.motifs.base import motif
+from strategies.motifs.common import make_room
+from strategies.profiles import overflow
+from strategies.requests import draw_prompt
+
+
+@motif("logprobs")
+def logprob_mates(draft: Draft) -> None:
+    """A request with logprobs from inside a cached prefix beside one without: cut at the wrong place after a
+    retraction, or shifted by the neighbour."""
+    start, top, turns, struck = draft.digits(4, 3, 8, 2)
+    prompt = draw_prompt(draft.draw, draft.config)
+    draft.start(prompt=prompt)
+    draft.add(Step(TURNS[turns]))
+    first = (0, prompt.length // 2, prompt.length - 1, -1)[start]
+    name = draft.start(prompt=prompt, return_logprob=True, logprob_start_len=first, top_logprobs_num=(0, 1, 4)[top])
+    draft.start()
+    draft.add(Step(1))
+    if struck:
+        strike(draft, name)
+
+
+@motif("logprobs", "step_until")
+def logprobs_retracted(draft: Draft) -> None:
+    """A request with logprobs is retracted, by a pause or for lack of memory, and prefilled again with what it has
+    generated: logprobs of the prompt sent twice, those of the output cut or shifted."""
+    make_room(draft)
+    start, top, by_pause, new, turns = draft.digits(4, 3, 2, 4, 8)
+    prompt = draw_prompt(draft.draw, draft.config)
+    first = (0, prompt.length // 2, prompt.length - 1, -1)[start]
+    name = draft.start(
+        prompt=prompt, max_new_tokens=6 + 4 * new, return_logprob=True, logprob_start_len=first,
+        top_logprobs_num=(0, 1, 4)[top], ignore_eos=False,
+    )  # fmt: skip
+    if by_pause and draft.has("pause"):
+        until(draft, name, "mid_decode")
+        draft.add(Pause("retract"), Step(1), Continue())
+    else:
+        overflow(draft)
+        until(draft, name, "retracted")
+    draft.add(Step(TURNS[turns]))

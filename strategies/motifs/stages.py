@@ -1,0 +1,60 @@
+"""Motifs that strike, or let time pass, in the turn in which a request reaches a stage."""
+
+from __future__ import annotations
+
+from sr_fuzz.script import Prompt, Step
+from strategies.actions import STAGES_TO_AIM_AT, TURNS, Draft, advance_clock, reprise, strike, until
+from strategies.motifs.base import motif
+from strategies.motifs.common import keep_busy
+from strategies.profiles import overflow, settle
+from strategies.requests import FAMILIES, sizes_of
+
+
+def _aim(draft: Draft, stage: str) -> str:
+    """A request that will soon be at ``stage``: a new one, made for it, as a rule; now and then any."""
+    sizes = sizes_of(draft.config)
+    any_other, size, new, family, room = draft.digits(4, 3, 4, FAMILIES, 2)
+    if any_other == 0 and draft.names:
+        return draft.victim()
+    if stage == "retracted":
+        settle(draft)
+        return overflow(draft)[-1]
+    if stage == "waiting":
+        # Behind one that takes most of the pool.
+        length = max(1, sizes.longest - sizes.chunk - size)
+        draft.start(prompt=Prompt(family, length), max_new_tokens=4 + new)
+        return draft.start()
+    if room:
+        settle(draft)
+    length = max(1, sizes.chunk // 2 + size)
+    if stage in ("first_chunk", "nth_chunk", "last_chunk"):
+        length = min((2 + size) * sizes.chunk + new, sizes.longest)
+    return draft.start(prompt=Prompt(family, length, length // 2), max_new_tokens=5 + 3 * new)
+
+
+@motif("step_until", weight=8)
+def strike_at_stage(draft: Draft) -> None:
+    """Abort, pause or flush in the turn in which a request reaches a stage: pages or rows freed twice or never."""
+    keep_busy(draft)
+    stage, nth = draft.digits(len(STAGES_TO_AIM_AT), 3)
+    victim = _aim(draft, STAGES_TO_AIM_AT[stage])
+    until(draft, victim, STAGES_TO_AIM_AT[stage], nth + 1)
+    strike(draft, victim)
+
+
+@motif("timeouts", weight=6)
+def time_out(draft: Draft) -> None:
+    """Time passes while requests wait, run, or are between two chunks; then more of them come: what an abort of that
+    kind frees is freed twice or never, and who is taken out of a queue is still in another."""
+    keep_busy(draft)
+    stage, passes, turns, struck = draft.digits(len(STAGES_TO_AIM_AT), 3, 8, 3)
+    victim = draft.victim()
+    until(draft, victim, STAGES_TO_AIM_AT[stage])
+    for _ in range(passes):
+        advance_clock(draft)
+        draft.add(Step(TURNS[turns]))
+    advance_clock(draft)
+    if struck == 0:
+        strike(draft, victim)
+    reprise(draft, victim)
+    draft.step()

@@ -1,0 +1,46 @@
+"""Fixtures of the tests of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from command_line import SCRIPT, leak_on_abort
+from fake_engine import FakeEngine, leak
+
+from sr_fuzz.canary import canary
+from sr_fuzz.cli import engines
+from sr_fuzz.cli.options import EngineKind
+from sr_fuzz.errors import EngineError
+from sr_fuzz.script import to_json
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """What the commands run on, in place of a real engine. Records the faults it was started with."""
+    fake = FakeEngine(leak_on_abort, {canary.path: lambda script: leak(message="the canary's page")})
+    fake.kinds = []
+
+    @contextmanager
+    def start(
+        faults: Sequence[str] | None,
+        kind: EngineKind = EngineKind.LOCAL,
+        configs: int = 1,
+        sglang: str | None = None,
+    ) -> Iterator[FakeEngine]:
+        fake.kinds.append((kind.value, configs))
+        if faults == ["no.such:fault"]:
+            raise EngineError("the process that imports SGLang died\nTraceback\n  ...\nImportError: libcuda.so")
+        yield fake
+
+    monkeypatch.setattr(engines, "start", start)
+    return fake
+
+
+@pytest.fixture
+def script_file(tmp_path: Path) -> Path:
+    path = tmp_path / "script.json"
+    path.write_bytes(to_json(SCRIPT, indent=2))
+    return path

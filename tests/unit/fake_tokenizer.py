@@ -1,0 +1,213 @@
+"""A small server that stands for SGLang's, with the traits of its tokenizer manager that matter to a transport.
+
+It refuses within the stream, holds requests back while paused, drops aborts of what it does not know, sends one
+flush at a time, and ends a pause in mode ``abort`` only when everything is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import zmq
+from aiohttp import web
+
+from sr_fuzz.runtime.http_transport import HttpTransport
+
+WAIT_S = 20
+LONGEST = 16
+
+
+class TokenizedGenerateReqInput(SimpleNamespace):
+    pass
+
+
+class PauseGenerationReqInput(SimpleNamespace):
+    pass
+
+
+class ContinueGenerationReqInput(SimpleNamespace):
+    pass
+
+
+class AbortReq(SimpleNamespace):
+    pass
+
+
+class FlushCacheReqInput(SimpleNamespace):
+    pass
+
+
+class OpenSessionReqInput(SimpleNamespace):
+    pass
+
+
+class CloseSessionReqInput(SimpleNamespace):
+    pass
+
+
+class FakeServer:
+    """Runs on the server's thread, but for `answer`, `answer_flush`, `hang_up` and `down`."""
+
+    def __init__(self, socket):
+        self._socket = socket
+        self.bodies = []
+        self.down = False
+        self.lost = None
+
+    def setup(self):
+        self.loop = asyncio.get_running_loop()
+        self.paused = False
+        self.pause_cond = asyncio.Condition()
+        self.known = {}
+        self.abort_sent = set()
+        self.flush_lock = asyncio.Lock()
+        self.flush_answered = asyncio.Event()
+        self.opening = set()
+
+    @property
+    def handlers(self):
+        names = ("generate", "pause_generation", "continue_generation", "abort_request", "flush_cache")
+        names += ("open_session", "close_session")
+        return {f"/{name}": getattr(self, name) for name in names}
+
+    def answer(self, *rids):
+        """The scheduler's last word about requests."""
+        for rid in rids:
+            self.loop.call_soon_threadsafe(lambda rid=rid: self.known[rid].set())
+
+    def hang_up(self, rid):
+        self.lost = rid
+        self.answer(rid)
+
+    def answer_flush(self):
+        self.loop.call_soon_threadsafe(self.flush_answered.set)
+
+    def send(self, message):
+        self._socket.send_pyobj(message)
+
+    async def read(self, request):
+        body = await request.json()
+        self.bodies.append((request.path, body))
+        if self.down:
+            raise web.HTTPServiceUnavailable(text="shutting down")
+        return body
+
+    async def generate(self, request):
+        body = await self.read(request)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            event = await self.run(body)
+        except ValueError as error:
+            event = {"error": {"message": str(error), "code": 400}}
+        if self.lost == body["rid"]:
+            request.transport.abort()
+        await response.write(f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n".encode())
+        return response
+
+    async def run(self, body):
+        rid = body["rid"]
+        if rid in self.known:
+            raise ValueError(f"Duplicate request ID detected: {rid}")
+        self.known[rid] = asyncio.Event()
+        try:
+            async with self.pause_cond:
+                await self.pause_cond.wait_for(lambda: not self.paused)
+            if len(body["input_ids"]) > LONGEST:
+                raise ValueError(f"The input is longer than\n{LONGEST} tokens")
+            fields = {name: value for name, value in body.items() if name != "stream"}
+            self.send(TokenizedGenerateReqInput(**fields))
+            await self.known[rid].wait()
+        finally:
+            del self.known[rid]
+        return {"rid": rid}
+
+    async def pause_generation(self, request):
+        mode = (await self.read(request))["mode"]
+        async with self.pause_cond:
+            self.paused = True
+            if mode != "abort":
+                self.send(PauseGenerationReqInput(mode=mode))
+            else:
+                while True:
+                    self.send(AbortReq(rid="", abort_all=True))
+                    if not self.known:
+                        break
+                    await asyncio.sleep(0.02)
+        return web.json_response({"status": "ok"})
+
+    async def continue_generation(self, request):
+        await self.read(request)
+        async with self.pause_cond:
+            self.paused = False
+            self.send(ContinueGenerationReqInput())
+            self.pause_cond.notify_all()
+        return web.json_response({"status": "ok"})
+
+    async def abort_request(self, request):
+        body = await self.read(request)
+        rid = body["rid"]
+        if body["abort_all"]:
+            self.send(AbortReq(rid="", abort_all=True))
+        elif rid in self.known and rid not in self.abort_sent:
+            self.abort_sent.add(rid)
+            self.send(AbortReq(rid=rid, abort_all=False))
+        return web.Response()
+
+    async def flush_cache(self, request):
+        await self.read(request)
+        async with self.flush_lock:
+            self.flush_answered.clear()
+            self.send(FlushCacheReqInput())
+            await self.flush_answered.wait()
+        return web.Response(text="flushed")
+
+    async def open_session(self, request):
+        body = await self.read(request)
+        if body["session_id"] in self.opening:
+            raise web.HTTPBadRequest(text="Failed to open the session.")
+        self.opening.add(body["session_id"])
+        self.send(OpenSessionReqInput(**body))
+        return web.json_response(body["session_id"])
+
+    async def close_session(self, request):
+        self.send(CloseSessionReqInput(**await self.read(request)))
+        return web.Response()
+
+
+class Engine:
+    """The whole of it: the fake server, the proxy before its socket, and a transport."""
+
+    def __init__(self, server, proxy, poster, url):
+        self.server, self.proxy, self.poster, self.url = server, proxy, poster, url
+        self.transport = self.new_transport()
+
+    def new_transport(self, **options):
+        return HttpTransport(self.proxy, self.poster, self.url, **{"arrival_timeout_s": WAIT_S, **options})
+
+    def send(self, rid, length=2, **fields):
+        self.transport.generate(rid=rid, input_ids=range(length), sampling={"max_new_tokens": 4}, **fields)
+
+    def turn(self):
+        """What the scheduler receives before the head of the next turn, as short words."""
+        words = []
+        while True:
+            try:
+                words.append(_word(self.proxy.recv_pyobj(zmq.NOBLOCK)))
+            except zmq.Again:
+                self.proxy.next_turn()
+                return words
+
+
+def _word(message):
+    kind = type(message).__name__
+    if kind == "AbortReq":
+        return "abort all" if message.abort_all else f"abort {message.rid}"
+    return {
+        "TokenizedGenerateReqInput": lambda: message.rid,
+        "PauseGenerationReqInput": lambda: f"pause {message.mode}",
+        "ContinueGenerationReqInput": lambda: "continue",
+        "FlushCacheReqInput": lambda: "flush",
+    }[kind]()

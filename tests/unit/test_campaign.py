@@ -1,0 +1,230 @@
+"""What a user sees of a campaign: its findings, its end, and its listing."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from command_line import CORE, leak_on_abort
+from fake_engine import FakeEngine, leak
+from hypothesis import strategies as st
+from rich.console import Console
+
+from sr_fuzz import cli
+from sr_fuzz.campaign.events import Emitted, Event, FindingKnown, FindingNew, Finished, Minimised, Started, Summary
+from sr_fuzz.campaign.loop import run_campaign
+from sr_fuzz.errors import EngineError
+from sr_fuzz.outcome import Violation
+from sr_fuzz.replay import load
+from sr_fuzz.report.terminal import Terminal
+from sr_fuzz.script import Abort, Continue, EngineConfig, FlushCache, Pause, Prompt, Script, StartReq, Step
+
+NOISE = (Step(1), Step(4), Pause("retract"), Pause("in_place"), Continue(), FlushCache(), Abort("r0"), Abort("r1"))
+
+SCRIPTS = st.builds(
+    lambda config, one, two: Script(config, (StartReq("r0", Prompt(length=30)), *one, StartReq("r1"), *two)),
+    st.sampled_from([EngineConfig(), EngineConfig(max_total_tokens=96)]),
+    st.lists(st.sampled_from(NOISE), max_size=20),
+    st.lists(st.sampled_from(NOISE), max_size=20),
+)
+"""Scripts for campaigns: a million of them, so that the tests of this file do not hang on the real strategies."""
+
+
+def campaign(engine: FakeEngine, out: Path, **options: object) -> tuple[Summary, list[Event]]:
+    events: list[Event] = []
+    settings: dict[str, object] = dict(scripts=SCRIPTS, time_s=600, seed=1, out=out, known={}, max_scripts=60)
+    summary = run_campaign(engine, on_event=events.append, **(settings | options))  # type: ignore[arg-type]
+    assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
+    return summary, events
+
+
+def kinds(events: list[Event], *wanted: type) -> list[type]:
+    return [type(event) for event in events if isinstance(event, wanted)]
+
+
+def test_a_new_finding_is_minimised_confirmed_and_written_once(tmp_path: Path):
+    summary, events = campaign(FakeEngine(leak_on_abort), tmp_path)
+    assert kinds(events, FindingNew, Minimised, Emitted) == [FindingNew, Minimised, Emitted]
+    (tally,) = summary.findings.values()
+    assert (tally.status, summary.scripts) == ("new", 60)
+    assert tally.count == 1 + kinds(events, FindingKnown).count(FindingKnown) > 1
+    assert tally.finding is not None and tally.path is not None
+    assert (tally.finding.script.actions, tally.finding.reliability) == (CORE, "5 of 5 fresh runs")
+    assert load(tally.path).script.actions == CORE
+
+
+def test_a_known_finding_is_only_counted(tmp_path: Path):
+    listed = tmp_path / "test_known.py"
+    known = {"kv_pages:leaked:radix+overlap": (listed, "a cause")}
+    summary, events = campaign(FakeEngine(leak_on_abort), tmp_path, known=known)
+    (tally,) = summary.findings.values()
+    assert (tally.status, tally.reason, tally.path) == ("known", "a cause", listed)
+    assert not kinds(events, FindingNew, Emitted) and not list(tmp_path.iterdir())
+
+
+def test_one_finding_does_not_hide_another(tmp_path: Path):
+    def rule(script: Script) -> Violation | None:
+        if any(isinstance(a, Pause) for a in script.actions):
+            return Violation("pause", "output grew", "r0 got 3 tokens", 5)
+        return leak_on_abort(script)
+
+    summary, _ = campaign(FakeEngine(rule), tmp_path)
+    assert set(summary.findings) == {"pause:output grew:radix+overlap", "kv_pages:leaked:radix+overlap"}
+    assert len(list(tmp_path.glob("test_*.py"))) == 2
+
+
+def test_a_campaign_says_what_ran(tmp_path: Path):
+    summary, _ = campaign(FakeEngine(lambda script: None), tmp_path, max_scripts=150)
+    assert (summary.scripts, summary.steps, summary.forwards) == (150, 1500, 1050)
+    assert sum(tally.scripts for tally in summary.configs.values()) == 150
+    assert summary.checks == {"kv_pages": 1500}
+
+
+def test_no_script_is_played_twice_and_the_seed_decides(tmp_path: Path):
+    one, same, other = (FakeEngine(lambda script: None) for _ in range(3))
+    campaign(one, tmp_path, max_scripts=120)
+    campaign(same, tmp_path, max_scripts=120)
+    campaign(other, tmp_path, max_scripts=120, seed=2)
+    assert one.played == same.played
+    assert len(set(one.played)) == 120
+    assert len(set(one.played) & set(other.played)) < 60
+
+
+def test_a_campaign_ends_when_the_time_is_up(tmp_path: Path):
+    now = [0.0]
+
+    def rule(script: Script) -> None:
+        now[0] += 1.0
+
+    summary, _ = campaign(FakeEngine(rule), tmp_path, time_s=20, max_scripts=None, clock=lambda: now[0])
+    assert (summary.scripts, summary.elapsed_s, summary.scripts_per_s) == (20, 20.0, 1.0)
+
+
+def test_of_several_strategies_each_has_its_share_of_the_time(tmp_path: Path):
+    now = [0.0]
+
+    def rule(script: Script) -> None:
+        now[0] += 1.0
+
+    def only(pool: int) -> st.SearchStrategy[Script]:
+        config = EngineConfig(max_total_tokens=pool)
+        return st.builds(lambda n: Script(config, (StartReq("r0"), Step(n))), st.integers(1, 9999))
+
+    engine = FakeEngine(rule)
+    campaign(engine, tmp_path, scripts=[only(96), only(128)], time_s=40, max_scripts=None, clock=lambda: now[0])
+    assert [script.config.max_total_tokens for script in engine.played] == [96] * 20 + [128] * 20
+
+
+def test_a_campaign_ends_when_there_are_no_other_scripts(tmp_path: Path):
+    few = st.sampled_from([Script(EngineConfig(), (StartReq("r0"), Step(n))) for n in range(1, 6)])
+    summary, _ = campaign(FakeEngine(lambda script: None), tmp_path, scripts=few, max_scripts=None)
+    assert summary.scripts == 5
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as at a terminal: whoever starts the tests in the background has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_ends_with_the_summary_and_loses_no_finding(tmp_path: Path):
+    runs = [0]
+
+    def rule(script: Script) -> Violation | None:
+        violation = leak_on_abort(script)
+        runs[0] += violation is not None
+        if runs[0] == 3:  # in the midst of minimising
+            signal.raise_signal(signal.SIGINT)
+        return violation
+
+    summary, events = campaign(FakeEngine(rule), tmp_path)
+    assert summary.interrupted
+    (tally,) = summary.new
+    assert tally.path is not None and leak_on_abort(load(tally.path).script)
+
+
+def test_a_hang_is_not_minimised_for_ever(tmp_path: Path):
+    now = [0.0]
+
+    def rule(script: Script) -> Violation | None:
+        now[0] += 20.0
+        return Violation("hang", "no step", "20 s without a turn", 4)
+
+    engine = FakeEngine(rule)
+    campaign(engine, tmp_path, max_scripts=1, clock=lambda: now[0])
+    assert len(engine.played) < 15
+
+
+def test_an_engine_that_dies_ends_the_campaign_after_the_summary(tmp_path: Path):
+    engine = FakeEngine(lambda script: None)
+
+    def rule(script: Script) -> None:
+        if len(engine.played) == 10:
+            raise EngineError("the zygote process is gone")
+
+    engine.rule = rule
+    events: list[Event] = []
+    with pytest.raises(EngineError):
+        run_campaign(engine, scripts=SCRIPTS, time_s=600, seed=1, out=tmp_path, known={}, on_event=events.append)
+    last = events[-1]
+    assert isinstance(last, Finished) and last.summary.scripts == 9
+
+
+def test_run_exits_0_with_or_without_findings(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run", "--max-scripts", "40", "--seed", "5", "--config", "overlap-chunk16", "--out", "repros"]
+    assert cli.main(arguments) == 0
+    output = capsys.readouterr().out
+    (repro,) = Path("repros").glob("test_*.py")
+    for wanted in ("seed 5", "new finding kv_pages: leaked", f"pytest {repro}", "overlap-chunk16", "40 scripts in"):
+        assert wanted in output
+    engine.rule = lambda script: None
+    assert cli.main(arguments) == 0
+    assert "No violation found." in capsys.readouterr().out
+
+
+# -- the terminal ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+def test_a_listing_of_a_campaign_is_plain_text_whatever_it_holds(tmp_path: Path, interactive: bool):
+    """Brackets are markup to the terminal library; messages and signatures are full of them."""
+    message = "pages [1, 2] of [/bold]: [red]"
+
+    def rule(script: Script) -> Violation | None:
+        return leak(message=message) if leak_on_abort(script) else None
+
+    output = StringIO()
+    console = Console(file=output, width=200, force_terminal=interactive, force_interactive=interactive, no_color=True)
+    with Terminal(console) as terminal:
+        run_campaign(
+            FakeEngine(rule), scripts=SCRIPTS, time_s=600, seed=1, out=tmp_path,
+            known={}, on_event=terminal, max_scripts=40, name_of=lambda config: "[paged]",
+        )  # fmt: skip
+    assert message in output.getvalue()
+    assert "[paged]" in output.getvalue()
+    assert "Findings: 1 new, 0 known." in output.getvalue()
+
+
+def test_without_a_terminal_progress_is_a_line_every_ten_seconds(tmp_path: Path):
+    now = [0.0]
+
+    def rule(script: Script) -> None:
+        now[0] += 1.0
+
+    output = StringIO()
+    with Terminal(Console(file=output, width=200), clock=lambda: now[0]) as terminal:
+        run_campaign(
+            FakeEngine(rule), scripts=SCRIPTS, time_s=35, seed=1, out=tmp_path, known={},
+            on_event=terminal, clock=lambda: now[0],
+        )  # fmt: skip
+    lines = [line for line in output.getvalue().splitlines() if "findings:" in line]
+    assert [line.split(" s ")[0].strip() for line in lines] == ["10", "20", "30"]
