@@ -65,7 +65,8 @@ class Cell:
         if self.state != "runs":
             return self.state
         parts = [f"{len(self.exact)} exact"]
-        parts += [f"{len(some)} {what}" for what, some in (("coarse", self.coarse), ("off", self.not_checked)) if some]
+        gaps = (("coarse", self.coarse), ("not checked", self.not_checked))
+        parts += [f"{len(some)} {what}" for what, some in gaps if some]
         return "runs: " + ", ".join(parts) + (f"; found {len(self.findings)}" if self.findings else "")
 
 
@@ -125,8 +126,9 @@ def markdown(cells: dict[str, dict[str, Cell]], releases: Sequence[str]) -> str:
         "",
         "Written by `python -m bench.matrix --markdown docs/matrix.md`: each cell was seen by booting that release and",
         "playing a few scripts of the mode on a CPU, with all invariants on. *n exact* counts the invariants whose",
-        "whole formula was checked after each step, *coarse* those of which a part was, *off* those",
-        "that say nothing about this mode; the lists below say which and why. `http_answers` needs HTTP: left out.",
+        "whole formula was checked after each step, *coarse* those of which a part was, *not checked* those that could",
+        "not be although the mode has what they are about; the lists below say which and why. The others have nothing to",
+        "look at (recurrent states in a dense model, HTTP clients without a server).",
         "",
         "| mode | " + " | ".join(releases) + " |",
         "|---" * (len(releases) + 1) + "|",
@@ -146,14 +148,20 @@ def markdown(cells: dict[str, dict[str, Cell]], releases: Sequence[str]) -> str:
 def _grouped(
     cells: dict[str, dict[str, Cell]], releases: Sequence[str], texts: Callable[[Cell], list[str]]
 ) -> list[str]:
-    """One line for each mode and text, with the releases it is about."""
-    lines = []
+    """One line for each text: the modes and releases it is about."""
+    where: dict[str, dict[str, list[str]]] = {}
     for name, row in cells.items():
-        where: dict[str, list[str]] = {}
         for release in releases:
             for text in texts(row[release]):
-                where.setdefault(text, []).append(release)
-        lines += [f"* {name}, {_span(found, releases)}: {text}" for text, found in where.items()]
+                where.setdefault(text, {}).setdefault(name, []).append(release)
+    lines = []
+    for text, modes in where.items():
+        # Modes of the same releases stand together.
+        spans: dict[str, list[str]] = {}
+        for name, found in modes.items():
+            spans.setdefault(_span(found, releases), []).append(name)
+        told = "; ".join(f"{', '.join(names)} ({span})" for span, names in spans.items())
+        lines.append(f"* {text}: {told}")
     return lines
 
 
@@ -200,9 +208,6 @@ def main(
     console = Console(stderr=True)
 
     def on_cell(release: str, name: str, cell: Cell) -> None:
-        # No HTTP clients here: true of every cell, so it says nothing about any.
-        if not server:
-            cell.not_checked.pop("http_answers", None)
         cells[name][release] = cell
         console.print(f"{release}  {name}: {cell.short}", f"({cell.why})" if cell.why else "", markup=False)
 
