@@ -60,7 +60,8 @@ def _unpack(version: str, folder: Path) -> None:
 
 def _install(version: str, folder: Path) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-deps"]
-    command += ["--only-binary", ":all:", "--no-compile", "--target", str(folder), f"sglang=={version}"]
+    # Compiled now: nobody can write there later, and each configuration's process would compile what it imports.
+    command += ["--only-binary", ":all:", "--compile", "--target", str(folder), f"sglang=={version}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_S)
     except subprocess.TimeoutExpired:
