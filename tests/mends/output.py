@@ -9,31 +9,43 @@ from sr_fuzz.faults import fault, triggered, wrapped
 
 
 @fault("embedding_once", stands_for="embedding-ends-twice.md", expected=())
-def embedding_once():
-    """An embedding request that was answered by an abort is not answered again when its chunk comes in."""
-    return _answered_once()
-
-
-@fault("nothing_after_the_end", stands_for="empty-message-after-end.md", expected=())
-def nothing_after_the_end():
-    """A request that was answered by an abort gets no message for the result that was in flight."""
-    return _answered_once()
-
-
 @contextmanager
-def _answered_once() -> Iterator[None]:
+def embedding_once() -> Iterator[None]:
+    """A chunked request that was answered by an abort is not answered again when its chunk comes in."""
     from sglang.srt.managers.scheduler import Scheduler
-    from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
     answered: set[str] = set()
 
-    def release(original, scheduler, req, *args, **kwargs):
-        answered.add(req.rid)
-        return original(scheduler, req, *args, **kwargs)
+    def process(original, scheduler):
+        pending = scheduler._pending_chunked_abort_req
+        original(scheduler)
+        if pending is not None and scheduler._pending_chunked_abort_req is None:
+            answered.add(pending.rid)
 
-    def send_abort(original, scheduler, message, *args, **kwargs):
-        answered.add(message.rid)
-        return original(scheduler, message, *args, **kwargs)
+    with wrapped(Scheduler, "process_pending_chunked_abort", process), _nothing_more_for(answered):
+        yield
+
+
+@fault("nothing_after_the_end", stands_for="empty-message-after-end.md", expected=())
+@contextmanager
+def nothing_after_the_end() -> Iterator[None]:
+    """A request that is aborted for lack of memory gets no message for the result that was in flight."""
+    from sglang.srt.managers.schedule_batch import ScheduleBatch
+
+    answered: set[str] = set()
+
+    def retract(original, batch, *args, **kwargs):
+        retracted, ratio, aborted = original(batch, *args, **kwargs)
+        answered.update(req.rid for req in aborted)
+        return retracted, ratio, aborted
+
+    with wrapped(ScheduleBatch, "retract_decode", retract), _nothing_more_for(answered):
+        yield
+
+
+@contextmanager
+def _nothing_more_for(answered: set[str]) -> Iterator[None]:
+    from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
     def stream(original, streamer, reqs, *args, **kwargs):
         left = [req for req in reqs if req.rid not in answered]
@@ -41,9 +53,5 @@ def _answered_once() -> Iterator[None]:
             triggered()
         return original(streamer, left, *args, **kwargs)
 
-    with (
-        wrapped(Scheduler, "_release_aborted_request", release),
-        wrapped(Scheduler, "send_abort_output", send_abort),
-        wrapped(SchedulerOutputStreamer, "stream_output", stream),
-    ):
+    with wrapped(SchedulerOutputStreamer, "stream_output", stream):
         yield

@@ -23,17 +23,21 @@ def refused_turn():
 
 @fault("retracted_turn", stands_for="session-retracted-turn.md", expected=())
 def retracted_turn():
-    """A retracted turn takes its record and lock along, as an aborted one does, and stays under way."""
+    """A retracted turn takes what it has along, as an aborted one does, and stays under way."""
+    from sglang.srt.managers.schedule_batch import FINISH_ABORT
     from sglang.srt.session.streaming_session import StreamingSession
 
-    def cache(original, sessions, req):
-        slot = sessions.borrowed_slot(req)
-        if slot is None or req.finished():
-            return original(sessions, req)
+    def cache(original, sessions, req, *args, **kwargs):
+        session = req.session
+        if session is None or not session.streaming or req.finished():
+            return original(sessions, req, *args, **kwargs)
         triggered()
-        del sessions.slots[req.session.session_id]
-        req.lock, slot.lock = slot.lock, None
-        return False
+        req.finished_reason = FINISH_ABORT()
+        try:
+            return original(sessions, req, *args, **kwargs)
+        finally:
+            req.finished_reason = None
+            session._inflight = True
 
     return wrapped(StreamingSession, "try_cache_finished_req", cache)
 
@@ -61,7 +65,9 @@ def eos_with_history():
     from sglang.srt.managers.schedule_policy import PrefillAdder
 
     def add(original, adder, req, *args, **kwargs):
-        if not (req.sampling_params.ignore_eos and adder.tree_cache.disable and req.prefix_len):
+        # Up to 0.5.21 the length is that of the indices.
+        prefix = req.prefix_len if hasattr(req, "prefix_len") else len(req.prefix_indices)
+        if not (req.sampling_params.ignore_eos and adder.tree_cache.disable and prefix):
             return original(adder, req, *args, **kwargs)
         triggered()
         req.sampling_params.ignore_eos = False
@@ -71,3 +77,19 @@ def eos_with_history():
             req.sampling_params.ignore_eos = True
 
     return wrapped(PrefillAdder, "add_one_req", add)
+
+
+@fault("waiting_turn_aborted", stands_for="session-dead-after-abort.md", expected=())
+def waiting_turn_aborted():
+    """A turn that is aborted while it waits is no longer under way."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    def abort(original, scheduler, *args, **kwargs):
+        waited = list(scheduler.waiting_queue)
+        original(scheduler, *args, **kwargs)
+        for req in waited:
+            if req.session is not None and req.session.streaming and req not in scheduler.waiting_queue:
+                triggered()
+                req.session.abort_req()
+
+    return wrapped(Scheduler, "abort_request", abort)
