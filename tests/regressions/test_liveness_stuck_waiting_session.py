@@ -13,6 +13,8 @@ SIGNATURE = "liveness:stuck_waiting:radix+overlap+sessions"
 
 ALSO_SEEN_AS = ("liveness:stuck_waiting:no-radix+overlap+sessions",)
 
+MENDED_BY = "tests.mends.scheduling:empty_batch_is_not_full"
+
 SCRIPT = Script(
     config=EngineConfig(enable_streaming_session=True),
     actions=(

@@ -38,6 +38,8 @@ ALSO_SEEN_AS = (
     "nobody_lost:lost:radix+overlap+paged",
 )
 
+MENDED_BY = "tests.mends.scheduling:preempted_waits_again"
+
 SCRIPT = Script(
     config=EngineConfig(
         max_total_tokens=64,
