@@ -10,6 +10,42 @@ from sr_fuzz.view.view import SchedulerView, name_of
 # The forward in flight, the one that carries the mark, and under overlap one more that was launched meanwhile.
 TOKENS_AFTER_ABORT = 3
 
+_HELD = "held_rebootstrap_reqs"
+
+
+class HeldBack:
+    """Whom a decode half holds back, at each message of a turn.
+
+    Pause, abort and continue may all come in one turn, so the state at its end does not tell. What it held when the
+    turn began it gives up at the first continue. Whom the first ``pause(retract)`` of the turn takes back, it has
+    retracted once more than at the end of the turn before; a second one in the same turn finds no batch.
+    """
+
+    def __init__(self) -> None:
+        self._held: set[str] = set()
+        self._retractions: dict[str, int] = {}
+
+    def at(self, view: SchedulerView, abort: Any, rid: str) -> bool:
+        """Whether ``rid`` was held back when that message of this turn was taken."""
+        held, taken = rid in self._held, self._retracted(view)
+        for message in view.received:
+            if message is abort:
+                break
+            kind = type(message).__name__
+            if kind == "ContinueGenerationReqInput":
+                held = False
+            elif kind == "PauseGenerationReqInput" and message.mode == "retract":
+                held, taken = held or rid in taken, set()
+        return held
+
+    def end_turn(self, view: SchedulerView) -> None:
+        """Take in what the next turn begins with."""
+        self._held = {rid for rid, places in view.now.placed.items() if _HELD in places}
+        self._retractions = {req.rid: req.retraction_count for req in view.requests}
+
+    def _retracted(self, view: SchedulerView) -> set[str]:
+        return {req.rid for req in view.requests if req.retraction_count > self._retractions.get(req.rid, 0)}
+
 
 class Aborts(Invariant):
     """Aborts are honoured.
@@ -27,7 +63,7 @@ class Aborts(Invariant):
     in flight may finish the request naturally in the turn of the abort or the next. The engine itself aborts who does
     not fit, or waits too long; it then gives a status. A request that replaces others of its session aborts them. What
     a decode half holds back for the time of a pause (``held_rebootstrap_reqs``) no abort reaches, as a comment there
-    says.
+    says: see `HeldBack`.
     """
 
     name = "aborts"
@@ -36,6 +72,7 @@ class Aborts(Invariant):
     def __init__(self) -> None:
         self._aborted: dict[str, tuple[int, int]] = {}
         self._messages: list[Any] = []
+        self._held_back = HeldBack()
 
     def check(self, view: SchedulerView) -> Problem | None:
         reqs = {req.rid: req for req in view.requests}
@@ -52,6 +89,8 @@ class Aborts(Invariant):
                 if problem is not None:
                     return problem
         self._note_aborts(view, reqs)
+        if view.half == "decode":
+            self._held_back.end_turn(view)
         return self._uncalled_for(view)
 
     def _note_aborts(self, view: SchedulerView, reqs: dict) -> None:
@@ -63,7 +102,7 @@ class Aborts(Invariant):
                 # It must have been there when the abort was taken: the order within the turn decides.
                 if not (message.abort_all or rid.startswith(message.rid)) or not self._came_before(view, rid, message):
                     continue
-                if "held_rebootstrap_reqs" in view.now.placed.get(rid, ()):
+                if view.half == "decode" and self._held_back.at(view, message, rid):
                     continue
                 req = reqs.get(rid)
                 self._aborted.setdefault(rid, (view.now.step, len(req.output_ids) if req is not None else 0))

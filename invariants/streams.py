@@ -33,7 +33,8 @@ class Streams(Invariant):
         self._checked: dict[str, int] = {}
 
     def check(self, view: SchedulerView) -> Problem | None:
-        touched = {rid for rid, _ in view.recorder.sent_in_turn}
+        # In the order of sending, so that of several requests the same one is named each time.
+        touched = dict.fromkeys(rid for rid, _ in view.recorder.sent_in_turn)
         if not touched:
             return None
         reqs = {req.rid: req for req in view.requests}

@@ -130,8 +130,12 @@ class LocalTransport:
 
     @property
     def put_off(self) -> Sequence[str]:
-        """Requests for several answers whose prompt is still being prefilled; every other call arrives."""
-        return [f"{primed.n} copies of {primed.rid}" for primed in self._primed]
+        """Requests for several answers whose prompt is still being prefilled, and what arrives in the coming turn.
+
+        Copies that are on their way nobody knows yet as requests that wait.
+        """
+        sent = self._proxy.pending
+        return [f"{primed.n} copies of {primed.rid}" for primed in self._primed] + [f"{sent} messages"] * (sent > 0)
 
     @property
     def paused(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sr_fuzz.errors import EngineError
-from sr_fuzz.script import AdvanceClock, EngineConfig, Prompt, Script, StartReq, Step, StepUntil
+from sr_fuzz.script import Abort, AdvanceClock, Continue, EngineConfig, Pause, Prompt, Script, StartReq, Step, StepUntil
 from strategies.configs import find_configs
 
 
@@ -49,6 +49,34 @@ def test_of_the_rust_tree_it_says_what_it_cannot_see(sr_engine):
 def test_the_prefill_half_ends_each_request_with_its_first_token(sr_engine):
     outcome = play(sr_engine, "prefill-chunk16", *TWO_LONG)
     assert sorted(sent(outcome)) == ["r0 +1 finish:length", "r1 +1 finish:length"]
+
+
+def test_several_answers_are_awaited_although_the_prefill_half_is_idle_before_they_are_asked_for(sr_engine):
+    outcome = play(sr_engine, "prefill-chunk16", StartReq("r0", Prompt(0, 5), 1, n=2))
+    assert sorted(sent(outcome)) == [f"r0.{who} +1 finish:length" for who in ("c0", "c1", "p")]
+
+
+PAUSED = (StartReq("r0", Prompt(0, 8), 20, ignore_eos=True), Step(4), Pause())
+
+
+@pytest.mark.parametrize("name", ["decode-overlap", "decode-normal"])
+@pytest.mark.parametrize("between", [(), (Step(2),)], ids=["in-one-turn", "turns-later"])
+def test_an_abort_passes_over_what_a_decode_half_holds_back(sr_engine, name, between):
+    """SGLang says so where it holds requests back; this is no abort that got lost."""
+    outcome = play(sr_engine, name, *PAUSED, *between, Abort("r0"), Continue())
+    assert "finish:length" in next(line for line in sent(outcome) if "finish" in line)
+
+
+@pytest.mark.parametrize("actions", [
+    (*PAUSED, Continue(), Abort("r0")),
+    (*PAUSED, Step(2), Continue(), Step(1), Abort("r0")),
+    (*PAUSED, Continue(), Step(2), Pause("in_place"), Abort("r0"), Continue()),
+], ids=["continued", "continued-before", "paused-in-place"])  # fmt: skip
+def test_any_other_abort_must_reach_it(sr_engine, actions):
+    script = Script(config("decode-overlap"), actions)
+    with sr_engine.with_faults("tests.engine.faulty:deaf_to_aborts") as engine:
+        outcome = engine.run(script)
+    assert outcome.violation is not None and outcome.violation.rule == "too_many_tokens", outcome.report()
 
 
 def test_a_tree_that_this_release_does_not_have_is_refused(sr_engine):

@@ -25,6 +25,8 @@ from sr_fuzz.script import EngineConfig, Pause, Prompt, Script, StartReq, Step
 
 SIGNATURE = "liveness:stuck_prealloc:radix+overlap+decode"
 
+MENDED_BY = "tests.mends.disaggregation:output_counted_once"
+
 SCRIPT = Script(
     config=EngineConfig(disaggregation_mode="decode"),
     actions=(

@@ -1,0 +1,35 @@
+"""Known bugs of a decode half, mended."""
+
+from __future__ import annotations
+
+from sr_fuzz.faults import fault, triggered, wrapped
+
+
+@fault("newest_token_given_back", stands_for="decode-half-newest-token-lost.md", expected=())
+def newest_token_given_back():
+    """A request that is ended before it was computed again has its newest token again before its answer is sent."""
+    from sglang.srt.disaggregation import decode
+
+    def prepare_abort(original, req, *args, **kwargs):
+        newest = req.pd_rebootstrap_forced_output_id
+        if newest is not None:
+            triggered()
+            req.output_ids.append(newest)
+            req.pd_rebootstrap_forced_output_id = None
+        return original(req, *args, **kwargs)
+
+    return wrapped(decode, "prepare_abort", prepare_abort)
+
+
+@fault("output_counted_once", stands_for="decode-half-retracted-never-readmitted.md", expected=())
+def output_counted_once():
+    """Admission asks for a request's prompt and ``max_new_tokens``, of which its output so far is a part."""
+    from sglang.srt.disaggregation.decode import DecodePreallocQueue
+
+    def length(original, *args):
+        req = args[-1]  # a static method, which once patched is called as a bound one
+        if req.output_ids and original(req) > len(req.origin_input_ids):
+            triggered()
+        return len(req.origin_input_ids)
+
+    return wrapped(DecodePreallocQueue, "_rebootstrap_prefill_len", length)
