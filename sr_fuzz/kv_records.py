@@ -147,6 +147,20 @@ def state_slots(req: Any) -> list[int]:
     return slots + [slot for slot in (kept.tolist() if kept is not None else []) if slot != -1]
 
 
+def spare_states(req_to_token_pool: Any) -> int | None:
+    """Slots of recurrent states that are left when every row is in use and each takes the most it can; None without.
+
+    Admission counts rows and no states: SGLang makes the pool so large that rows cannot want more than there are. At
+    most a row holds the request's own state, those that are kept for the tree, and by its lock one in the tree; while
+    one request moves its lock from a state to the next, both are there.
+    """
+    allocator = getattr(req_to_token_pool, "mamba_allocator", None)
+    if allocator is None:
+        return None
+    kept = req_to_token_pool.mamba_ping_pong_track_buffer_size if req_to_token_pool.enable_mamba_extra_buffer else 0
+    return max(0, int(allocator.size) - int(req_to_token_pool.size) * (2 + kept) - 1)
+
+
 def state_pending(req: Any) -> bool:
     """Whether its own state is still to be copied or cleared, at the next forward."""
     holder = req.kv if hasattr(req.kv, "mamba_pool_idx") else req

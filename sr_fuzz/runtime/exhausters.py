@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from sr_fuzz import kv_records
 from sr_fuzz.runtime.radix import get_node_lock_ref, iter_node_handles
 
 # SGLang's idle check counts pages and knows no exhauster: strict, it would call each held page a leak. It reads the
@@ -104,14 +105,20 @@ class ScriptedLockRefExhauster:
             self._locked.clear()
 
     def exhaust(self, leave_refs: int) -> None:
-        """Lock unlocked nodes until at most ``leave_refs`` unlocked ones are left. No radix cache: nothing to do."""
+        """Lock unlocked nodes until at most ``leave_refs`` unlocked ones are left. No radix cache: nothing to do.
+
+        With recurrent states no more locks than there are spare states (`kv_records.spare_states`): each lock may hold
+        one, if not now then when a request ends at that node. The rest is promised to whoever gets a row, and a request
+        that does not get it ends the scheduler; but no request has a lock without a row, so that is our own doing.
+        """
         if leave_refs < 0:
             raise ValueError(f"exhaust_lock_refs: leave_refs must be 0 or more, got {leave_refs}")
         self._forget_what_was_flushed()
         tree = self._scheduler.tree_cache
         if getattr(tree, "disable", False):
             return
-        while len(free := self._unlocked(tree)) > leave_refs:
+        spare = kv_records.spare_states(self._scheduler.req_to_token_pool)
+        while len(free := self._unlocked(tree)) > leave_refs and (spare is None or len(self._locked) < spare):
             result = tree.inc_lock_ref(free[0])
             receipt = result.to_dec_params() if hasattr(result, "to_dec_params") else None
             self._locked.append((free[0], receipt))

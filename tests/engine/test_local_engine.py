@@ -140,6 +140,17 @@ def test_exhausted_resources_block_and_come_back(sr_engine):
     assert min(record.free_rows for record in outcome.trace) == 1
 
 
+def test_locks_leave_the_states_that_are_promised_with_rows(sr_engine):
+    config = EngineConfig(
+        model="mamba", max_mamba_cache_size=15, mamba_radix_cache_strategy="no_buffer", disable_overlap_schedule=True
+    )
+    cached = [StartReq(f"warm{index}", Prompt(index, 4), 2) for index in range(12)]
+    late = [StartReq(f"late{index}", Prompt(20 + index, 4), 8, ignore_eos=True) for index in range(5)]
+    outcome = play(sr_engine, *cached, Step(30), ExhaustLockRefs(0), *late, Step(20), Release(), Step(2), config=config)
+    running = [set(record.running) for record in outcome.trace]
+    assert {request.name for request in late} in running
+
+
 def test_rows_can_be_exhausted_again_after_a_release(sr_engine):
     play(sr_engine, ExhaustRows(0), Release(), ExhaustRows(0), Step(3), Release(), ExhaustRows(2), Step(2))
 

@@ -356,3 +356,20 @@ def test_a_state_that_is_still_to_be_copied_or_cleared_says_nothing():
     assert kv_records.state_pending(req)
     req.kv.mamba_needs_clear, req.kv.mamba_cow_src_index = False, 3
     assert kv_records.state_pending(req)
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "kept", "spare"), [(15, 5, None, 4), (3, 1, None, 0), (24, 4, 2, 7), (4, 1, 1, 0), (8, 8, None, 0)]
+)
+def test_spare_states_are_what_rows_cannot_want(size, rows, kept, spare):
+    pool = SimpleNamespace(
+        mamba_allocator=SimpleNamespace(size=size),
+        size=rows,
+        enable_mamba_extra_buffer=kept is not None,
+        mamba_ping_pong_track_buffer_size=kept or 2,
+    )
+    assert kv_records.spare_states(pool) == spare
+
+
+def test_a_model_without_recurrent_states_has_none_to_spare():
+    assert kv_records.spare_states(SimpleNamespace(size=5)) is None
