@@ -235,7 +235,9 @@ class _Campaign:
             self._set_aside_s += self._clock() - began
 
     def _explain(self, seen: Investigated) -> str | None:
-        tests = self._triage.explain(seen.finding.script) if self._triage is not None else ()
+        if self._triage is None or not seen.finding.reproduced:
+            return None  # what is gone by itself would be gone with any mend
+        tests = self._triage.explain(seen.finding.script)
         if not tests:
             return None
         self._on_event(Explained(seen.finding.signature, tests))

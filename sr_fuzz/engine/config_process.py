@@ -13,7 +13,9 @@ import select
 import signal
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from sr_fuzz.engine.boot import Booted, boot
@@ -67,7 +69,7 @@ def _run_in_child(booted: Booted, job: Run | Execute) -> bytes:
         _child(booted, job, write_end, dump, parent)
     os.close(write_end)
     try:
-        data, timed_out = _read_until(read_end, started + job.limit_s)
+        data, timed_out = _read_until(read_end, lambda: started + job.limit_s + _kept_waiting_s(pid))
         if timed_out:
             os.kill(pid, signal.SIGUSR1)
             _wait_exit(pid, _DUMP_S)
@@ -97,12 +99,21 @@ def _child(booted: Booted, job: Run | Execute, write_end: int, dump: int, parent
         os._exit(code)
 
 
-def _read_until(fd: int, deadline: float) -> tuple[bytes, bool]:
-    """Read to the end of the pipe; (what came, whether the deadline passed first)."""
+def _kept_waiting_s(pid: int) -> float:
+    """How long a process was ready to run and had no processor: a busy machine is no reason to call a script hung."""
+    try:
+        # Linux: on the processor (ns), waiting for one (ns), time slices.
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
+def _read_until(fd: int, deadline: Callable[[], float]) -> tuple[bytes, bool]:
+    """Read to the end of the pipe; (what came, whether the deadline, which may move, passed first)."""
     parts = []
     poller = select.poll()
     poller.register(fd, select.POLLIN | select.POLLHUP)
-    while (left := deadline - time.monotonic()) > 0:
+    while (left := deadline() - time.monotonic()) > 0:
         if not poller.poll(left * 1000):
             continue
         part = os.read(fd, 1 << 16)

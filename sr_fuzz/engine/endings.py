@@ -25,7 +25,7 @@ def hung(
 
     ``package``: folder of the SGLang that wrote ``stack``, if not that of this process. ``faults``: as in `Outcome`.
     """
-    message = f"the script was not over after {job.limit_s:g} s of wall-clock time"
+    message = f"the script was not over after {job.limit_s:g} s"
     return _ended(job, ("hang", "timeout", message), stack, sglang_version, wall_s, package, faults or {})
 
 

@@ -30,6 +30,8 @@ from sr_fuzz.script import EngineConfig, Script, validate
 _IMPORT_LIMIT_S = 180.0
 # Boot takes 1 to 2 s.
 _BOOT_LIMIT_S = 90.0
+# On a machine with so many times more to do than it has processors, a script is still waited for.
+_BUSIEST = 20
 # On top of a script's own limit: dumping the stack, killing, reporting.
 _REPLY_SLACK_S = 15.0
 # More than the largest set has, or its members would push each other out, and each script wait a second for a boot. A
@@ -120,7 +122,8 @@ class LocalEngine:
         sys_path: Sequence[str] = (),
         zygote: Zygote | None = None,
     ) -> None:
-        """``faults``: import paths of context managers. ``limit_s``: wall-clock limit of a script, in seconds.
+        """``faults``: import paths of context managers. ``limit_s``: limit of a script, in seconds, less
+        those in which it was ready to run and had no processor.
 
         ``sys_path``: folders that faults and script functions are imported from. ``zygote``: one to share.
         """
@@ -204,7 +207,7 @@ class LocalEngine:
         channel = self._channel(config)
         try:
             channel.send_bytes(encode(job))
-            reply = self._receive(channel, job.limit_s + _REPLY_SLACK_S, "a job")
+            reply = self._receive(channel, _BUSIEST * job.limit_s + _REPLY_SLACK_S, "a job")
         except EngineError:
             self._drop(config)
             raise

@@ -50,7 +50,7 @@ def test_a_request_runs_to_its_end_and_the_trace_shows_how(sr_engine):
     assert [record.chunked for record in outcome.trace[:3]] == ["r0", "r0", None]
     assert sent(outcome, "r0") == ["+1", "+1", "+1 finish:length"]
     assert outcome.forwards == len(modes)
-    assert set(outcome.checks) | set(outcome.not_checked) == set(NAMES)
+    assert set(outcome.checks) | set(outcome.not_checked) | set(outcome.no_subject) == set(NAMES)
 
 
 def test_the_same_script_gives_the_same_trace(sr_engine):
@@ -189,7 +189,7 @@ def test_invariants_can_be_selected_and_a_wrong_name_is_refused(sr_engine):
 def test_an_invariant_that_does_not_apply_says_why(sr_engine):
     config = EngineConfig(disable_radix_cache=True)
     outcome = play(sr_engine, StartReq("r0", Prompt(0, 8), 2), Step(4), config=config)
-    assert outcome.not_checked["tree_locks"] == "there is no prefix tree"
+    assert outcome.no_subject["tree_locks"] == "there is no prefix tree"
 
 
 def test_an_invalid_script_is_refused_before_anything_runs(sr_engine):

@@ -81,7 +81,7 @@ def test_a_script_goes_on_the_server_as_on_the_local_engine(sr_server, sr_engine
     assert here.ok, here.report()
     assert here.trace == there.trace
     assert here.checks["http_answers"] > 0
-    assert "http_answers" in there.not_checked
+    assert "http_answers" in there.no_subject
 
 
 def test_a_request_that_the_server_refuses_is_a_remark_and_no_finding(sr_server):
