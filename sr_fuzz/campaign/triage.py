@@ -26,7 +26,8 @@ class Triage:
     def explain(self, script: Script) -> tuple[Path, ...]:
         """Tests of the bugs without which ``script`` breaks nothing: one where one is enough; empty when it is news."""
         by_mends: dict[tuple[str, ...], Path] = {}
-        for path, mends in self._mends.items():
+        # A test that shows one bug says more than one that shows two.
+        for path, mends in sorted(self._mends.items(), key=lambda item: len(item[1])):
             by_mends.setdefault(mends, path)
         usable: dict[tuple[str, ...], Path] = {}
         for mends, path in by_mends.items():
