@@ -73,10 +73,15 @@ class Epilogue:
     def _drain(self) -> Generator[None, None, None]:
         """Turn until everybody is answered, within the bound, or nothing moves because of what sessions keep."""
         idle, forwards = 0, self._view.forward_steps
-        for _ in range(self._work_left()):
+        turns, bound, known = 0, self._work_left(), len(self._view.requests)
+        while turns < bound:
             if not self._view.unanswered() and self._context.is_fully_idle and not self._context.put_off:
                 return
             yield
+            turns += 1
+            if len(self._view.requests) > known:
+                # Copies of a request for several answers, which come when its prompt has been prefilled.
+                known, bound = len(self._view.requests), turns + self._work_left()
             idle = idle + 1 if self._view.forward_steps == forwards else 0
             forwards = self._view.forward_steps
             if idle >= _STUCK_TURNS and self._view.now.session_slots:

@@ -222,3 +222,10 @@ def test_a_zygote_that_is_gone_is_an_engine_error():
         engine.zygote._process.wait()
         with pytest.raises(EngineError, match="is gone|died"):
             engine.run(Script(CONFIG, (Step(),)))
+
+
+def test_the_end_waits_for_copies_that_come_late(sr_engine):
+    """Each of three answers fills the pool, so they come one after the other, long after the script is over."""
+    outcome = play(sr_engine, StartReq("r0", Prompt(0, 19), 100, ignore_eos=True, n=3), Step(2))
+    assert outcome.ok, outcome.report()
+    assert outcome.steps > 300

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sr_fuzz.faults import fault, triggered, wrapped
+from sr_fuzz.kv_records import kv_state
 
 
 @fault("newest_token_given_back", stands_for="decode-half-newest-token-lost.md", expected=())
@@ -33,3 +34,18 @@ def output_counted_once():
         return len(req.origin_input_ids)
 
     return wrapped(DecodePreallocQueue, "_rebootstrap_prefill_len", length)
+
+
+@fault("flush_spares_who_waits", stands_for="paused-flush-frees-waiting-kv.md", expected=())
+def flush_spares_who_waits():
+    """A paused engine is not idle while somebody in the queue has KV, as from 0.5.22 on."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    def idle(original, scheduler, *args, **kwargs):
+        found = original(scheduler, *args, **kwargs)
+        if found and any(kv_state(req) is not None for req in scheduler.waiting_queue):
+            triggered()
+            return False
+        return found
+
+    return wrapped(Scheduler, "is_fully_idle", idle)
