@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import singledispatchmethod
 
 from rich.console import Console, Group, RenderableType
@@ -25,21 +25,16 @@ from sr_fuzz.campaign.events import (
     Explained,
     FindingKnown,
     FindingNew,
-    FindingTally,
     Finished,
     Minimised,
     Minimising,
     ScriptDone,
     Started,
-    Summary,
 )
-from sr_fuzz.script_text import text
+from sr_fuzz.report.summary import duration, first_line, plural, summary
 
 PLAIN_EVERY_S = 10.0
 """Often enough to see that it lives, rare enough for a log that is kept."""
-
-# A short campaign leaves many unreached, which says little about the strategies.
-_SHOWN_KINDS = 12
 
 PLAIN_WIDTH = 120
 """Columns where there is no terminal to ask."""
@@ -88,8 +83,8 @@ class Terminal:
     def _(self, event: Started) -> None:
         self._started, self._start = event, self._clock()
         limit = f", at most {event.max_scripts:,} scripts" if event.max_scripts is not None else ""
-        known = f"; {_plural(event.known, 'known finding')}" if event.known else ""
-        self._say(f"SGLang {event.sglang_version}, {_duration(event.time_s)}{limit}, seed {event.seed}{known}")
+        known = f"; {plural(event.known, 'known finding')}" if event.known else ""
+        self._say(f"SGLang {event.sglang_version}, {duration(event.time_s)}{limit}, seed {event.seed}{known}")
         if self._console.is_interactive:
             self._live = Live(console=self._console, get_renderable=self._progress, transient=True)
             self._live.start()
@@ -109,7 +104,7 @@ class Terminal:
             self._say(f"[bold red]BLIND[/] on {escape(event.config)}: canary: {escape(event.why_blind)}")
         elif event.verdict == "found" and not self._canary_found:
             self._canary_found = True
-            self._say(f"canary: found after {_plural(event.scripts, 'script')} by {escape(event.found_by)}")
+            self._say(f"canary: found after {plural(event.scripts, 'script')} by {escape(event.found_by)}")
 
     @_on.register
     def _(self, event: FindingNew) -> None:
@@ -119,7 +114,7 @@ class Terminal:
         self._say(
             f"[bold red]new finding[/] {escape(f'{violation.invariant}: {violation.rule}')}, on {escape(event.config)}"
         )
-        self._say(f"  {escape(_first_line(violation.message))}")
+        self._say(f"  {escape(first_line(violation.message))}")
 
     @_on.register
     def _(self, event: FindingKnown) -> None:
@@ -133,11 +128,11 @@ class Terminal:
     @_on.register
     def _(self, event: Minimised) -> None:
         self._doing = "confirming"
-        self._say(f"  minimised to {_plural(event.actions, 'action')} in {_plural(event.runs, 'run')}")
+        self._say(f"  minimised to {plural(event.actions, 'action')} in {plural(event.runs, 'run')}")
 
     @_on.register
     def _(self, event: Confirmed) -> None:
-        self._say(f"  reproduced in {event.reproduced} of {_plural(event.tried, 'fresh run')}")
+        self._say(f"  reproduced in {event.reproduced} of {plural(event.tried, 'fresh run')}")
 
     @_on.register
     def _(self, event: Explained) -> None:
@@ -174,7 +169,7 @@ class Terminal:
         left = max(0.0, self._started.time_s - elapsed)
         row = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=self._started.time_s, completed=min(elapsed, self._started.time_s), width=24)
-        row.add_row(bar, f"{_duration(left)} left" if left else "finishing", self._counts())
+        row.add_row(bar, f"{duration(left)} left" if left else "finishing", self._counts())
         return Group(row, Text(self._doing, style="dim")) if self._doing else row
 
     def _counts(self) -> str:
@@ -191,121 +186,3 @@ class Terminal:
         if self._live is not None:
             self._live.stop()
             self._live = None
-
-
-# -- the summary -----------------------------------------------------------------------------------------------
-
-
-def summary(done: Summary) -> RenderableType:
-    """What ran, as a table of configurations, and what was found, new findings first."""
-    parts: list[RenderableType] = [Text(), _configurations(done), Text(), Text(_totals(done))]
-    parts += [Text(line) for line in _gap_lines(done)]
-    if done.canary:
-        parts.append(_canary(done))
-    if done.never_reached:
-        parts.append(Text(f"Never reached: {_some(done.never_reached)}."))
-    if not done.findings:
-        return Group(*parts, Text("No violation found."))
-    parts.append(Text(f"Findings: {len(done.new)} new, {len(done.known)} known.", style="bold"))
-    for tally in done.new:
-        parts += [Text(f"  {line}") for line in _new_lines(tally)]
-    for reason in dict.fromkeys(tally.reason for tally in done.known):
-        faces = [tally for tally in done.known if tally.reason == reason]
-        parts += [Text(f"  {line}") for line in _known_lines(faces)]
-    return Group(*parts)
-
-
-def _totals(done: Summary) -> str:
-    return (
-        f"{_plural(done.scripts, 'script')} in {done.elapsed_s:.1f} s ({done.scripts_per_s:.1f}/s while searching), "
-        f"{done.steps:,} steps, {done.forwards:,} forwards; "
-        f"{_plural(len(done.checks), 'invariant')} checked {sum(done.checks.values()):,} times."
-    )
-
-
-def _gap_lines(done: Summary) -> list[str]:
-    """What the findings say nothing about."""
-    lines = []
-    for what, gaps in (("not checked", done.not_checked), ("checked in part", done.coarse)):
-        for gap in gaps:
-            all_of_them = len(gap.configs) == len(done.configs) > 1
-            where = "all configurations" if all_of_them else ", ".join(gap.configs)
-            lines.append(f"{what}: {gap.invariant} in {_plural(gap.scripts, 'script')} ({where}): {gap.reason}")
-    if done.no_subject:
-        lines.append(f"nothing here to check for {', '.join(sorted(done.no_subject))}")
-    return lines
-
-
-def _canary(done: Summary) -> Text:
-    """Loud when it was not found."""
-    if done.blind:
-        lines = [f"BLIND on {name}: the canary was not found: {tally.why_blind}." for name, tally in done.blind.items()]
-        return Text("\n".join([*lines, "Where it is blind, that nothing was found says nothing."]), style="bold red")
-    found = [tally for tally in done.canary.values() if tally.verdict == "found"]
-    if not found:
-        played = sum(tally.scripts for tally in done.canary.values())
-        return Text(f"canary: undecided: not found yet, in {_plural(played, 'script')}.")
-    first = found[0]
-    where = f"seen on {len(found)} of {_plural(len(done.configs), 'configuration')}"
-    return Text(f"canary: found after {_plural(first.scripts, 'script')} by {first.found_by}; {where}.")
-
-
-def _configurations(done: Summary) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("configuration", no_wrap=True)
-    for column in ("scripts", "steps", "forwards", "ms/script", "violations"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for name, tally in done.configs.items():
-        per_script = f"{1000 * tally.wall_s / tally.scripts:.1f}" if tally.scripts else "-"
-        counts = (f"{tally.scripts:,}", f"{tally.steps:,}", f"{tally.forwards:,}", per_script, f"{tally.violations:,}")
-        table.add_row(escape(name), *counts)
-    return table
-
-
-def _new_lines(tally: FindingTally) -> list[str]:
-    details = [_first_line(tally.violation.message)]
-    if tally.finding is not None:
-        finding = tally.finding
-        actions = f"{_plural(len(finding.script.actions), 'action')} of {finding.original_actions}"
-        reliability = finding.reliability if finding.tried else "not run again"
-        how = f"{reliability}; {actions}, minimised in {_plural(finding.reruns, 'run')}"
-        details = [_first_line(finding.violation.message), how, text(finding.script), str(tally.path or "")]
-    return [f"new    {_what(tally)}, seen {_plural(tally.count, 'time')}", *_indented(details)]
-
-
-def _known_lines(faces: Sequence[FindingTally]) -> list[str]:
-    """One known bug, with all that it broke."""
-    rules = ", ".join(dict.fromkeys(_what(tally) for tally in faces))
-    paths = ", ".join(dict.fromkeys(str(tally.path) for tally in faces if tally.path is not None))
-    times = _plural(sum(tally.count for tally in faces), "time")
-    return [f"known  {rules}, seen {times}", *_indented([faces[0].reason, paths])]
-
-
-def _what(tally: FindingTally) -> str:
-    return f"{tally.violation.invariant}: {tally.violation.rule}"
-
-
-def _indented(details: Sequence[str]) -> list[str]:
-    return [f"       {detail}" for detail in details if detail]
-
-
-def _some(kinds: Sequence[str]) -> str:
-    shown = ", ".join(kinds[:_SHOWN_KINDS])
-    rest = len(kinds) - _SHOWN_KINDS
-    return f"{shown} and {rest} more (see `sr-fuzz statistics`)" if rest > 0 else shown
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def _first_line(message: str) -> str:
-    return message.partition("\n")[0]
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

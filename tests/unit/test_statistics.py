@@ -18,7 +18,7 @@ from sr_fuzz.cli import engines
 from sr_fuzz.outcome import Outcome, Violation
 from sr_fuzz.reach_kinds import KINDS, add_reach, applies, dead_kinds
 from sr_fuzz.report.statistics import print_statistics
-from sr_fuzz.report.terminal import summary
+from sr_fuzz.report.summary import summary
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step, script_hash
 from sr_fuzz.statistics import Statistics, measure
 

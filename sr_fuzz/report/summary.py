@@ -1,0 +1,131 @@
+"""The summary at the end of a campaign: what ran, what was not checked, what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from sr_fuzz.campaign.events import FindingTally, Summary
+from sr_fuzz.script_text import text
+
+# A short campaign leaves many unreached, which says little about the strategies.
+_SHOWN_KINDS = 12
+
+
+def summary(done: Summary) -> RenderableType:
+    """What ran, as a table of configurations, and what was found, new findings first."""
+    parts: list[RenderableType] = [Text(), _configurations(done), Text(), Text(_totals(done))]
+    parts += [Text(line) for line in _gap_lines(done)]
+    if done.canary:
+        parts.append(_canary(done))
+    if done.never_reached:
+        parts.append(Text(f"Never reached: {_some(done.never_reached)}."))
+    if not done.findings:
+        return Group(*parts, Text("No violation found."))
+    parts.append(Text(f"Findings: {len(done.new)} new, {len(done.known)} known.", style="bold"))
+    for tally in done.new:
+        parts += [Text(f"  {line}") for line in _new_lines(tally)]
+    for reason in dict.fromkeys(tally.reason for tally in done.known):
+        faces = [tally for tally in done.known if tally.reason == reason]
+        parts += [Text(f"  {line}") for line in _known_lines(faces)]
+    return Group(*parts)
+
+
+def _totals(done: Summary) -> str:
+    return (
+        f"{plural(done.scripts, 'script')} in {done.elapsed_s:.1f} s ({done.scripts_per_s:.1f}/s while searching), "
+        f"{done.steps:,} steps, {done.forwards:,} forwards; "
+        f"{plural(len(done.checks), 'invariant')} checked {sum(done.checks.values()):,} times."
+    )
+
+
+def _gap_lines(done: Summary) -> list[str]:
+    """What the findings say nothing about."""
+    lines = []
+    for what, gaps in (("not checked", done.not_checked), ("checked in part", done.coarse)):
+        for gap in gaps:
+            all_of_them = len(gap.configs) == len(done.configs) > 1
+            where = "all configurations" if all_of_them else ", ".join(gap.configs)
+            lines.append(f"{what}: {gap.invariant} in {plural(gap.scripts, 'script')} ({where}): {gap.reason}")
+    if done.no_subject:
+        lines.append(f"nothing here to check for {', '.join(sorted(done.no_subject))}")
+    return lines
+
+
+def _canary(done: Summary) -> Text:
+    """Loud when it was not found."""
+    if done.blind:
+        lines = [f"BLIND on {name}: the canary was not found: {tally.why_blind}." for name, tally in done.blind.items()]
+        return Text("\n".join([*lines, "Where it is blind, that nothing was found says nothing."]), style="bold red")
+    found = [tally for tally in done.canary.values() if tally.verdict == "found"]
+    if not found:
+        played = sum(tally.scripts for tally in done.canary.values())
+        return Text(f"canary: undecided: not found yet, in {plural(played, 'script')}.")
+    first = found[0]
+    where = f"seen on {len(found)} of {plural(len(done.configs), 'configuration')}"
+    return Text(f"canary: found after {plural(first.scripts, 'script')} by {first.found_by}; {where}.")
+
+
+def _configurations(done: Summary) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("configuration", no_wrap=True)
+    for column in ("scripts", "steps", "forwards", "ms/script", "violations"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, tally in done.configs.items():
+        per_script = f"{1000 * tally.wall_s / tally.scripts:.1f}" if tally.scripts else "-"
+        counts = (f"{tally.scripts:,}", f"{tally.steps:,}", f"{tally.forwards:,}", per_script, f"{tally.violations:,}")
+        table.add_row(escape(name), *counts)
+    return table
+
+
+def _new_lines(tally: FindingTally) -> list[str]:
+    details = [first_line(tally.violation.message)]
+    if tally.finding is not None:
+        finding = tally.finding
+        actions = f"{plural(len(finding.script.actions), 'action')} of {finding.original_actions}"
+        reliability = finding.reliability if finding.tried else "not run again"
+        how = f"{reliability}; {actions}, minimised in {plural(finding.reruns, 'run')}"
+        details = [first_line(finding.violation.message), how, text(finding.script), str(tally.path or "")]
+    return [f"new    {_what(tally)}, seen {plural(tally.count, 'time')}", *_indented(details)]
+
+
+def _known_lines(faces: Sequence[FindingTally]) -> list[str]:
+    """One known bug, with all that it broke."""
+    rules = ", ".join(dict.fromkeys(_what(tally) for tally in faces))
+    paths = ", ".join(dict.fromkeys(str(tally.path) for tally in faces if tally.path is not None))
+    times = plural(sum(tally.count for tally in faces), "time")
+    return [f"known  {rules}, seen {times}", *_indented([faces[0].reason, paths])]
+
+
+def _what(tally: FindingTally) -> str:
+    return f"{tally.violation.invariant}: {tally.violation.rule}"
+
+
+def _indented(details: Sequence[str]) -> list[str]:
+    return [f"       {detail}" for detail in details if detail]
+
+
+def _some(kinds: Sequence[str]) -> str:
+    shown = ", ".join(kinds[:_SHOWN_KINDS])
+    rest = len(kinds) - _SHOWN_KINDS
+    return f"{shown} and {rest} more (see `sr-fuzz statistics`)" if rest > 0 else shown
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def first_line(message: str) -> str:
+    return message.partition("\n")[0]
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
