@@ -62,7 +62,8 @@ def window_lock_lost():
             if not req.retraction_count or id(req) in done or req.finished() or lock_node(req) is None:
                 continue
             node = resolve_node(scheduler.tree_cache, lock_node(req))
-            if node.component_data[1].lock_ref:
+            # A model of windows alone has a tree without components.
+            if hasattr(node, "component_data") and node.component_data[1].lock_ref:
                 done.add(id(req))
                 triggered()
                 node.component_data[1].lock_ref -= 1
