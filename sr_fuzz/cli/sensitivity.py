@@ -50,6 +50,7 @@ def sensitivity(
         float, typer.Option("--time", parser=duration, metavar="DURATION", help="Longest search for a fault.")
     ] = "60s",  # type: ignore[assignment]  # parsed like a value from the command line
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the rows as JSON.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the table as a page.")] = None,
     baseline: Annotated[
         Path | None, typer.Option(metavar="FILE", help="An earlier JSON file to compare with.")
     ] = None,
@@ -64,10 +65,12 @@ def sensitivity(
     for names in configs.values():
         find_configs(names, option="--set")
     earlier = _baseline(baseline)
-    if json is not None and not json.absolute().parent.is_dir():
-        raise InputError(f"--json: {json.absolute().parent} is not a folder")
+    for option, path in (("--json", json), ("--markdown", markdown)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise InputError(f"{option}: {path.absolute().parent} is not a folder")
 
     from sr_fuzz.report.sensitivity import comparison, line, table
+    from sr_fuzz.report.sensitivity import markdown as page
     from sr_fuzz.report.terminal import make_console
     from sr_fuzz.sensitivity import Report, Sensitivity, compare
 
@@ -86,6 +89,8 @@ def sensitivity(
     console.print(table(report))
     if json is not None:
         report.save(json)
+    if markdown is not None:
+        markdown.write_text(page(report))
     if earlier is None:
         return 0
     changes = compare(report, earlier)

@@ -1,4 +1,4 @@
-"""A sensitivity report on the terminal: a line for each fault while it is measured, then the table."""
+"""A sensitivity report: on the terminal a line for each fault while it is measured, then the table; and as a page."""
 
 from __future__ import annotations
 
@@ -52,6 +52,35 @@ def _notes(report: Report) -> list[str]:
         )
     notes += [f"not detected: {row.fault}: {row.why_not}" for row in report.rows if not row.detected]
     return notes + [f"note: {row.fault}: {row.problem}" for row in report.rows if row.problem and row.scripts]
+
+
+_COLUMNS = (
+    "fault", "stands for", "reached", "triggered", "detected by",
+    "scripts", "s", "actions", "minimal", "runs", "confirmed",
+)  # fmt: skip
+
+
+def markdown(report: Report) -> str:
+    """The table as a page of documentation."""
+    lines = [
+        "# Which seeded bugs are seen, and how soon",
+        "",
+        f"Written by `sr-fuzz sensitivity --scripts {report.max_scripts} --seed {report.seed} --markdown "
+        "docs/sensitivity.md`; what the columns",
+        "mean is in [faults.md](faults.md). Seconds are those of one machine, booting included.",
+        "",
+        *_notes(report),
+        "",
+        f"| {' | '.join(_COLUMNS)} |",
+        "|---" * len(_COLUMNS) + "|",
+    ]
+    for row in report.rows:
+        counts = [f"{count} of {row.scripts}" if count else "no" for count in (row.reached, row.triggered)]
+        found = (f"{row.scripts}", f"{row.search_s:.1f}", row.first_actions, row.minimal_actions, row.reruns)
+        by = f"`{row.detected_by}`" + ("" if row.as_expected else " (not expected)") if row.detected else "**no**"
+        cells = [f"`{row.fault}`", row.stands_for, *counts, by, *found, f"{row.reproduced} of {row.tried}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def comparison(changes: Comparison) -> RenderableType:

@@ -197,6 +197,15 @@ def test_faults_from_outside_the_project_are_measured(faults_module: Path, start
     assert "1 of 2 faults detected" in printed and "not detected: bare: reached" in printed
 
 
+def test_the_table_can_be_a_page(faults_module: Path, started: FakeEngine):
+    assert cli.main(["sensitivity", *LOAD, "--markdown", "page.md"]) == 0
+    page = Path("page.md").read_text()
+    assert "1 of 2 faults detected" in page
+    [own] = [row for row in page.splitlines() if row.startswith("| `own` | mine |")]
+    [bare] = [row for row in page.splitlines() if row.startswith("| `bare` |")]
+    assert "`kv_pages:leaked`" in own and "**no**" in bare and own.count("|") == bare.count("|") == 12
+
+
 def test_a_fault_that_is_not_detected_any_more_is_exit_status_1(faults_module: Path, started: FakeEngine, capsys):
     assert cli.main(["sensitivity", *LOAD, "--json", "before.json"]) == 0
     assert cli.main(["sensitivity", *LOAD, "--baseline", "before.json"]) == 0
@@ -217,6 +226,7 @@ def test_a_fault_that_is_not_detected_any_more_is_exit_status_1(faults_module: P
         ([*LOAD, "--set", "no-such-set"], "--set: no engine configuration 'no-such-set'"),
         ([*LOAD, "--baseline", "no.json"], "no.json: No such file"),
         ([*LOAD, "--json", "no/folder/x.json"], "folder is not a folder"),
+        ([*LOAD, "--markdown", "no/folder/x.md"], "folder is not a folder"),
     ],
 )
 def test_mistakes_are_one_line(faults_module: Path, arguments: list[str], complaint: str, capsys):
