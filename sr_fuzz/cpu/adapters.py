@@ -67,7 +67,7 @@ def load(scheduler: Any) -> None:
 
     for name in ADAPTERS:
         # Names are ids, so that what SGLang orders by id is the same in every run.
-        ref = LoRARef(lora_id=name, lora_name=name, lora_path="__tensor__", pinned=False)
+        ref = LoRARef(lora_id=name, lora_name=name, lora_path=f"memory:{name}", pinned=False)
         tensors = weights(name, runner.model.config.hidden_size)
         result = runner.load_lora_adapter_from_tensors(ref, tensors, peft_config(name))
         if not result.success:
