@@ -14,6 +14,9 @@ AdapterName = Literal["l0", "l1", "l2", "l3"]
 ADAPTERS: tuple[str, ...] = ("l0", "l1", "l2", "l3")
 """Names; SGLang's ids for them are the same, so that a script's runs agree in every order that goes by id."""
 
+MODELS = ("dense", "swa")
+"""Kinds of cache for which the oracle model has them: where chunks are never parked, and where they are."""
+
 _NEED_LORA = (
     "max_loras_per_batch", "lora_eviction_policy", "lora_drain_wait_threshold", "enable_lora_overlap_loading"
 )  # fmt: skip
@@ -35,8 +38,8 @@ def config_problem(config: Any) -> str | None:
     if config.enable_lora_overlap_loading and slots is not None and 2 * slots < len(ADAPTERS):
         least = len(ADAPTERS) // 2
         return f"max_loras_per_batch: expected {least} or more, since enable_lora_overlap_loading is true, got {slots}"
-    if config.model != "dense":
-        return f"enable_lora: the oracle model has adapters where config.model is dense only, got {config.model}"
+    if config.model not in MODELS:
+        return f"enable_lora: the oracle has adapters where config.model is {' or '.join(MODELS)}, got {config.model}"
     if config.enable_streaming_session:
         # A session's KV is kept outside the tree, whose keys tell adapters apart.
         return "enable_lora: cannot be with enable_streaming_session"

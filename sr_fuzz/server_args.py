@@ -57,7 +57,7 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
     if config.enable_lora:
         if model is not None:
             raise EngineError("enable_lora: the adapters are made for the oracle model, not for a real one")
-        kind = "lora"
+        kind = "lora" if kind == "dense" else f"{kind}_lora"
     # What is newer than the oldest release, or nobody asked for, is left to the release's own default.
     fields = {name: value for name, value in fields.items() if name not in _WHEN_GIVEN or value != _DEFAULT[name]}
     # -1 makes SGLang size the pool from device memory unless the fraction is given; max_total_tokens then caps it.

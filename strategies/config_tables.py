@@ -342,6 +342,15 @@ LORA = {
         enable_lora=True, max_loras_per_batch=2, max_total_tokens=96, max_running_requests=4,
         enable_priority_scheduling=True, priority_scheduling_preemption_threshold=0, schedule_conservativeness=0.1,
     ),
+    # A window's pool runs out first: a chunk is parked, and while it is, its adapter is in no batch.
+    "lora-swa-chunk8": EngineConfig(
+        enable_lora=True, max_loras_per_batch=2, model="swa", swa_full_tokens_ratio=0.25, max_total_tokens=128,
+        chunked_prefill_size=8, schedule_conservativeness=0.05,
+    ),
+    "lora-swa-loading": EngineConfig(
+        enable_lora=True, max_loras_per_batch=2, enable_lora_overlap_loading=True, model="swa",
+        swa_full_tokens_ratio=0.25, max_total_tokens=128, chunked_prefill_size=8, schedule_conservativeness=0.05,
+    ),
 }  # fmt: skip
 
 # What only a GPU can run: the kernels that verify drafts, and the compiled corpus that proposes them.

@@ -80,9 +80,9 @@ REFUSED = {
         "config.max_loras_per_batch: expected 2 or more, since enable_lora_overlap_loading is true, got 1",
     ),
     "another cache": (
-        {"enable_lora": True, "model": "swa"},
+        {"enable_lora": True, "model": "mamba"},
         {},
-        "config.enable_lora: the oracle model has adapters where config.model is dense only, got swa",
+        "config.enable_lora: the oracle has adapters where config.model is dense or swa, got mamba",
     ),
     "streaming sessions": (
         {"enable_lora": True, "enable_streaming_session": True},

@@ -14,6 +14,7 @@ import torch
 from sglang.srt.layers.linear import RowParallelLinear
 from torch import nn
 
+from sr_fuzz.cpu.models.oracle_hybrid import SrFuzzOracleSwaForCausalLM
 from sr_fuzz.cpu.models.oracle_model import SrFuzzOracleForCausalLM
 from sr_fuzz.cpu.oracle import MODULUS
 from sr_fuzz.script import VOCAB_SIZE
@@ -22,8 +23,8 @@ from sr_fuzz.script import VOCAB_SIZE
 _ADAPTER = 2
 
 
-class SrFuzzOracleLoraForCausalLM(SrFuzzOracleForCausalLM):
-    """Its output is that of `sr_fuzz.cpu.oracle` with the adapter of the request."""
+class _WithAdapters:
+    """What a model of any kind of cache becomes with adapters; its part goes before the model's own."""
 
     def __init__(self, config, quant_config=None, prefix: str = "") -> None:
         super().__init__(config, quant_config, prefix)
@@ -50,7 +51,7 @@ class SrFuzzOracleLoraForCausalLM(SrFuzzOracleForCausalLM):
         """The number of the adapter that SGLang applies to each input row; float, shape [count]."""
         ones = torch.zeros((count, self.config.hidden_size), device=self._pool.device)
         ones[:, 0] = 1.0
-        output, _ = self.model.layers[self.start_layer].self_attn.o_proj(ones)
+        output, _ = self.model.layers[self._readable_layer].self_attn.o_proj(ones)
         return output[:, 0].round()
 
     def _digests(self, row: int, length: int, count: int) -> torch.Tensor:
@@ -69,4 +70,12 @@ class _Layer(nn.Module):
         self.self_attn.o_proj = RowParallelLinear(size, size, bias=False, input_is_parallel=False, prefix=name)
 
 
-EntryClass = SrFuzzOracleLoraForCausalLM
+class SrFuzzOracleLoraForCausalLM(_WithAdapters, SrFuzzOracleForCausalLM):
+    """Its output is that of `sr_fuzz.cpu.oracle` with the adapter of the request."""
+
+
+class SrFuzzOracleSwaLoraForCausalLM(_WithAdapters, SrFuzzOracleSwaForCausalLM):
+    """The same with a sliding window beside full attention, whose pool keeps tokens alone."""
+
+
+EntryClass = [SrFuzzOracleLoraForCausalLM, SrFuzzOracleSwaLoraForCausalLM]
