@@ -38,7 +38,7 @@ def one_adapter_too_many():
             return True
         return allowed
 
-    # With an underscore up to 0.5.19.
+    # With an underscore in older releases.
     name = next(n for n in ("can_schedule_lora_req", "_can_schedule_lora_req") if hasattr(Scheduler, n))
     return wrapped(Scheduler, name, may)
 
