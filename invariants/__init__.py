@@ -19,6 +19,7 @@ from invariants.kv_content import KvContent
 from invariants.kv_pages import KvPages
 from invariants.liveness import Liveness
 from invariants.load import LoadCounters
+from invariants.lora import Lora
 from invariants.output import OracleOutput
 from invariants.pause import PausedFrozen
 from invariants.placement import NobodyLost
@@ -40,6 +41,7 @@ ALL: tuple[type[Invariant], ...] = (
     WindowLocks,
     StateLocks,
     Sessions,
+    Lora,
     KvContent,
     StateContent,
     PausedFrozen,

@@ -16,7 +16,8 @@ class Admission(Invariant):
 
     Formula: not paused, nothing held by an exhauster, rows for all, and room for all (below): then in eight turns in a
     row with somebody waiting at least one prefill is launched. Room for all: the sum over everybody unanswered of its
-    prompt and output limit rounded up to pages, two pages and two tokens, is less than the pool.
+    prompt and output limit rounded up to pages, two pages and two tokens, is less than the pool, and their adapters
+    fit into a batch.
 
     That is far on the safe side of what admission asks for. ``PrefillAdder`` admits the head of the queue if the part
     of its prompt that is not cached, its output limit and one page fit into what is free or evictable, less what is
@@ -51,7 +52,7 @@ class Admission(Invariant):
             return "more than one pool to fit into"
         if not scheduler.spec_algorithm.is_none() or getattr(scheduler, "enable_hierarchical_cache", False):
             return "speculation and load-back reserve more than the request itself"
-        for name in ("prefill_delayer", "min_free_slots_delayer", "prefill_decode_interval"):
+        for name in ("prefill_delayer", "min_free_slots_delayer", "prefill_decode_interval", "lora_drainer"):
             if getattr(scheduler, name, None):
                 return f"{name} holds prefills back on purpose"
         return disaggregated(view)
@@ -83,6 +84,8 @@ class Admission(Invariant):
         unanswered = set(view.unanswered())
         reqs = [req for req in view.requests if req.rid in unanswered]
         if len(reqs) > min(view.num_rows, scheduler.max_running_requests):
+            return False
+        if view.lora is not None and len({req.lora_id for req in reqs}) > view.lora.max_loras_per_batch:
             return False
         chunk = scheduler.chunked_prefill_size
         if scheduler.is_mixed_chunk and chunk is not None and chunk - len(reqs) < view.page_size:

@@ -40,7 +40,7 @@ class Embeddings(Invariant):
             vector = delta.embedding
             if vector is None:
                 return Problem("no_vector", f"{name_of(rid)} ended by {delta.finish} without a vector")
-            expected = next_token(view.prompts[rid])
+            expected = next_token(view.prompts[rid], adapter=view.adapter_of(rid))
             large = [index for index, value in enumerate(vector) if abs(value) > _TOLERANCE]
             if large != [expected] or abs(vector[expected] - 1.0) > _TOLERANCE:
                 shown = ", ".join(f"{vector[index]:.3g} at {index}" for index in large[:4]) or "nothing but zeros"

@@ -73,7 +73,7 @@ class OracleOutput(Invariant):
         if len(output) > len(expected):
             source = self._reference.get(id(req))
             if source is None:
-                source = self._reference[id(req)] = continuation(prompt, view.model.window)
+                source = self._reference[id(req)] = continuation(prompt, view.model.window, view.adapter_of(req.rid))
             first = len(expected)
             while len(expected) < len(output):
                 expected.append(next(source))

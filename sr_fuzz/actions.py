@@ -11,6 +11,8 @@ from typing import Annotated, Literal, Union
 import msgspec
 from msgspec import Meta
 
+from sr_fuzz.adapters import AdapterName
+
 VOCAB_SIZE = 64
 """Tokens of the oracle model: small, so that families collide now and then and stop tokens are really hit."""
 
@@ -101,6 +103,8 @@ class StartReq(_Action, frozen=True, tag="start_req"):
     session: SessionParams | None = None
     n: Annotated[int, Meta(ge=1, le=8)] = 1
     """Answers wanted: SGLang's tokenizer manager prefills the prompt once, then sends ``n`` requests of its own."""
+    lora_path: AdapterName | None = None
+    """The adapter to run with, by name, as in a ``/generate`` body; None is the base model."""
 
 
 class Step(_Action, frozen=True, tag="step"):

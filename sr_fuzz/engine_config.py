@@ -68,6 +68,16 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     enable_streaming_session: bool = False
     is_embedding: bool = False
     """Every request asks for the embedding of its prompt; what it says about output does not count."""
+    enable_lora: bool = False
+    """The adapters of `sr_fuzz.adapters` are loaded, and a request may run with one of them."""
+    max_loras_per_batch: Annotated[int, Meta(ge=1, le=16)] | None = None
+    """Adapters that a batch may hold, the base model among them, and slots of the pool for their weights."""
+    lora_eviction_policy: Literal["lru", "fifo"] | None = None
+    """Whose slot is taken when an adapter comes that has none."""
+    lora_drain_wait_threshold: Annotated[float, Meta(gt=0, le=3600)] | None = None
+    """Seconds, on the virtual clock, after which a request that waits for its adapter lets a running one drain."""
+    enable_lora_overlap_loading: bool = False
+    """An adapter is loaded while others run, and its requests wait until it is there."""
 
     @property
     def world_size(self) -> int:

@@ -86,14 +86,15 @@ class Interpreter:
             fields["session_params"] = self._session_params(action.session)
         if action.n > 1:
             sampling["n"] = action.n
+        adapter = {} if action.lora_path is None else {"lora_path": action.lora_path}
         request = {"rid": self._rid(action.name), "input_ids": self._prompts[action.name]}
         if action.prompt.after is not None:
             self._monitor.reach.note_history(request["rid"], len(self._prompts[action.prompt.after]))
         try:
             if self._script.config.is_embedding:
-                self._context.start_embedding(**request)
+                self._context.start_embedding(**request, **adapter)
             else:
-                self._context.start_tokens(**request, sampling=sampling, **fields)
+                self._context.start_tokens(**request, sampling=sampling, **fields, **adapter)
         except RequestRefused as refused:
             # Legal: too long for the context, or its name is in use. The scheduler would have aborted it.
             self.notes[f"{action.name} was refused by the HTTP server: {refused.text[:200]}"] = None

@@ -53,6 +53,15 @@ def embedding_message(*, rid: str, input_ids: Sequence[int], **fields: Any) -> A
     return TokenizedEmbeddingReqInput(**values)
 
 
+def adapter_fields(name: str) -> dict[str, Any]:
+    """What the tokenizer manager adds for a LoRA adapter whose id is its name."""
+    from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
+
+    # The name, for events about the cache, came later than the id.
+    known = inspect.signature(TokenizedGenerateReqInput).parameters
+    return {field: name for field in ("lora_id", "lora_name") if field in known}
+
+
 @functools.cache
 def _required_fields(cls: type) -> tuple[str, ...]:
     """Parameters without a default; remembered, since looking at a signature of msgspec's takes a millisecond."""

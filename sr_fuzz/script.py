@@ -44,6 +44,7 @@ from sr_fuzz.actions import (
     Step,
     StepUntil,
 )  # fmt: skip
+from sr_fuzz.adapters import config_problem, request_problem
 from sr_fuzz.engine_config import SCHEDULE_POLICIES, EngineConfig
 from sr_fuzz.script_errors import escaped, explain, short
 
@@ -162,6 +163,9 @@ def _check_config(config: EngineConfig, source: str) -> None:
         raise ScriptError(
             f"{source}: config.retraction_policy: priority needs enable_priority_scheduling, which is false"
         )
+    problem = config_problem(config)
+    if problem is not None:
+        raise ScriptError(f"{source}: config.{problem}")
 
 
 def _check_requests(script: Script, source: str) -> None:
@@ -205,6 +209,9 @@ def _check_sessions(script: Script, source: str) -> None:
 
 
 def _check_kind(action: StartReq, config: EngineConfig, where: str) -> None:
+    problem = request_problem(action.lora_path, config)
+    if problem is not None:
+        raise ScriptError(f"{where}.lora_path: {problem}")
     if action.n > 1 and action.session is not None:
         raise ScriptError(f"{where}.n: expected 1, since the request belongs to a session, got {action.n}")
     if not config.is_embedding:

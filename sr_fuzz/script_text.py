@@ -38,7 +38,7 @@ def _start_text(action: StartReq) -> str:
     shape += f"+{prompt.unique_tail}" if prompt.unique_tail else ""
     parts = [shape, *["uniform"] * prompt.uniform, f"new={action.max_new_tokens}"]
     for field in ("ignore_eos", "stop_token_ids", "priority", "return_logprob", "logprob_start_len",
-                  "top_logprobs_num", "stream", "session", "n"):  # fmt: skip
+                  "top_logprobs_num", "stream", "session", "n", "lora_path"):  # fmt: skip
         value = getattr(action, field)
         if value != _START_DEFAULTS[field]:
             shown = _session_text(value) if isinstance(value, SessionParams) else value

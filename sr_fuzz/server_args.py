@@ -6,9 +6,9 @@ import contextlib
 import inspect
 from typing import Any
 
-from sr_fuzz.cpu import host_cache, transfer
+from sr_fuzz.cpu import adapters, host_cache, transfer
 from sr_fuzz.cpu.standins import MODEL_PATH
-from sr_fuzz.errors import UnsupportedVersion
+from sr_fuzz.errors import EngineError, UnsupportedVersion
 from sr_fuzz.script import EngineConfig
 
 # Fields that SGLang reads from the environment.
@@ -17,7 +17,8 @@ BY_ENVIRONMENT = ("prefix_tree", "req_waiting_timeout", "req_running_timeout")
 _WHEN_GIVEN = {
     "retraction_policy", "enable_hierarchical_cache", "hicache_write_policy", "speculative_algorithm",
     "disaggregation_mode", "swa_full_tokens_ratio", "max_mamba_cache_size", "mamba_radix_cache_strategy",
-    "mamba_track_interval", "enable_streaming_session", "is_embedding",
+    "mamba_track_interval", "enable_streaming_session", "is_embedding", "enable_lora", "max_loras_per_batch",
+    "lora_eviction_policy", "lora_drain_wait_threshold", "enable_lora_overlap_loading",
 }  # fmt: skip
 
 _DEFAULT = {name: getattr(EngineConfig(), name) for name in EngineConfig.__struct_fields__}
@@ -53,6 +54,10 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
     """
     fields = {name: getattr(config, name) for name in config.__struct_fields__ if name not in BY_ENVIRONMENT}
     kind = fields.pop("model")
+    if config.enable_lora:
+        if model is not None:
+            raise EngineError("enable_lora: the adapters are made for the oracle model, not for a real one")
+        kind = "lora" if kind == "dense" else f"{kind}_lora"
     # What is newer than the oldest release, or nobody asked for, is left to the release's own default.
     fields = {name: value for name, value in fields.items() if name not in _WHEN_GIVEN or value != _DEFAULT[name]}
     # -1 makes SGLang size the pool from device memory unless the fraction is given; max_total_tokens then caps it.
@@ -65,6 +70,8 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
     if config.enable_hierarchical_cache or config.disaggregation_mode == "decode":
         # The decode half keeps on the host what it retracts; by default a fifth of the pool, and aborts the rest.
         extra |= host_cache.SETTINGS | {"hicache_ratio": 2.0}
+    if config.enable_lora:
+        extra |= adapters.settings(config)
     return {**chosen, **fields, **extra}
 
 
@@ -125,12 +132,12 @@ def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None
     from sglang.srt.server_args import ServerArgs
 
     # Here, not above: it needs torch, and settings are read where that is not there.
-    from sr_fuzz.cpu import recurrent
+    from sr_fuzz.cpu import pinned, recurrent
 
     _check_policy(config.schedule_policy)
     stand_in = device == "cpu" and config.model == "mamba"
-    if stand_in:
-        recurrent.install()
+    if stand_in or device == "cpu" and config.enable_lora:
+        pinned.install()
     with recurrent.extra_buffer_accepted() if stand_in else contextlib.nullcontext():
         args = construct(ServerArgs, engine_kwargs(config, device=device, model=model))
         if hasattr(args, "resolve_once"):

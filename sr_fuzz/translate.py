@@ -58,6 +58,8 @@ def to_public_api(script: Script, *, share_prefixes: bool = True) -> Script:
         raise NotExpressible(f"config.model: the tests there name a model of full attention, not {script.config.model}")
     if script.config.is_embedding:
         raise NotExpressible("config.is_embedding: SGLang's scripted runtime starts generate requests only")
+    if script.config.enable_lora:
+        raise NotExpressible("config.enable_lora: a test there needs adapters in folders, made for the model it names")
     translation = _Translation(script.config)
     for index, action in enumerate(script.actions):
         try:

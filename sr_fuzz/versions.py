@@ -32,7 +32,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
@@ -123,11 +123,14 @@ def _publish(args: Any) -> None:
 
 def set_clock(clock: Any) -> None:
     """Let the scheduler and its requests' time stats read this clock; see `sr_fuzz.runtime.clock`."""
+    from sglang.srt.lora import lora_drainer
     from sglang.srt.managers import scheduler
     from sglang.srt.observability import req_time_stats
 
     for module in (scheduler, req_time_stats):
         module.time = clock
+    # It compares with what the time stats have noted, but asks for the time by another name.
+    lora_drainer.time = SimpleNamespace(monotonic=clock.perf_counter)
 
 
 def clock_of(scheduler: Any) -> Any:

@@ -85,6 +85,7 @@ class Draft:
             "turns_at_once": self.turns_at_once,
             "exhausters": self.exhausters,
             "timeouts": bool(timeouts_of(config)),
+            "lora": config.enable_lora,
         }
         return self.switches.union(name for name, allow in allowed.items() if allow)
 
@@ -236,8 +237,9 @@ def _evict(draft: Draft) -> None:
 
 
 def timeouts_of(config: EngineConfig) -> tuple[float, ...]:
-    """The time-outs of a configuration, in seconds."""
-    return tuple(t for t in (config.req_waiting_timeout, config.req_running_timeout) if t is not None)
+    """What happens by time in a configuration, after so many seconds: time-outs, and that an adapter drains."""
+    times = (config.req_waiting_timeout, config.req_running_timeout, config.lora_drain_wait_threshold)
+    return tuple(t for t in times if t is not None)
 
 
 def advance_clock(draft: Draft) -> None:

@@ -24,6 +24,7 @@ _ONE_RANK = (
     | tables.MAMBA
     | tables.SESSIONS
     | tables.EMBEDDINGS
+    | tables.LORA
 )
 
 CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
@@ -44,6 +45,7 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "mamba": tables.MAMBA,
     "sessions": tables.SESSIONS,
     "requests": tables.EMBEDDINGS,
+    "lora": tables.LORA,
     "gpu": tables.GPU,
     "all": _ONE_RANK,
 }

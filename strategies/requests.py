@@ -15,6 +15,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from sr_fuzz.adapters import ADAPTERS
 from sr_fuzz.script import EngineConfig, Prompt, StartReq
 
 Draw = Callable[[SearchStrategy[Any]], Any]
@@ -175,11 +176,18 @@ class Traits:
     priorities: bool = False
     several: bool = False
     """Some requests ask for several answers."""
+    adapters: tuple[str | None, ...] = ()
+    """LoRA adapters that requests run with, the base model among them; empty where there is none."""
 
     @property
     def plain(self) -> bool:
         return self == Traits()
 
+
+# Few, so that a prefix comes back with the same one; mostly more than there are slots.
+_ADAPTERS: tuple[tuple[str | None, ...], ...] = (
+    ADAPTERS, (None, *ADAPTERS), ADAPTERS[:3], (None, *ADAPTERS[:2]), ADAPTERS[:2], (None, ADAPTERS[3]),
+)  # fmt: skip
 
 _PRIORITIES = (None, 0, 0, 1, 1, 2, -1, 5)
 
@@ -194,6 +202,7 @@ def draw_traits(draw: Draw, config: EngineConfig) -> Traits:
         unstreamed=unstreamed == 3,
         priorities=config.enable_priority_scheduling or stray_priority == 31,
         several=several == 7 and not config.is_embedding,
+        adapters=_ADAPTERS[draw_digits(draw, len(_ADAPTERS))[0]] if config.enable_lora else (),
     )
 
 
@@ -213,6 +222,8 @@ def _trait_fields(draw: Draw, traits: Traits, length: int) -> dict[str, Any]:
         fields["stream"] = False
     if traits.several:
         fields["n"] = (1, 1, 2, 3)[draw_digits(draw, 4)[0]]
+    if traits.adapters:
+        fields["lora_path"] = traits.adapters[draw_digits(draw, len(traits.adapters))[0]]
     return fields
 
 

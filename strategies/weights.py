@@ -134,6 +134,15 @@ FEATURES = (
         },
         profiles={"idle": 3, "steady": 2},
     ),  # fmt: skip
+    Feature(
+        "adapters",
+        "who waits for a slot, and whose KV is found, depends on what runs",
+        lambda c: c.enable_lora,
+        motifs={
+            "one_adapter_too_many": 3, "chunk_keeps_adapter": 3, "prefix_of_another_adapter": 2, "last_of_adapter": 3,
+            "time_out": 2,
+        },
+    ),  # fmt: skip
 )
 
 

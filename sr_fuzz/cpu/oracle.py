@@ -6,7 +6,9 @@ With ``W`` a fixed pseudo-random weight per position, the history ``t_0 … t_{n
 moved or read from somebody else's page changes the output. A sum, not a rolling hash: it is one dot product in the
 model and still sensitive to order, since each position has its own weight.
 
-A model that sees nothing but a sliding window has the same digest over the positions of its window alone.
+A model that sees nothing but a sliding window has the same digest over the positions of its window alone. With an
+adapter (`sr_fuzz.adapters`) each token counts as ``64 * number`` more, so that what one adapter has computed is of no
+use to another.
 
 Outputs lie in 32..63 and EOS, so that stop tokens drawn from that range are really hit and, one time in 64, a
 request that honours EOS ends by itself.
@@ -18,6 +20,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
+from sr_fuzz.adapters import adapter_number
 from sr_fuzz.script import EOS_TOKEN_ID, VOCAB_SIZE, Action, Prompt, StartReq
 
 MAX_LEN = 8192
@@ -42,45 +45,59 @@ def token_of(digest: int) -> int:
     return FIRST_OUTPUT_TOKEN + digest // _EOS_ONE_IN % _OUTPUT_TOKENS
 
 
-def digest_of(tokens: Sequence[int], window: int | None = None) -> int:
+def counts_more(adapter: str | None) -> int:
+    """What each token counts more in a digest with this adapter."""
+    return VOCAB_SIZE * adapter_number(adapter)
+
+
+def digest_of(tokens: Sequence[int], window: int | None = None, adapter: str | None = None) -> int:
     """The digest of ``tokens`` (at most `MAX_LEN`), or of the last ``window`` of them."""
     first = 0 if window is None else max(0, len(tokens) - window)
-    return sum(w * (t + 1) for w, t in zip(WEIGHTS[first:], tokens[first:])) % MODULUS
+    one = 1 + counts_more(adapter)
+    return sum(w * (t + one) for w, t in zip(WEIGHTS[first:], tokens[first:])) % MODULUS
 
 
-def next_token(tokens: Sequence[int], window: int | None = None) -> int:
+def next_token(tokens: Sequence[int], window: int | None = None, adapter: str | None = None) -> int:
     """The token that follows ``tokens`` (not empty, at most `MAX_LEN` long)."""
-    return token_of(digest_of(tokens, window))
+    return token_of(digest_of(tokens, window, adapter))
 
 
-def continuation(prompt: Sequence[int], window: int | None = None) -> Iterator[int]:
+def continuation(prompt: Sequence[int], window: int | None = None, adapter: str | None = None) -> Iterator[int]:
     """The endless reference output after ``prompt``; stopping is the caller's business.
 
     ``window``: how many tokens, the newest included, the model can look back on; None stands for all.
     """
-    digest, history = digest_of(prompt, window), list(prompt)
+    digest, history = digest_of(prompt, window, adapter), list(prompt)
+    one = 1 + counts_more(adapter)
     while True:
         token = token_of(digest)
         yield token
-        digest += WEIGHTS[len(history)] * (token + 1)
+        digest += WEIGHTS[len(history)] * (token + one)
         history.append(token)
         if window is not None and len(history) > window:
             gone = len(history) - window - 1
-            digest -= WEIGHTS[gone] * (history[gone] + 1)
+            digest -= WEIGHTS[gone] * (history[gone] + one)
         digest %= MODULUS
 
 
-def prompt_tokens(prompt: Prompt, name: str, earlier: Mapping[str, Sequence[int]] | None = None) -> list[int]:
+def prompt_tokens(
+    prompt: Prompt,
+    name: str,
+    earlier: Mapping[str, Sequence[int]] | None = None,
+    adapters: Mapping[str, str | None] | None = None,
+) -> list[int]:
     """The tokens a described prompt stands for: a shared part, then a tail that depends on ``name``.
 
     ``earlier``: the prompts of requests that were started before, by name; one that comes after another needs them.
+    ``adapters``: what these ran with, which decides what they generated.
     """
     if prompt.uniform:
         return [uniform_token(prompt.family)] * prompt.length
     shared = prompt.length - prompt.unique_tail
     if prompt.after is not None:
         history = (earlier or {})[prompt.after]
-        tokens = [*history[:shared], *islice(continuation(history), max(0, shared - len(history)))]
+        output = continuation(history, adapter=(adapters or {}).get(prompt.after))
+        tokens = [*history[:shared], *islice(output, max(0, shared - len(history)))]
     else:
         family = random.Random(f"family {prompt.family}")
         tokens = [family.randrange(_FIRST_PROMPT_TOKEN, VOCAB_SIZE) for _ in range(shared)]
@@ -91,9 +108,11 @@ def prompt_tokens(prompt: Prompt, name: str, earlier: Mapping[str, Sequence[int]
 def all_prompt_tokens(actions: Iterable[Action]) -> dict[str, list[int]]:
     """The tokens of each prompt of a script, by the request's name."""
     prompts: dict[str, list[int]] = {}
+    adapters: dict[str, str | None] = {}
     for action in actions:
         if isinstance(action, StartReq):
-            prompts[action.name] = prompt_tokens(action.prompt, action.name, prompts)
+            prompts[action.name] = prompt_tokens(action.prompt, action.name, prompts, adapters)
+            adapters[action.name] = action.lora_path
     return prompts
 
 

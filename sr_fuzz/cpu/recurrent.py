@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
 
-import torch
-
 # Newest first: the check of the platform alone, from 0.5.22 on; before, the whole check of the strategy.
 _CHECKS = (
     ("sglang.srt.arg_groups.mamba_hook", "_platform_supports_mamba_cache_extra_buffer"),
@@ -42,21 +40,3 @@ def _holder(place: str) -> Any:
     except ImportError:
         return None
     return getattr(holder, attribute) if attribute else holder
-
-
-def install() -> None:
-    """Give SGLang ordinary memory where it asks for pinned memory, which only a GPU can pin. Idempotent.
-
-    It asks without looking when it notes down which states to keep.
-    """
-    if torch.cuda.is_available() or hasattr(torch.tensor, "pinned"):
-        return
-    make: Any = torch.tensor
-
-    def tensor(data: Any, *args: Any, pin_memory: bool = False, **kwargs: Any) -> torch.Tensor:
-        return make(data, *args, **kwargs)
-
-    tensor.pinned = False  # type: ignore[attr-defined]
-    replaced: Any = torch
-    replaced.tensor = tensor
-    replaced.Tensor.pin_memory = lambda self, *args, **kwargs: self

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sr_fuzz import messages, server_args, versions
+from sr_fuzz.adapters import ADAPTERS
+from sr_fuzz.cpu import adapters, loading
 from sr_fuzz.errors import UnsupportedVersion
 from sr_fuzz.faults import activate, activate_from_environment
 from sr_fuzz.runtime import session_clock
@@ -61,11 +63,14 @@ def boot(
             scheduler = versions.make_scheduler(args)
     _check_tree(scheduler, config, version)
     bind_oracle(scheduler)
+    adapters.load(scheduler)
+    if device == "cpu":
+        loading.install(scheduler)
     session_clock.install(scheduler)
     # Once here rather than in each child: the first message of a process is slow to make.
     messages.generate_message(rid="warm", input_ids=[1], sampling={"max_new_tokens": 1})
     _unlink_load_report(scheduler)
-    transport = LocalTransport(proxy, recorder)
+    transport = LocalTransport(proxy, recorder, adapters=ADAPTERS if config.enable_lora else ())
     return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, transport, version)
 
 

@@ -212,7 +212,8 @@ class ServerEngine(LiveEngine):
     def refuse(self, config: EngineConfig) -> None:
         # What SGLang reads from the environment it would read in processes that live longer than one configuration, and
         # half a pair needs the other half's server.
-        names = [*server_args.BY_ENVIRONMENT, "disaggregation_mode"]
+        # Its adapters would have to be files, with ids that the tokenizer manager makes up.
+        names = [*server_args.BY_ENVIRONMENT, "disaggregation_mode", "enable_lora"]
         asked = [f"{name}={value}" for name in names if (value := getattr(config, name)) != getattr(_DEFAULTS, name)]
         if asked:
             raise EngineError(f"{', '.join(asked)}: the server engine cannot; the local and the persistent one can")

@@ -64,15 +64,16 @@ class _Primed(NamedTuple):
 class LocalTransport:
     """Puts the messages straight into the receive proxy of a scheduler in this process."""
 
-    def __init__(self, proxy: LocalRecvProxy, recorder: OutputRecorder) -> None:
+    def __init__(self, proxy: LocalRecvProxy, recorder: OutputRecorder, *, adapters: Sequence[str] = ()) -> None:
+        """``adapters``: names of the LoRA adapters that the scheduler has; they are their ids too."""
         self._proxy = proxy
+        self._adapters = adapters
         self._recorder = recorder
         self._primed: list[_Primed] = []
         proxy.on_turn = self._send_copies
 
     def generate(self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> None:
-        if "lora_path" in fields:
-            raise ValueError(f"start_req: lora_path={fields['lora_path']!r}: only the server engine loads adapters")
+        fields = self._with_adapter(fields)
         # The tokenizer manager's way: one request that only prefills, then n of their own once it is answered.
         several = dict(sampling)
         n = several.pop("n", 1)
@@ -82,6 +83,16 @@ class LocalTransport:
             self._primed.append(_Primed(rid, n, {"input_ids": input_ids, "sampling": several, **fields}))
         else:
             self._put_request(rid=rid, input_ids=input_ids, sampling=several, **fields)
+
+    def _with_adapter(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """``lora_path``, a name, as the id that the tokenizer manager would look up."""
+        name = fields.pop("lora_path", None)
+        if name is None:
+            return fields
+        if name not in self._adapters:
+            there = f"there are {', '.join(self._adapters)}" if self._adapters else "enable_lora is false"
+            raise ValueError(f"start_req: no adapter {name!r}: {there}")
+        return fields | messages.adapter_fields(name)
 
     def _put_request(self, **fields: Any) -> None:
         self._proxy.put(messages.generate_message(**fields))
@@ -98,7 +109,7 @@ class LocalTransport:
                     self._put_request(rid=f"{primed.rid}c{index}.", **primed.request)
 
     def embed(self, *, rid: str, input_ids: Sequence[int], **fields: Any) -> None:
-        self._proxy.put(messages.embedding_message(rid=rid, input_ids=input_ids, **fields))
+        self._proxy.put(messages.embedding_message(rid=rid, input_ids=input_ids, **self._with_adapter(fields)))
 
     def pause(self, mode: str) -> None:
         # In abort mode the tokenizer manager aborts everything and sends the scheduler no pause at all.

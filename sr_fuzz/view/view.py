@@ -34,6 +34,7 @@ class SchedulerView:
         """Generate requests that reached the scheduler: request id -> step of arrival."""
         self.prompts: dict[str, list[int]] = {}
         """The prompt each of them was sent with; a session's history comes before it."""
+        self._adapters: dict[str, str | None] = {}
         self.sessions = Ledger(recorder.streams.get, self._output_of)
         """What a client knows of sessions."""
         self.received: list[Any] = []
@@ -106,6 +107,15 @@ class SchedulerView:
         return self.scheduler.tp_worker.model_runner.model
 
     @property
+    def lora(self) -> Any | None:
+        """SGLang's ``LoRAManager``; None where no adapters are served."""
+        return getattr(self.scheduler.tp_worker.model_runner, "lora_manager", None)
+
+    def adapter_of(self, rid: str) -> str | None:
+        """The adapter that a request was sent with; None is the base model."""
+        return self._adapters.get(rid)
+
+    @property
     def half(self) -> str | None:
         """``prefill`` or ``decode`` when the scheduler is one half of a disaggregated pair."""
         mode = self.scheduler.server_args.disaggregation_mode
@@ -127,6 +137,7 @@ class SchedulerView:
             rid = getattr(message, "rid", None)
             if rid is not None and hasattr(message, "sampling_params"):
                 self.arrived.setdefault(rid, step)
+                self._adapters.setdefault(rid, getattr(message, "lora_id", None))
                 turn = self.sessions.turns.get(rid)
                 self.prompts.setdefault(rid, turn.prompt if turn is not None else list(message.input_ids))
         self.now = Snapshot(self, step)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sr_fuzz.script import Action, EngineConfig
 from strategies.actions import Draft
-from strategies.motifs import aborts, exhausters, logprobs, memory, pauses, prefixes, queue, sessions, stages
+from strategies.motifs import aborts, adapters, exhausters, logprobs, memory, pauses, prefixes, queue, sessions, stages
 from strategies.motifs.base import Motif, motif
 from strategies.profiles import burst
 from strategies.requests import Draw
@@ -59,6 +59,10 @@ ALL: tuple[Motif, ...] = (
     sessions.flush_while_kept,
     sessions.idle_session_ends,
     sessions.branches,
+    adapters.one_adapter_too_many,
+    adapters.chunk_keeps_adapter,
+    adapters.prefix_of_another_adapter,
+    adapters.last_of_adapter,
 )
 
 MOTIFS: dict[str, Motif] = {motif.name: motif for motif in ALL}

@@ -1,0 +1,99 @@
+"""Motifs about LoRA adapters: they compete for the slots of a pool, and prefixes are of use to one of them alone."""
+
+from __future__ import annotations
+
+from sr_fuzz.adapters import ADAPTERS
+from sr_fuzz.script import Abort, Prompt, Step
+from strategies.actions import TURNS, Draft, advance_clock, reprise, strike, until
+from strategies.motifs.base import motif
+from strategies.motifs.common import make_room
+from strategies.requests import FAMILIES, draw_relative, sizes_of, unique_tail
+
+
+def _fill_slots(draft: Draft, first: int, new: int) -> list[str]:
+    """A decoding request for each slot, each with another adapter; the first ``first`` decides which."""
+    slots = min(draft.config.max_loras_per_batch or len(ADAPTERS), len(ADAPTERS))
+    sizes = sizes_of(draft.config)
+    adapters = [ADAPTERS[(first + index) % len(ADAPTERS)] for index in range(slots)]
+    length = max(1, sizes.chunk // 2)
+    prompts = [Prompt(index, length) for index in range(slots)]
+    return [draft.start(prompt=p, max_new_tokens=new, lora_path=name) for p, name in zip(prompts, adapters)]
+
+
+@motif("step_until", "lora", weight=6)
+def one_adapter_too_many(draft: Draft) -> None:
+    """All slots are taken when a request with another adapter comes and waits, while more come for those that run: it
+    is let in beside them, an adapter loses its slot while its requests run, or it never gets one."""
+    make_room(draft)
+    first, new, wait, more, struck, chunks = draft.digits(4, 4, 8, 4, 3, 3)
+    running = _fill_slots(draft, first, 4 + 6 * new)
+    until(draft, running[-1], "first_decode")
+    waiting = draft.start(max_new_tokens=2 + new, lora_path=ADAPTERS[(first + len(running)) % len(ADAPTERS)])
+    draft.add(Step(TURNS[wait]))
+    for index in range(more):
+        name = ADAPTERS[(first + index % len(running)) % len(ADAPTERS)]
+        draft.start(prompt=Prompt(index % FAMILIES, 2 + chunks * sizes_of(draft.config).chunk), lora_path=name)
+        draft.add(Step(1 + new))
+    if "timeouts" in draft.abilities:
+        advance_clock(draft)
+    if struck == 0:
+        strike(draft, waiting)
+    elif struck == 1:
+        draft.add(Abort(running[0]))
+    draft.step()
+
+
+@motif("step_until", "lora", weight=4)
+def chunk_keeps_adapter(draft: Draft) -> None:
+    """A long prompt is parked between two chunks while others decode with the adapters of all other slots: the chunked
+    request is in no batch, and its adapter is not counted."""
+    make_room(draft)
+    sizes = sizes_of(draft.config)
+    first, chunks, extra, nth, new, others = draft.digits(4, 4, 8, 3, 4, 4)
+    running = _fill_slots(draft, first, max(4, sizes.pool // 6))[1:]
+    length = min((2 + chunks) * sizes.chunk + extra, sizes.longest)
+    long = draft.start(
+        prompt=Prompt(extra % FAMILIES, length, length // 2), max_new_tokens=4 + new, lora_path=ADAPTERS[first]
+    )
+    until(draft, long, "nth_chunk", nth + 1)
+    for index in range(others):
+        draft.start(max_new_tokens=8, lora_path=ADAPTERS[(first + 2 + index) % len(ADAPTERS)])
+    strike(draft, running[-1] if running and nth == 2 else long)
+
+
+@motif("step_until", "radix", "lora", weight=4)
+def prefix_of_another_adapter(draft: Draft) -> None:
+    """One prompt, computed with one adapter and asked for with others, the base model too, at once or after the first
+    has ended: KV that another adapter has computed is found, or a node is split between two."""
+    make_room(draft)
+    sizes = sizes_of(draft.config)
+    first, size, stage, tail, turns, more, struck = draft.digits(4, 4, 4, 8, 8, 3, 4)
+    length = min(max(2, (1 + size) * sizes.chunk // 2 + tail), sizes.longest)
+    owner = draft.start(prompt=Prompt(first, length), max_new_tokens=4, lora_path=ADAPTERS[first])
+    until(draft, owner, ("finished", "finished", "first_decode", "first_chunk")[stage])
+    for index in range(1 + more):
+        adapter = (None, *ADAPTERS)[(first + 2 + index) % 5]
+        prompt = Prompt(first, length, unique_tail(length, tail))
+        if stage == 1:
+            prompt = draw_relative(draft.draw, draft.config, draft.request(owner))
+        draft.start(prompt=prompt, max_new_tokens=3, lora_path=adapter)
+    draft.start(prompt=Prompt(first, length), max_new_tokens=3, lora_path=ADAPTERS[first])
+    draft.add(Step(TURNS[turns]))
+    if struck == 0:
+        strike(draft, draft.victim())
+
+
+@motif("step_until", "abort", "lora", weight=3)
+def last_of_adapter(draft: Draft) -> None:
+    """The only request of an adapter ends by an abort while another one waits for its slot, and comes again in the next
+    turn: who waits is let in twice or never, or the slot is given away while a result is in flight."""
+    make_room(draft)
+    first, new, stage, late, again, turns = draft.digits(4, 4, 4, 4, 3, 8)
+    running = _fill_slots(draft, first, 6 + 4 * new)
+    draft.start(max_new_tokens=2 + new, lora_path=ADAPTERS[(first + len(running)) % len(ADAPTERS)])
+    until(draft, running[0], ("first_decode", "mid_decode", "last_decode", "first_chunk")[stage])
+    draft.add(Abort(running[0], await_arrival=late != 3))
+    if again:
+        draft.add(*[Step(1)] * (again - 1))
+        reprise(draft, running[0])
+    draft.add(Step(TURNS[turns]))
