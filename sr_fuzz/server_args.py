@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from typing import Any
 
-from sr_fuzz.cpu import host_cache, transfer
+from sr_fuzz.cpu import host_cache, speculation, transfer
 from sr_fuzz.cpu.standins import MODEL_PATH
 from sr_fuzz.errors import UnsupportedVersion
 from sr_fuzz.script import EngineConfig
@@ -65,6 +65,8 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
     if config.enable_hierarchical_cache or config.disaggregation_mode == "decode":
         # The decode half keeps on the host what it retracts; by default a fifth of the pool, and aborts the rest.
         extra |= host_cache.SETTINGS | {"hicache_ratio": 2.0}
+    if config.speculative_algorithm is not None:
+        extra |= speculation.settings(config.page_size, device)
     return {**chosen, **fields, **extra}
 
 
@@ -128,10 +130,13 @@ def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None
     from sr_fuzz.cpu import recurrent
 
     _check_policy(config.schedule_policy)
-    stand_in = device == "cpu" and config.model == "mamba"
-    if stand_in:
-        recurrent.install()
-    with recurrent.extra_buffer_accepted() if stand_in else contextlib.nullcontext():
+    with contextlib.ExitStack() as accepted:
+        if device == "cpu" and config.model == "mamba":
+            recurrent.install()
+            accepted.enter_context(recurrent.extra_buffer_accepted())
+        if device == "cpu" and config.speculative_algorithm is not None:
+            speculation.install()
+            accepted.enter_context(speculation.overlap_accepted())
         args = construct(ServerArgs, engine_kwargs(config, device=device, model=model))
         if hasattr(args, "resolve_once"):
             args.resolve_once()

@@ -60,7 +60,7 @@ class _Absent:
         raise ModuleNotFoundError(f"{self._name} was called, but {package} is not installed: a real model needs it")
 
 
-class _StandIn(ModuleType):
+class StandIn(ModuleType):
     def __getattr__(self, name: str) -> _Absent:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -79,7 +79,7 @@ class _Finder(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self, is_package=True) if fullname.partition(".")[0] in self._packages else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return ModuleType(spec.name) if spec.name in _CLAMP else _StandIn(spec.name)
+        return ModuleType(spec.name) if spec.name in _CLAMP else StandIn(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         if module.__name__ in _CLAMP:
