@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from invariants.base import Invariant, Problem
+from sr_fuzz.view.speculation import tokens_per_step
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # The forward in flight, the one that carries the mark, and under overlap one more that was launched meanwhile.
-TOKENS_AFTER_ABORT = 3
+STEPS_AFTER_ABORT = 3
 
 
 class Aborts(Invariant):
     """Aborts are honoured.
 
-    Formula: a request that was unanswered when an abort for it was taken gets at most three more tokens, and when it
-    ends in a later turn than the next its finish reason is an abort. (That it ends at all is `Liveness`.) A request
+    Formula: a request that was unanswered when an abort for it was taken gets at most the tokens of three more
+    steps (three, without speculation), and when it ends in a later turn than the next its finish reason is an abort. (That it ends at all is `Liveness`.) A request
     that ends as aborted without an error status has been covered by an abort that was taken.
 
     Source: ``Scheduler.abort_request``: a waiting request is dropped at once, a chunked one at the next scheduling
@@ -42,7 +43,7 @@ class Aborts(Invariant):
         for rid, (step, length) in list(self._aborted.items()):
             req = reqs.get(rid)
             extra = len(req.output_ids_through_stop) - length if req is not None else 0
-            if extra > TOKENS_AFTER_ABORT:
+            if extra > STEPS_AFTER_ABORT * tokens_per_step(view.scheduler):
                 return Problem(
                     "too_many_tokens", f"{name_of(rid)} was aborted at step {step} and got {extra} tokens since"
                 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sr_fuzz.script import EngineConfig
+from strategies.ngram_configs import NGRAM
 
 _DEFAULT = {
     # The common case of a deployment, made small: overlap, chunks, prefix cache.
@@ -323,10 +324,9 @@ _EXHAUSTERS = (
     "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
 )  # fmt: skip
 
-# What only a GPU can run: the kernels that verify drafts, and the compiled corpus that proposes them.
-_GPU = {
-    "ngram-chunk16": EngineConfig(max_total_tokens=256, schedule_conservativeness=0.05, speculative_algorithm="NGRAM"),
-}
+# What takes code of SGLang's on a GPU that a CPU has another for: streams and pinned memory, Triton's kernels for pages,
+# the compiled corpus that proposes drafts and the kernels that verify them.
+_GPU = ("overlap-chunk16", "mixed-chunk16", "paged4-chunk16", "ngram-chunk16", "ngram-paged4-chunk16")
 
 # Releases have one tree that they take by themselves; the other ones are refused by some of them.
 _ONE_RANK = (
@@ -351,7 +351,8 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "mamba": _MAMBA,
     "sessions": _SESSIONS,
     "requests": _EMBEDDINGS,
-    "gpu": _GPU,
+    "ngram": NGRAM,
+    "gpu": {name: (_DEFAULT | _PAGED | NGRAM)[name] for name in _GPU},
     "all": _ONE_RANK,
 }
 """Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set.
@@ -363,8 +364,6 @@ or policy; the sets ``rust`` and ``trees`` are not in it, since releases differ 
 
 def needs(config: EngineConfig) -> str:
     """What a configuration needs beside a CPU and one scheduler process, in words; empty when nothing."""
-    if config in _GPU.values():
-        return "needs a GPU"
     return "needs the server engine" if config.world_size > 1 else ""
 
 
