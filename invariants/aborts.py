@@ -15,9 +15,10 @@ STEPS_AFTER_ABORT = 3
 class Aborts(Invariant):
     """Aborts are honoured.
 
-    Formula: a request that was unanswered when an abort for it was taken gets at most the tokens of three more
-    steps (three, without speculation), and when it ends in a later turn than the next its finish reason is an abort. (That it ends at all is `Liveness`.) A request
-    that ends as aborted without an error status has been covered by an abort that was taken.
+    Formula: a request that was unanswered when an abort for it was taken gets at most the tokens of three more steps
+    (without speculation: three), and when it ends in a later turn than the next its finish reason is an abort. (That it
+    ends at all is `Liveness`.) A request that ends as aborted without an error status has been covered by an abort that
+    was taken.
 
     Source: ``Scheduler.abort_request``: a waiting request is dropped at once, a chunked one at the next scheduling
     step, a running one is marked (``to_finish``) and finishes with its next decode. Matching is by rid *prefix*.

@@ -122,8 +122,18 @@ def device_settings(device: str) -> dict[str, Any]:
     }
 
 
+def install_stand_ins(config: EngineConfig) -> None:
+    """Put in place what only this configuration needs on a CPU. Before faults, which import what they patch."""
+    if config.model == "mamba":
+        from sr_fuzz.cpu import recurrent
+
+        recurrent.install()
+    if config.speculative_algorithm is not None:
+        speculation.install()
+
+
 def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> Any:
-    """SGLang's ``ServerArgs`` for a configuration, resolved and checked."""
+    """SGLang's ``ServerArgs`` for a configuration, resolved and checked; after `install_stand_ins`."""
     from sglang.srt.server_args import ServerArgs
 
     # Here, not above: it needs torch, and settings are read where that is not there.
@@ -132,10 +142,8 @@ def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None
     _check_policy(config.schedule_policy)
     with contextlib.ExitStack() as accepted:
         if device == "cpu" and config.model == "mamba":
-            recurrent.install()
             accepted.enter_context(recurrent.extra_buffer_accepted())
         if device == "cpu" and config.speculative_algorithm is not None:
-            speculation.install()
             accepted.enter_context(speculation.overlap_accepted())
         args = construct(ServerArgs, engine_kwargs(config, device=device, model=model))
         if hasattr(args, "resolve_once"):

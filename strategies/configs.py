@@ -324,8 +324,8 @@ _EXHAUSTERS = (
     "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
 )  # fmt: skip
 
-# What takes code of SGLang's on a GPU that a CPU has another for: streams and pinned memory, Triton's kernels for pages,
-# the compiled corpus that proposes drafts and the kernels that verify them.
+# Where SGLang runs other code on a GPU than on a CPU: streams and pinned memory, Triton's kernels for pages, the corpus
+# that proposes drafts and the kernels that verify them.
 _GPU = ("overlap-chunk16", "mixed-chunk16", "paged4-chunk16", "ngram-chunk16", "ngram-paged4-chunk16")
 
 # Releases have one tree that they take by themselves; the other ones are refused by some of them.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sr_fuzz.script import EngineConfig
 
 NGRAM = {
-    # What a deployment runs: overlap, chunks, prefix cache. Drafts of a step are chosen before the last one's are known.
+    # What a deployment runs: overlap, chunks, prefix cache. A step's drafts are chosen before the last one's are known.
     "ngram-chunk16": EngineConfig(
         max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, speculative_algorithm="NGRAM"
     ),

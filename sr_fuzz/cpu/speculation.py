@@ -1,8 +1,8 @@
 """Speculative decoding with n-grams on a CPU that has no compiled kernels.
 
-SGLang has code for drafts on a CPU, and kernels for it in a package of its own. Whether the CPU is the device it decides
-at import, by an environment variable that also turns to kernels where the oracle needs none. So its modules for drafts
-alone are told: they get the flag, and our kernels under the names of the compiled ones.
+SGLang has code for drafts on a CPU, and kernels for it in a package of its own. At import it decides whether a CPU is
+the device, by an environment variable that also makes it want kernels where the oracle needs none. So its modules for
+drafts alone are told: they get the flag, and our kernels under the names of the compiled ones.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ MODULES = (
     "tests.faults.modes",
     "tests.faults.sessions",
     "tests.faults.requests",
+    "tests.faults.speculation",
 )
 
 FAULTS: dict[str, Fault] = {
