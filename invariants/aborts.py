@@ -24,8 +24,8 @@ class Aborts(Invariant):
     was taken. One that ends as aborted for lack of memory was not alone with a pool that holds its prompt and output.
 
     Source: ``Scheduler.abort_request``: a waiting request is dropped at once, a chunked one at the next scheduling
-    step, a running one is marked (``to_finish``) and finishes with its next decode. Matching is by rid *prefix*. Lack of
-    memory: ``ScheduleBatch.retract_decode`` aborts the last one that runs if it does not fit alone.
+    step, a running one is marked (``to_finish``) and finishes with its next decode. Matching is by rid *prefix*. For
+    lack of memory ``ScheduleBatch.retract_decode`` aborts the last one that runs, if it does not fit alone.
     Covers: the unified mode.
 
     Known false alarms: by design a running request must decode once more, so it waits while prefills go first, and
@@ -33,8 +33,8 @@ class Aborts(Invariant):
     in flight may finish the request naturally in the turn of the abort or the next. The engine itself aborts who does
     not fit, or waits too long; it then gives a status. A request that replaces others of its session aborts them. What
     a decode half holds back for the time of a pause (``held_rebootstrap_reqs``) no abort reaches, as a comment there
-    says. Whoever else holds memory when the turn begins, an exhauster, a session or a second pool may be the cause of an
-    abort for lack of memory: such turns are left out.
+    says. Whoever else holds memory when the turn begins, an exhauster, a session or a second pool may be the cause of
+    an abort for lack of memory: such turns are left out.
     """
 
     name = "aborts"

@@ -130,8 +130,9 @@ class LocalTransport:
 
     @property
     def put_off(self) -> Sequence[str]:
-        """Requests for several answers whose prompt is still being prefilled; every other call arrives."""
-        return [f"{primed.n} copies of {primed.rid}" for primed in self._primed]
+        """Requests for several answers whose prompt is still being prefilled, and what the coming turn will take."""
+        copies = [f"{primed.n} copies of {primed.rid}" for primed in self._primed]
+        return copies + ([f"{self._proxy.pending} messages"] if self._proxy.pending else [])
 
     @property
     def paused(self) -> bool:
