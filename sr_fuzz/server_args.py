@@ -140,6 +140,8 @@ def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None
     from sr_fuzz.cpu import recurrent
 
     _check_policy(config.schedule_policy)
+    if config.speculative_algorithm is not None:
+        speculation.check(config, device)
     with contextlib.ExitStack() as accepted:
         if device == "cpu" and config.model == "mamba":
             accepted.enter_context(recurrent.extra_buffer_accepted())

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
 
-from sr_fuzz.cpu.missing_kernels import StandIn
+from sr_fuzz.cpu.missing_kernels import StandIn, stands_for
+from sr_fuzz.errors import EngineError
+from sr_fuzz.script import EngineConfig
 
 # SGLang's modules of which some have the flag, some import a kernel; not every release has all.
 _MODULES = (
@@ -51,6 +53,15 @@ def settings(page_size: int, device: str) -> dict[str, Any]:
         "speculative_ngram_max_bfs_breadth": 2 if page_size == 1 else 1,
     }
     return chosen | ({"speculative_ngram_max_trie_depth": _WHOLE_HISTORY} if device == "cpu" else {})
+
+
+def check(config: EngineConfig, device: str) -> None:
+    """Refuse, in one line, drafts that nothing here can verify."""
+    asked = f"speculative_algorithm={config.speculative_algorithm}"
+    if config.model != "dense":
+        raise EngineError(f"{asked} with model={config.model}: the oracle verifies drafts with one pool alone")
+    if device != "cpu" and stands_for("sgl_kernel"):
+        raise EngineError(f"{asked} on {device} needs SGLang's kernels: install sgl_kernel")
 
 
 def install() -> None:

@@ -69,8 +69,9 @@ def test_copies_that_are_sent_in_the_last_turn_are_waited_for(sr_engine):
 def test_a_server_on_a_cpu_refuses_in_one_line():
     engine = ServerEngine(device="cpu")
     try:
-        with pytest.raises(EngineError, match=r"^speculative_algorithm=NGRAM on a CPU: the server engine cannot.*") as info:
+        with pytest.raises(EngineError) as error:
             engine.run(Script(NGRAM["ngram-chunk16"], (Step(1),)))
-        assert "\n" not in str(info.value)
+        assert str(error.value).startswith("speculative_algorithm=NGRAM on a CPU: the server engine cannot")
+        assert "\n" not in str(error.value)
     finally:
         engine.close()
