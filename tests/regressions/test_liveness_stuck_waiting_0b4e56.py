@@ -24,7 +24,7 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
 
 SIGNATURE = "liveness:stuck_waiting:no-radix+overlap"
 
-# With pages admission reserves more, the bound on the output does not. A pool of states or drafts make no difference.
+# With pages admission reserves more, the bound on the output does not. Neither a pool of states nor drafts make a difference.
 ALSO_SEEN_AS = (
     "liveness:stuck_waiting:no-radix+overlap+paged",
     "liveness:stuck_waiting:no-radix+normal+paged",
