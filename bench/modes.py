@@ -75,7 +75,7 @@ MODES: Sequence[Mode] = (
     Mode("hybrid Mamba", ("mamba",)),
     Mode("hierarchical cache", ("hicache",)),
     Mode("LoRA", ("lora",)),
-    Mode("NGRAM speculation", ("ngram-chunk16",)),
+    Mode("NGRAM speculation", ("ngram",)),
     Mode("sessions", ("sessions",)),
     Mode("logprobs", ("overlap-chunk16", "mixed-chunk16"), _LOGPROBS),
     Mode("stop tokens", ("overlap-chunk16", "normal-chunk8"), _STOPS),

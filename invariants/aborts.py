@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from invariants.base import Invariant, Problem
+from invariants.base import Invariant, Problem, sessions_open
+from sr_fuzz.view.speculation import tokens_per_step
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # The forward in flight, the one that carries the mark, and under overlap one more that was launched meanwhile.
-TOKENS_AFTER_ABORT = 3
+STEPS_AFTER_ABORT = 3
+
+# What SGLang ends a request with that it cannot give memory to: an HTTP status.
+NO_MEMORY = 500
 
 _HELD = "held_rebootstrap_reqs"
 
@@ -50,12 +54,14 @@ class HeldBack:
 class Aborts(Invariant):
     """Aborts are honoured.
 
-    Formula: a request that was unanswered when an abort for it was taken gets at most three more tokens, and when it
-    ends in a later turn than the next its finish reason is an abort. (That it ends at all is `Liveness`.) A request
-    that ends as aborted without an error status has been covered by an abort that was taken.
+    Formula: a request that was unanswered when an abort for it was taken gets at most the tokens of three more steps
+    (without speculation: three), and when it ends in a later turn than the next its finish reason is an abort. (That it
+    ends at all is `Liveness`.) A request that ends as aborted without an error status has been covered by an abort that
+    was taken. One that ends as aborted for lack of memory was not alone with a pool that holds its prompt and output.
 
     Source: ``Scheduler.abort_request``: a waiting request is dropped at once, a chunked one at the next scheduling
-    step, a running one is marked (``to_finish``) and finishes with its next decode. Matching is by rid *prefix*.
+    step, a running one is marked (``to_finish``) and finishes with its next decode. Matching is by rid *prefix*. For
+    lack of memory ``ScheduleBatch.retract_decode`` aborts the last one that runs, if it does not fit alone.
     Covers: the unified mode.
 
     Known false alarms: by design a running request must decode once more, so it waits while prefills go first, and
@@ -63,7 +69,8 @@ class Aborts(Invariant):
     in flight may finish the request naturally in the turn of the abort or the next. The engine itself aborts who does
     not fit, or waits too long; it then gives a status. A request that replaces others of its session aborts them. What
     a decode half holds back for the time of a pause (``held_rebootstrap_reqs``) no abort reaches, as a comment there
-    says: see `HeldBack`.
+    says: see `HeldBack`. Whoever else holds memory when the turn begins, an exhauster, a session or a second pool, may
+    be the cause of an abort for lack of memory: such turns are left out.
     """
 
     name = "aborts"
@@ -73,13 +80,15 @@ class Aborts(Invariant):
         self._aborted: dict[str, tuple[int, int]] = {}
         self._messages: list[Any] = []
         self._held_back = HeldBack()
+        self._held: set[str] = set()
+        """Who held KV at the end of the turn before."""
 
     def check(self, view: SchedulerView) -> Problem | None:
         reqs = {req.rid: req for req in view.requests}
         for rid, (step, length) in list(self._aborted.items()):
             req = reqs.get(rid)
             extra = len(req.output_ids_through_stop) - length if req is not None else 0
-            if extra > TOKENS_AFTER_ABORT:
+            if extra > STEPS_AFTER_ABORT * tokens_per_step(view.scheduler):
                 return Problem(
                     "too_many_tokens", f"{name_of(rid)} was aborted at step {step} and got {extra} tokens since"
                 )
@@ -91,7 +100,9 @@ class Aborts(Invariant):
         self._note_aborts(view, reqs)
         if view.half == "decode":
             self._held_back.end_turn(view)
-        return self._uncalled_for(view)
+        problem = self._uncalled_for(view) or self._fitted(view, reqs)
+        self._held = {holder.name for holder in view.now.holders}
+        return problem
 
     def _note_aborts(self, view: SchedulerView, reqs: dict) -> None:
         for message in view.received:
@@ -118,6 +129,24 @@ class Aborts(Invariant):
                 return Problem("uncalled_for", f"{name_of(rid)} ended as aborted, nobody had asked for it: {finish}")
         return None
 
+    def _fitted(self, view: SchedulerView, reqs: dict) -> Problem | None:
+        for rid, delta in view.recorder.sent_in_turn:
+            finish, req = delta.finish or {}, reqs.get(rid)
+            if finish.get("type") != "abort" or finish.get("status_code") != NO_MEMORY or req is None:
+                continue
+            holders = self._held | {holder.name for holder in view.now.holders}
+            if holders - {name_of(rid)} or not req.output_ids or _memory_elsewhere(view):
+                continue
+            longest = len(req.origin_input_ids) + req.sampling_params.max_new_tokens
+            pages = -(-longest // view.page_size)
+            if pages <= view.num_pages:
+                return Problem(
+                    "aborted_though_room",
+                    f"{name_of(rid)} was aborted for lack of memory after {len(req.output_ids)} tokens; nobody else "
+                    f"held any, and with all its output it takes {pages} of {view.num_pages} pages",
+                )
+        return None
+
     @staticmethod
     def _came_before(view: SchedulerView, rid: str, abort) -> bool:
         if view.arrived[rid] < view.now.step:
@@ -135,3 +164,10 @@ class Aborts(Invariant):
             "ended_otherwise",
             f"{name_of(rid)} was aborted at step {step}, but ended at step {end.step} with reason {kind!r}",
         )
+
+
+def _memory_elsewhere(view: SchedulerView) -> bool:
+    """Whether something else than requests can hold memory, or something else than pages can run out."""
+    several = view.has_window_pool or view.state_allocator is not None or view.scheduler.server_args.pp_size > 1
+    on_host = getattr(view.scheduler, "enable_hierarchical_cache", False)
+    return bool(view.holding or view.half or several or on_host or sessions_open(view))

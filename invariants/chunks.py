@@ -28,12 +28,13 @@ class ChunkAccounting(Invariant):
     empty or goes beyond prompt and earlier output; none follows a complete one, no decode precedes it. A batch holds at
     most one incomplete prefill, and its request is the scheduler's ``chunked_req``. A first chunk ends on a page.
     Between turns ``kv_committed_len`` is the end of the last prefill plus the decodes launched since: a parked chunk
-    adds nothing.
+    adds nothing. With speculation a decode commits what was accepted, when its result is processed: once the request
+    decodes, all its tokens are committed but the newest.
 
     Source: ``PrefillAdder.add_chunked_req``, ``_select_prefill_admission`` (the trunk of ``add_one_req``) in
     ``managers/schedule_policy.py``; ``Req.init_next_round_input``; ``kv_committed_len`` in ``alloc_for_extend`` and
-    ``prepare_for_decode``.
-    Covers: every tree and page size; no speculation (several tokens a step), no diffusion models, no beams.
+    ``prepare_for_decode``, with speculation in ``_resolve_spec_v2_tokens``.
+    Covers: every tree and page size; no diffusion models, no beams.
 
     Known false alarms: after a retraction the output so far is part of what is prefilled. A further chunk under mixed
     batches ends anywhere, since decoding requests take single tokens of its budget; without a tree so does a request
@@ -47,10 +48,7 @@ class ChunkAccounting(Invariant):
         self._prefills: dict[int, _Prefill] = {}
 
     def not_covered(self, view: SchedulerView) -> str | None:
-        scheduler = view.scheduler
-        if not scheduler.spec_algorithm.is_none():
-            return "speculation commits several tokens a step"
-        if getattr(scheduler, "dllm_config", None) is not None:
+        if getattr(view.scheduler, "dllm_config", None) is not None:
             return "a diffusion model computes a block again and again"
         return disaggregated(view)
 
@@ -128,10 +126,12 @@ class ChunkAccounting(Invariant):
             if prefill is None or prefill.residency != req.retraction_count or kv_state(req) is None:
                 continue
             committed, expected = committed_len(req), prefill.covered + prefill.decodes
+            if prefill.decodes and not view.scheduler.spec_algorithm.is_none():
+                expected = len(req.origin_input_ids) + len(req.output_ids) - 1
             if committed != expected:
                 return Problem(
                     "wrong_committed",
-                    f"{name_of(req.rid)}: {committed} tokens count as committed; prefilled up to {prefill.covered} and "
-                    f"decoded {prefill.decodes} times since",
+                    f"{name_of(req.rid)}: {committed} tokens count as committed, {expected} should; prefilled up to "
+                    f"{prefill.covered} and decoded {prefill.decodes} times since",
                 )
         return None

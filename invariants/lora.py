@@ -40,9 +40,10 @@ class Lora(Invariant):
     name = "lora"
     family = "output"
 
+    def no_subject(self, view: SchedulerView) -> str | None:
+        return "no adapters are served" if view.lora is None else None
+
     def not_covered(self, view: SchedulerView) -> str | None:
-        if view.lora is None:
-            return "no adapters are served"
         return None if hasattr(view.model, "read_adapters") else "the model is not the oracle with adapters"
 
     def coarse(self, view: SchedulerView) -> str | None:

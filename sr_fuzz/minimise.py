@@ -73,7 +73,7 @@ SHORT = 6
 # Traits in the signature: with another value it is another finding, so there is nothing to try.
 _TRAITS = (
     "disable_radix_cache", "disable_overlap_schedule", "page_size", "prefix_tree", "enable_hierarchical_cache",
-    "disaggregation_mode", "enable_streaming_session", "is_embedding", "model", "enable_lora",
+    "disaggregation_mode", "enable_streaming_session", "is_embedding", "model", "enable_lora", "speculative_algorithm",
 )  # fmt: skip
 
 

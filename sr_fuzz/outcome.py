@@ -169,6 +169,8 @@ def signature(violation: Violation, config: EngineConfig) -> str:
         traits.append("embedding")
     if config.enable_lora:
         traits.append("lora")
+    if config.speculative_algorithm is not None:
+        traits.append(config.speculative_algorithm.lower())
     # Where a hang was interrupted is chance: a loop has many lines.
     where = "" if violation.invariant == "hang" else "|".join(violation.location[:2])
     digest = hashlib.sha256(where.encode()).hexdigest()[:6] if where else ""

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from typing import Any
 
+from sr_fuzz import reach_drafts
 from sr_fuzz.script import EOS_TOKEN_ID, Abort, AbortAll, Action, EvictRadix, Pause, StartReq
 from sr_fuzz.view.view import SchedulerView
 
@@ -31,6 +32,7 @@ class Reach:
         self._retractions: dict[int, int] = {}
         self._chunks: dict[int, int] = {}
         """Chunks launched so far of each prompt that is being prefilled."""
+        self._drafts = reach_drafts.DraftCounts()
         self._read_before: dict[str, int] = {}
         self._nodes: set[int] = set()
         self._script_evicts = False
@@ -124,6 +126,7 @@ class Reach:
         self._count_nodes()
         self._count_sizes()
         self._count_flushes()
+        self._count_drafts()
         for rid, delta in self._view.recorder.sent_in_turn:
             if delta.finish is not None or delta.aborted:
                 self._count_finish(rid, delta)
@@ -188,6 +191,11 @@ class Reach:
             if type(reply).__name__ == "FlushCacheReqOutput" and self._flushes_to_come:
                 self._counts["flush.accepted" if reply.success else "flush.refused"] += 1
         self._replies = len(replies)
+
+    def _count_drafts(self) -> None:
+        for accepted in self._drafts.new(self._view.requests):
+            reach_drafts.add(self._counts, accepted)
+            self._at_least("drafts", accepted)
 
     @property
     def _flushes_to_come(self) -> int:

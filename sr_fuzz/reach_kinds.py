@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import get_args
 
+from sr_fuzz import reach_drafts
 from sr_fuzz.script import STAGES, Action, EngineConfig
 
 PLACES = {
@@ -129,6 +130,7 @@ def _kinds() -> dict[str, _Row]:
     rows["refused.queue_full"] = (rows["refused.queue_full"][0], lambda config: config.max_queued_requests is not None)
     rows |= {f"finish.{how}": (f"requests ended {what}", _always) for how, what in _FINISHES.items()}
     rows |= {
+        **reach_drafts.KINDS,
         "turn.idle": ("turns with nobody to serve", _always),
         "turn.paused": ("turns of a paused engine", _always),
         "turn.rows_full": ("turns in which requests waited and no row was free", _always),
@@ -137,6 +139,7 @@ def _kinds() -> dict[str, _Row]:
         "max.running": ("requests in the running batch", _always),
         "max.waiting": ("requests in the waiting queue", _always),
         "max.chunks": ("chunks of one prompt", _chunked),
+        **reach_drafts.MOST,
     }
     return rows
 

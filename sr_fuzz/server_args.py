@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from typing import Any
 
-from sr_fuzz.cpu import adapters, host_cache, transfer
+from sr_fuzz.cpu import adapters, host_cache, speculation, transfer
 from sr_fuzz.cpu.standins import MODEL_PATH
 from sr_fuzz.errors import EngineError, UnsupportedVersion
 from sr_fuzz.script import EngineConfig
@@ -72,6 +72,8 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
         extra |= host_cache.SETTINGS | {"hicache_ratio": 2.0}
     if config.enable_lora:
         extra |= adapters.settings(config)
+    if config.speculative_algorithm is not None:
+        extra |= speculation.settings(config.page_size, device)
     return {**chosen, **fields, **extra}
 
 
@@ -127,18 +129,32 @@ def device_settings(device: str) -> dict[str, Any]:
     }
 
 
+def install_stand_ins(config: EngineConfig) -> None:
+    """Put in place what only this configuration needs on a CPU. Before faults, which import what they patch."""
+    if config.model == "mamba" or config.enable_lora:
+        from sr_fuzz.cpu import pinned
+
+        pinned.install()
+    if config.speculative_algorithm is not None:
+        speculation.install()
+
+
 def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> Any:
-    """SGLang's ``ServerArgs`` for a configuration, resolved and checked."""
+    """SGLang's ``ServerArgs`` for a configuration, resolved and checked; after `install_stand_ins`."""
     from sglang.srt.server_args import ServerArgs
 
     # Here, not above: it needs torch, and settings are read where that is not there.
-    from sr_fuzz.cpu import pinned, recurrent
+    from sr_fuzz.cpu import recurrent
 
     _check_policy(config.schedule_policy)
-    stand_in = device == "cpu" and config.model == "mamba"
-    if stand_in or device == "cpu" and config.enable_lora:
-        pinned.install()
-    with recurrent.extra_buffer_accepted() if stand_in else contextlib.nullcontext():
+    on_cpu = device == "cpu"
+    if config.speculative_algorithm is not None:
+        speculation.check(config, device)
+    with contextlib.ExitStack() as accepted:
+        if on_cpu and config.model == "mamba":
+            accepted.enter_context(recurrent.extra_buffer_accepted())
+        if on_cpu and config.speculative_algorithm is not None:
+            accepted.enter_context(speculation.overlap_accepted())
         args = construct(ServerArgs, engine_kwargs(config, device=device, model=model))
         if hasattr(args, "resolve_once"):
             args.resolve_once()

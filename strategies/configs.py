@@ -6,11 +6,17 @@ from collections.abc import Iterable
 
 from sr_fuzz.script import EngineConfig
 from strategies import config_tables as tables
+from strategies.lora_configs import LORA
+from strategies.ngram_configs import NGRAM
 
 # Both loops, with and without chunks, with the tree and without: what an exhauster interacts with.
 _EXHAUSTERS = (
     "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
 )  # fmt: skip
+
+# Where SGLang runs other code on a GPU than on a CPU: streams and pinned memory, Triton's kernels for pages, the corpus
+# that proposes drafts and the kernels that verify them.
+_GPU = ("overlap-chunk16", "mixed-chunk16", "paged4-chunk16", "ngram-chunk16", "ngram-paged4-chunk16")
 
 # Releases have one tree that they take by themselves; the other ones are refused by some of them.
 _ONE_RANK = (
@@ -24,7 +30,7 @@ _ONE_RANK = (
     | tables.MAMBA
     | tables.SESSIONS
     | tables.EMBEDDINGS
-    | tables.LORA
+    | LORA
 )
 
 CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
@@ -45,8 +51,9 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
     "mamba": tables.MAMBA,
     "sessions": tables.SESSIONS,
     "requests": tables.EMBEDDINGS,
-    "lora": tables.LORA,
-    "gpu": tables.GPU,
+    "lora": LORA,
+    "ngram": NGRAM,
+    "gpu": {name: (tables.DEFAULT | tables.PAGED | NGRAM)[name] for name in _GPU},
     "all": _ONE_RANK,
 }
 """Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set.
@@ -58,8 +65,6 @@ or policy; the sets ``rust`` and ``trees`` are not in it, since releases differ 
 
 def needs(config: EngineConfig) -> str:
     """What a configuration needs beside a CPU and one scheduler process, in words; empty when nothing."""
-    if config in tables.GPU.values():
-        return "needs a GPU"
     return "needs the server engine" if config.world_size > 1 else ""
 
 

@@ -96,6 +96,13 @@ FEATURES = (
         profiles={"oversubscribed": 2},
     ),
     Feature(
+        "speculation",
+        "rejected drafts leave with their pages, and several tokens come between an abort or a pause and its effect",
+        lambda c: c.speculative_algorithm is not None,
+        motifs={"near_capacity": 2, "retracted_victim": 2, "next_turn": 2},
+        profiles={"steady": 2},
+    ),
+    Feature(
         "retraction policy",
         "who is retracted depends on more than lengths",
         lambda c: c.retraction_policy is not None,

@@ -44,6 +44,11 @@ def install() -> None:
         sys.meta_path.insert(0, _Finder(lacking))
 
 
+def stands_for(package: str) -> bool:
+    """Whether a stand-in has been put in the place of ``package``."""
+    return any(package in finder.packages for finder in sys.meta_path if isinstance(finder, _Finder))
+
+
 class _Absent:
     """Whatever is in a stand-in: has attributes of the same kind, and cannot be called."""
 
@@ -60,7 +65,7 @@ class _Absent:
         raise ModuleNotFoundError(f"{self._name} was called, but {package} is not installed: a real model needs it")
 
 
-class _StandIn(ModuleType):
+class StandIn(ModuleType):
     def __getattr__(self, name: str) -> _Absent:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -71,15 +76,15 @@ class _Finder(MetaPathFinder, Loader):
     """Finds every module of the packages that are missing, and the kernel that is compiled."""
 
     def __init__(self, packages: Sequence[str]) -> None:
-        self._packages = packages
+        self.packages = packages
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if fullname in _CLAMP and "sgl_kernel" in self._packages:
+        if fullname in _CLAMP and "sgl_kernel" in self.packages:
             return ModuleSpec(fullname, self)
-        return ModuleSpec(fullname, self, is_package=True) if fullname.partition(".")[0] in self._packages else None
+        return ModuleSpec(fullname, self, is_package=True) if fullname.partition(".")[0] in self.packages else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return ModuleType(spec.name) if spec.name in _CLAMP else _StandIn(spec.name)
+        return ModuleType(spec.name) if spec.name in _CLAMP else StandIn(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         if module.__name__ in _CLAMP:

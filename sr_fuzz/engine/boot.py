@@ -45,6 +45,8 @@ def boot(
     ``model``: a path or name; None stands for the oracle model.
     """
     version = versions.sglang_version()
+    if device == "cpu":
+        server_args.install_stand_ins(config)
     activate_from_environment()
     activate(faults)
     proxy, recorder = LocalRecvProxy(), OutputRecorder()

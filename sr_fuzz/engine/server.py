@@ -215,6 +215,9 @@ class ServerEngine(LiveEngine):
         # Its adapters would have to be files, with ids that the tokenizer manager makes up.
         names = [*server_args.BY_ENVIRONMENT, "disaggregation_mode", "enable_lora"]
         asked = [f"{name}={value}" for name in names if (value := getattr(config, name)) != getattr(_DEFAULTS, name)]
+        if self.device == "cpu" and config.speculative_algorithm is not None:
+            # Its stand-ins are put in before SGLang reads its settings, which the server's processes do on their own.
+            asked.append(f"speculative_algorithm={config.speculative_algorithm} on a CPU")
         if asked:
             raise EngineError(f"{', '.join(asked)}: the server engine cannot; the local and the persistent one can")
 

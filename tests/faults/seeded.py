@@ -26,6 +26,7 @@ MODULES = (
     "tests.faults.sessions",
     "tests.faults.requests",
     "tests.faults.adapters",
+    "tests.faults.speculation",
 )
 
 FAULTS: dict[str, Fault] = {

@@ -24,11 +24,13 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
 
 SIGNATURE = "liveness:stuck_waiting:no-radix+overlap"
 
-# With pages admission reserves more, the bound on the output does not. A pool of states makes no difference.
+# With pages admission reserves more, the bound on the output does not. Neither a pool of states nor drafts make a
+# difference.
 ALSO_SEEN_AS = (
     "liveness:stuck_waiting:no-radix+overlap+paged",
     "liveness:stuck_waiting:no-radix+normal+paged",
     "liveness:stuck_waiting:no-radix+overlap+mamba",
+    "liveness:stuck_waiting:no-radix+overlap+ngram",
 )
 
 MENDED_BY = "tests.mends.admission:output_that_fits"

@@ -187,7 +187,6 @@ def test_configs_says_what_needs_more_than_a_cpu(capsys: pytest.CaptureFixture[s
         "tensor2": "needs the server engine]",
         "pipeline2": "needs the server engine]",
         "data2": "needs the server engine]",
-        "ngram-chunk16": "needs a GPU]",
     }
 
 

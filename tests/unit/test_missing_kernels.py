@@ -70,3 +70,19 @@ lengths = torch.tensor([0, 1, 5], dtype=torch.int32)
 print(module.clamp_position(lengths).tolist(), module.clamp_position_cuda(lengths).dtype)
 """
     assert run(code) == "[0, 0, 4] torch.int64"
+
+
+def test_drafts_on_a_gpu_are_refused_where_their_kernels_are_stand_ins():
+    code = """
+from sr_fuzz.cpu import speculation
+from sr_fuzz.script import EngineConfig
+for device, model in (("cuda", "dense"), ("cpu", "dense"), ("cpu", "swa")):
+    try:
+        speculation.check(EngineConfig(speculative_algorithm="NGRAM", model=model), device)
+    except Exception as error:
+        print(device, error)
+"""
+    assert run(code).splitlines() == [
+        "cuda speculative_algorithm=NGRAM on cuda needs SGLang's kernels: install sgl_kernel",
+        "cpu speculative_algorithm=NGRAM with model=swa: the oracle verifies drafts with one pool alone",
+    ]

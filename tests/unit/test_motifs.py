@@ -41,6 +41,8 @@ from strategies.weights import FEATURES, PROFILE_WEIGHTS, SWITCH_WEIGHTS
 @pytest.mark.parametrize("name", MOTIFS)
 def test_every_motif_is_valid_wherever_it_is_played(name: str) -> None:
     for config in (*CONFIGS, *EXTREMES):
+        if "lora" in MOTIFS[name].needs:
+            config = msgspec.structs.replace(config, enable_lora=True, max_loras_per_batch=2)
         for actions in sample(motif_actions(config, name), 15):
             assert actions
             validate(Script(config, actions))
@@ -66,7 +68,8 @@ def menus(draw: Any, config: EngineConfig) -> set[str]:
 
 
 def test_every_motif_can_be_drawn() -> None:
-    configs = (*CONFIGS[4:10], *CONFIG_SETS["timeouts"].values(), *CONFIG_SETS["sessions"].values())
+    others = (config for name in ("timeouts", "sessions", "lora") for config in CONFIG_SETS[name].values())
+    configs = (*CONFIGS[4:10], *others)
     drawn = {name for config in configs for menu in sample(menus(config), 12) for name in menu}
     assert drawn == {name for name, motif in MOTIFS.items() if "exhausters" not in motif.needs}
 

@@ -23,6 +23,7 @@ from sglang.srt.layers.pooler import Pooler, PoolingType
 from sglang.srt.model_executor.forward_batch_info import PPProxyTensors
 from torch import nn
 
+from sr_fuzz.cpu.draft_trees import ancestors
 from sr_fuzz.cpu.oracle import MODULUS, WEIGHTS, token_of
 
 # Large enough that softmax leaves nothing to the other 63 tokens at temperature 1 (exp(-100) is 0 in float32
@@ -97,6 +98,8 @@ class SrFuzzOracleForCausalLM(nn.Module):
 
     def _predict(self, input_ids, forward_batch) -> list[int]:
         """The next token after each input row, in row order."""
+        if forward_batch.forward_mode.is_target_verify():
+            return self._after_drafts(forward_batch)
         # A decode row is the last position of its request; an extend row may be any of the last extend_len.
         counts = forward_batch.extend_seq_lens_cpu
         if counts is None or forward_batch.forward_mode.is_decode():
@@ -110,6 +113,21 @@ class SrFuzzOracleForCausalLM(nn.Module):
             tokens += [token_of(d) for d in (digests % MODULUS).tolist()]
         if len(tokens) != len(input_ids):
             raise RuntimeError(f"oracle model: {len(input_ids)} input rows, but the batch describes {len(tokens)}")
+        return tokens
+
+    def _after_drafts(self, forward_batch) -> list[int]:
+        """The next token after each draft, if those on its path from the newest known token are taken as right.
+
+        Drafts lie behind the history in the request's row; siblings stand for the same position.
+        """
+        tokens: list[int] = []
+        rows, lens = forward_batch.req_pool_indices.tolist(), forward_batch.seq_lens.tolist()
+        for row, length, seen in zip(rows, lens, ancestors(forward_batch), strict=True):
+            before = self._digests(row, length, 1)
+            drafts, positions = self.read_back(self._req_to_token[row, length : length + len(seen)])
+            # A product with a weight is below 2**38, and a tree has a few nodes: no overflow.
+            digests = before + seen.to(torch.int64) @ (self._weights[positions] * (drafts + 1))
+            tokens += [token_of(d) for d in (digests % MODULUS).tolist()]
         return tokens
 
     def _digests(self, row: int, length: int, count: int) -> torch.Tensor:
