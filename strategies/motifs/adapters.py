@@ -25,6 +25,7 @@ def one_adapter_too_many(draft: Draft) -> None:
     """All slots are taken when a request with another adapter comes and waits, while more come for those that run: it
     is let in beside them, an adapter loses its slot while its requests run, or it never gets one."""
     make_room(draft)
+    sizes = sizes_of(draft.config)
     first, new, wait, more, struck, chunks = draft.digits(4, 4, 8, 4, 3, 3)
     running = _fill_slots(draft, first, 4 + 6 * new)
     until(draft, running[-1], "first_decode")
@@ -32,7 +33,7 @@ def one_adapter_too_many(draft: Draft) -> None:
     draft.add(Step(TURNS[wait]))
     for index in range(more):
         name = ADAPTERS[(first + index % len(running)) % len(ADAPTERS)]
-        draft.start(prompt=Prompt(index % FAMILIES, 2 + chunks * sizes_of(draft.config).chunk), lora_path=name)
+        draft.start(prompt=Prompt(index % FAMILIES, min(2 + chunks * sizes.chunk, sizes.longest)), lora_path=name)
         draft.add(Step(1 + new))
     if "timeouts" in draft.abilities:
         advance_clock(draft)

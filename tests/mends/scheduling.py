@@ -81,3 +81,17 @@ def mixed_with_room() -> Iterator[None]:
         wrapped(ScheduleBatch, "prepare_for_extend", prepare),
     ):
         yield
+
+
+@fault("chunk_waits_for_room", stands_for="chunk-without-room.md", expected=())
+def chunk_waits_for_room():
+    """A chunked request for whose next chunk nothing is left is parked until something is."""
+    from sglang.srt.managers.schedule_policy import PrefillAdder
+
+    def add(original, adder, req, *args, **kwargs):
+        if adder.rem_total_tokens <= 0:
+            triggered()
+            return req
+        return original(adder, req, *args, **kwargs)
+
+    return wrapped(PrefillAdder, "add_chunked_req", add)
