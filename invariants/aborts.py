@@ -77,7 +77,9 @@ class Aborts(Invariant):
     family = "lifecycle"
 
     def __init__(self) -> None:
-        self._aborted: dict[str, tuple[int, int]] = {}
+        self._aborted: dict[str, tuple[int, int, int]] = {}
+        """Of each request: the step of its abort, its output then, and how many turns had run."""
+        self._ran = 0
         self._messages: list[Any] = []
         self._held_back = HeldBack()
         self._held: set[str] = set()
@@ -85,7 +87,8 @@ class Aborts(Invariant):
 
     def check(self, view: SchedulerView) -> Problem | None:
         reqs = {req.rid: req for req in view.requests}
-        for rid, (step, length) in list(self._aborted.items()):
+        self._ran += not view.paused
+        for rid, (step, length, ran) in list(self._aborted.items()):
             req = reqs.get(rid)
             extra = len(req.output_ids_through_stop) - length if req is not None else 0
             if extra > STEPS_AFTER_ABORT * tokens_per_step(view.scheduler):
@@ -94,7 +97,7 @@ class Aborts(Invariant):
                 )
             if view.answered(rid):
                 del self._aborted[rid]
-                problem = self._ending(view, rid, step)
+                problem = self._ending(view, rid, step, self._ran - ran)
                 if problem is not None:
                     return problem
         self._note_aborts(view, reqs)
@@ -116,7 +119,8 @@ class Aborts(Invariant):
                 if view.half == "decode" and self._held_back.at(view, message, rid):
                     continue
                 req = reqs.get(rid)
-                self._aborted.setdefault(rid, (view.now.step, len(req.output_ids) if req is not None else 0))
+                length = len(req.output_ids) if req is not None else 0
+                self._aborted.setdefault(rid, (view.now.step, length, self._ran))
 
     def _uncalled_for(self, view: SchedulerView) -> Problem | None:
         for rid, delta in view.recorder.sent_in_turn:
@@ -155,10 +159,11 @@ class Aborts(Invariant):
         return order[0] is not abort
 
     @staticmethod
-    def _ending(view: SchedulerView, rid: str, step: int) -> Problem | None:
+    def _ending(view: SchedulerView, rid: str, step: int, turns: int) -> Problem | None:
+        """``turns``: how many ran since the abort; in a pause in place results in flight wait for its end."""
         end = view.recorder.streams[rid].finishes[0]
         kind = (end.finish or {}).get("type")
-        if end.aborted or kind == "abort" or end.step <= step + 1:
+        if end.aborted or kind == "abort" or turns <= 1:
             return None
         return Problem(
             "ended_otherwise",

@@ -49,3 +49,18 @@ def flush_spares_who_waits():
         return found
 
     return wrapped(Scheduler, "is_fully_idle", idle)
+
+
+@fault("refused_before_bootstrap", stands_for="prefill-half-answers-refused.md", expected=())
+def refused_before_bootstrap():
+    """A prefill half answers a prompt that was refused at the door at once, as from 0.5.20 on."""
+    from sglang.srt.disaggregation.prefill import PrefillBootstrapQueue
+
+    def add(original, queue, req, *args, **kwargs):
+        if req.to_finish is None:
+            return original(queue, req, *args, **kwargs)
+        triggered()
+        req.finished_reason = req.to_finish
+        queue.scheduler.output_streamer.stream_output([req], req.return_logprob)
+
+    return wrapped(PrefillBootstrapQueue, "add", add)
