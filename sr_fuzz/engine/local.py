@@ -36,7 +36,7 @@ _BUSIEST = 20
 _REPLY_SLACK_S = 15.0
 # More than the largest set has, or its members would push each other out, and each script wait a second for a boot. A
 # booted configuration keeps some 45 MB of its own beside what it shares with the zygote, and takes no time.
-MAX_CONFIGS = 80
+MAX_CONFIGS = 100
 
 
 class Zygote:
