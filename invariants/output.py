@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from invariants.base import Invariant, Problem
 from sr_fuzz.cpu.oracle import continuation
+from sr_fuzz.view.sessions import is_turn
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
@@ -14,6 +15,11 @@ def _refused(req, prompt: list[int]) -> bool:
     ending = req.finished_reason or req.to_finish
     aborted = ending is not None and ending.to_json().get("type") == "abort"
     return aborted and list(req.origin_input_ids) == [0] != prompt
+
+
+def _goes_on_in_it(req, prompt: list[int]) -> bool:
+    """Whether it has ended and the next turn of its session has taken its prompt's array over."""
+    return req.finished() and is_turn(req) and list(req.origin_input_ids)[: len(prompt)] == prompt
 
 
 class OracleOutput(Invariant):
@@ -30,7 +36,9 @@ class OracleOutput(Invariant):
     Known false alarms: ``ignore_eos`` also ignores ``stop_token_ids``. A request that SGLang refuses at the door runs a
     prefill of one dummy token and ends as aborted; its output is not compared. With ``max_new_tokens=0`` the prefill
     does not sample and a placeholder stands for the token (``Req.is_prefill_only``). The prefill half of a
-    disaggregated pair ends each request after its first token, whatever was asked for.
+    disaggregated pair ends each request after its first token, whatever was asked for. A streaming session's next turn
+    goes on in the prompt's own array of the turn that has ended (``Session._share_token_arrays``), perhaps in the very
+    loop turn of that end.
     """
 
     name = "oracle_output"
@@ -64,7 +72,7 @@ class OracleOutput(Invariant):
         if prompt is None or not output or req.sampling_params.max_new_tokens == 0:
             return None
         if list(req.origin_input_ids) != prompt:
-            if _refused(req, prompt):
+            if _refused(req, prompt) or _goes_on_in_it(req, prompt):
                 return None
             return Problem("prompt_changed", f"{name_of(req.rid)}: the prompt it runs is not the one that was sent")
         expected = self._expected.setdefault(id(req), [])

@@ -17,11 +17,13 @@ from sr_fuzz.script import (
     ExhaustLockRefs,
     ExhaustRows,
     FlushCache,
+    OpenSession,
     Pause,
     Prompt,
     Release,
     Script,
     ScriptError,
+    SessionParams,
     StartReq,
     Step,
     StepUntil,
@@ -222,6 +224,16 @@ def test_a_zygote_that_is_gone_is_an_engine_error():
         engine.zygote._process.wait()
         with pytest.raises(EngineError, match="is gone|died"):
             engine.run(Script(CONFIG, (Step(),)))
+
+
+def test_a_turn_whose_array_its_successor_takes_over_at_once_is_no_finding(sr_engine):
+    """The pause brings in the result that ends the first turn; the second one comes in the same turn of the loop."""
+    turn = SessionParams("s0")
+    first = StartReq("r0", Prompt(0, 5), 3, session=turn)
+    actions = (OpenSession("s0", streaming=True), first, Step(3), Pause("retract"))
+    config = EngineConfig(disable_radix_cache=True, enable_streaming_session=True)
+    outcome = play(sr_engine, *actions, StartReq("r1", Prompt(0, 8), 3, session=turn), config=config)
+    assert outcome.outputs.keys() == {"r0", "r1"}
 
 
 def test_the_end_waits_for_copies_that_come_late(sr_engine):
