@@ -118,8 +118,18 @@ class _Session:
 class Ledger:
     """Follows the messages the scheduler takes and the answers it sends, one turn of the loop after the other."""
 
-    def __init__(self, stream_of: Callable[[str], Stream | None], output_of: Callable[[str], list[int]]) -> None:
-        """``output_of`` gives ``output_ids`` of a request that was cut short: it may have more than was sent."""
+    def __init__(
+        self,
+        stream_of: Callable[[str], Stream | None],
+        output_of: Callable[[str], list[int]],
+        pause_drains: bool = False,
+    ) -> None:
+        """``output_of`` gives ``output_ids`` of a request that was cut short: it may have more than was sent.
+
+        ``pause_drains``: a retracting pause brings in the result in flight, as under overlap; what ends by it has ended
+        for the messages behind the pause.
+        """
+        self._pause_drains = pause_drains
         self._stream_of = stream_of
         self._output_of = output_of
         self._sessions: dict[str, _Session] = {}
@@ -141,8 +151,11 @@ class Ledger:
         """Take in one turn's messages, in order; ``existing`` are the sessions that SGLang has at its end."""
         before = set(self._sessions)
         closed: set[str] = set()
+        ended_before = step
         for message in messages:
             kind = type(message).__name__
+            if kind == "PauseGenerationReqInput" and message.mode == "retract" and self._pause_drains:
+                ended_before = step + 1
             if kind == "OpenSessionReqInput":
                 self.opens += 1
                 if message.session_id not in self._sessions:
@@ -153,7 +166,7 @@ class Ledger:
                     self._sessions[message.session_id].closing = True
                     closed.add(message.session_id)
             elif getattr(message, "session_params", None) is not None:
-                self._take_turn(message, step)
+                self._take_turn(message, step, ended_before)
         self._forget_closed(set(existing), before)
 
     def _forget_closed(self, existing: set[str], before: set[str]) -> None:
@@ -163,7 +176,7 @@ class Ledger:
                 if not session.closing and not session.timed:
                     self.vanished = session_id
 
-    def _take_turn(self, message: Any, step: int) -> None:
+    def _take_turn(self, message: Any, step: int, ended_before: int) -> None:
         params = message.session_params
         session = self._sessions.get(params.id)
         tokens = list(message.input_ids)
@@ -178,7 +191,7 @@ class Ledger:
             streaming=session is not None and session.streaming,
         )
         if session is not None and turn.was_open:
-            turn.prompt = self._history(session, params, step) + tokens
+            turn.prompt = self._history(session, params, ended_before) + tokens
             if params.replace:
                 self.replaced.update(other.rid for other in session.turns)
             session.turns.append(turn)

@@ -35,7 +35,8 @@ class SchedulerView:
         self.prompts: dict[str, list[int]] = {}
         """The prompt each of them was sent with; a session's history comes before it."""
         self._adapters: dict[str, str | None] = {}
-        self.sessions = Ledger(recorder.streams.get, self._output_of)
+        overlap = bool(getattr(scheduler, "enable_overlap", False))
+        self.sessions = Ledger(recorder.streams.get, self._output_of, pause_drains=overlap)
         """What a client knows of sessions."""
         self.received: list[Any] = []
         """Messages the scheduler took in the turn that just ended."""

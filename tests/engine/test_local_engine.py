@@ -226,7 +226,7 @@ def test_a_zygote_that_is_gone_is_an_engine_error():
             engine.run(Script(CONFIG, (Step(),)))
 
 
-def test_a_turn_whose_array_its_successor_takes_over_at_once_is_no_finding(sr_engine):
+def test_a_turn_that_comes_behind_the_pause_that_ends_the_last_one_continues_it(sr_engine):
     """The pause brings in the result that ends the first turn; the second one comes in the same turn of the loop."""
     turn = SessionParams("s0")
     first = StartReq("r0", Prompt(0, 5), 3, session=turn)
