@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Mapping
@@ -30,6 +31,16 @@ def environment(arguments: Mapping[str, Any]) -> dict[str, str]:
         return {}
     cores = sorted(os.sched_getaffinity(0))
     return {_BIND: "|".join(str(cores[rank % len(cores)]) for rank in range(ranks))}
+
+
+def fit_binding(arguments: Mapping[str, Any]) -> None:
+    """Up to 0.5.18 SGLang wants the cores of each tensor rank, which all stages share, and not those of each rank."""
+    from sglang.srt.utils import numa_utils
+
+    bound = os.environ.get(_BIND, "").split("|")
+    by_tensor_rank = "tp_size" in inspect.signature(numa_utils.init_threads_binding).parameters
+    if by_tensor_rank and len(bound) == world_size(arguments):
+        os.environ[_BIND] = "|".join(bound[: arguments.get("tp_size", 1)])
 
 
 def refuse_ranks(config: EngineConfig) -> None:

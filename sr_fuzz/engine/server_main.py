@@ -28,10 +28,13 @@ def main(folder: Path) -> None:
     from sglang.srt.server_args import ServerArgs
 
     from sr_fuzz import server_args, versions
+    from sr_fuzz.engine.parallel import fit_binding
     from sr_fuzz.engine.wire import SETTINGS
 
     versions.sglang_version()
     arguments = json.loads((folder / SETTINGS).read_text())
+    if arguments.get("device") == "cpu":
+        fit_binding(arguments)
     launch_server(server_args.construct(ServerArgs, arguments))
 
 
