@@ -33,10 +33,11 @@ LORA = {
     # A window's pool runs out first: a chunk is parked, and while it is, its adapter is in no batch.
     "lora-swa-chunk8": EngineConfig(
         enable_lora=True, max_loras_per_batch=2, model="swa", swa_full_tokens_ratio=0.25, max_total_tokens=128,
-        chunked_prefill_size=8, schedule_conservativeness=0.05,
+        chunked_prefill_size=8, disable_overlap_schedule=True, schedule_conservativeness=0.05,
     ),
     "lora-swa-loading": EngineConfig(
         enable_lora=True, max_loras_per_batch=2, enable_lora_overlap_loading=True, model="swa",
-        swa_full_tokens_ratio=0.25, max_total_tokens=128, chunked_prefill_size=8, schedule_conservativeness=0.05,
+        swa_full_tokens_ratio=0.25, max_total_tokens=128, chunked_prefill_size=8, disable_overlap_schedule=True,
+        schedule_conservativeness=0.05,
     ),
 }  # fmt: skip

@@ -50,6 +50,6 @@ def install(scheduler: Any) -> None:
 
     device = _Device(lambda: scheduler.scripted_scheduler_hook.steps)
     scheduler.lora_overlap_loader.device_module = device
-    # Releases up to 0.5.18 or so ask CUDA for the current stream, whatever the device.
+    # Up to 0.5.19 it asks CUDA for the current stream, whatever the device.
     loader: Any = lora_overlap_loader
     loader.torch = SimpleNamespace(cuda=device)
