@@ -30,6 +30,11 @@ LORA = {
         enable_lora=True, max_loras_per_batch=2, max_total_tokens=96, max_running_requests=4,
         enable_priority_scheduling=True, priority_scheduling_preemption_threshold=0, schedule_conservativeness=0.1,
     ),
+    # What an adapter has left on the host comes back for it alone.
+    "lora-hicache-chunk8": EngineConfig(
+        enable_lora=True, max_loras_per_batch=2, enable_hierarchical_cache=True, hicache_write_policy="write_through",
+        max_total_tokens=96, chunked_prefill_size=8, schedule_conservativeness=0.05,
+    ),
     # A window's pool runs out first: a chunk is parked, and while it is, its adapter is in no batch.
     "lora-swa-chunk8": EngineConfig(
         enable_lora=True, max_loras_per_batch=2, model="swa", swa_full_tokens_ratio=0.25, max_total_tokens=128,
