@@ -55,3 +55,19 @@ def _nothing_more_for(answered: set[str]) -> Iterator[None]:
 
     with wrapped(SchedulerOutputStreamer, "stream_output", stream):
         yield
+
+
+@fault("time_out_keeps_its_reason", stands_for="time-out-of-a-chunk-without-a-reason.md", expected=())
+def time_out_keeps_its_reason():
+    """A chunked request that is aborted for a reason is answered with it."""
+    from sglang.srt.managers.schedule_batch import FINISH_ABORT
+    from sglang.srt.managers.scheduler import Scheduler
+
+    def abort(original, scheduler, message):
+        original(scheduler, message)
+        pending, reason = scheduler._pending_chunked_abort_req, message.finished_reason
+        if pending is not None and reason is not None and pending.rid == message.rid:
+            triggered()
+            pending.discard_output_reason = FINISH_ABORT(reason["message"], reason["status_code"])
+
+    return wrapped(Scheduler, "abort_request", abort)
