@@ -237,7 +237,8 @@ class _Campaign:
     def _explain(self, seen: Investigated) -> str | None:
         if self._triage is None or not seen.finding.reproduced:
             return None  # what is gone by itself would be gone with any mend
-        tests = self._triage.explain(seen.finding.script)
+        tests = self._triage.explain(seen.finding)
+        self.summary.unplayed_mends |= self._triage.unplayed
         if not tests:
             return None
         self._on_event(Explained(seen.finding.signature, tests))

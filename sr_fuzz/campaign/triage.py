@@ -7,12 +7,13 @@ more with that bug mended. If nothing is broken then, and the mend has acted, it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sr_fuzz.differential import compared
 from sr_fuzz.errors import EngineError
-from sr_fuzz.script import Script
+from sr_fuzz.outcome import Finding
 
 
 class Triage:
@@ -22,30 +23,33 @@ class Triage:
         """``engine`` makes others (``with_faults``). ``mends``: by the file of a known bug's test."""
         self._engine = engine
         self._mends = mends
+        self.unplayed: dict[str, str] = {}
+        """Why mends could not be played, by their import paths: what they would explain is called new."""
 
-    def explain(self, script: Script) -> tuple[Path, ...]:
-        """Tests of the bugs without which ``script`` breaks nothing: one where one is enough; empty when it is news."""
+    def explain(self, finding: Finding) -> tuple[Path, ...]:
+        """Tests of the bugs without which its script breaks nothing: one where one is enough; empty when it is news."""
         by_mends: dict[tuple[str, ...], Path] = {}
         # A test that shows one bug says more than one that shows two.
         for path, mends in sorted(self._mends.items(), key=lambda item: len(item[1])):
             by_mends.setdefault(mends, path)
         usable: dict[tuple[str, ...], Path] = {}
         for mends, path in by_mends.items():
-            acted = self._gone(script, mends)
+            acted = self._gone(finding, mends)
             if acted:
                 return (path,)
             if acted is not None:
                 usable[mends] = path
         together = tuple(dict.fromkeys(mend for mends in usable for mend in mends))
-        acted = self._gone(script, together) if len(usable) > 1 else None
+        acted = self._gone(finding, together) if len(usable) > 1 else None
         return tuple(path for mends, path in usable.items() if set(mends) & set(acted or ()))
 
-    def _gone(self, script: Script, mends: Iterable[str]) -> tuple[str, ...] | None:
-        """The mends that acted, if the script broke nothing with them, else none; None where this SGLang lacks them."""
+    def _gone(self, finding: Finding, mends: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The mends that acted, if the script broke nothing with them, else none; None where they cannot be played."""
         try:
             with self._engine.with_faults(*mends) as engine:
-                outcome = engine.run(script)
-        except EngineError:
+                outcome = compared(engine, finding.signature).run(finding.script)
+        except EngineError as error:
+            self.unplayed[", ".join(mends)] = str(error).splitlines()[0]
             return None
         if outcome.violation is not None:
             return ()

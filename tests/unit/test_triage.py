@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 from fake_engine import FakeEngine, leak
+from rich.console import Console
 
 from sr_fuzz.campaign.events import Explained
 from sr_fuzz.campaign.known import known_signatures, mends
 from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.campaign.triage import Triage
+from sr_fuzz.outcome import Finding
+from sr_fuzz.report.summary import summary
 from sr_fuzz.script import EngineConfig, Script, StartReq
 from strategies.scripts import scripts
 
-SCRIPT = Script(EngineConfig(), (StartReq("r0"),))
+FINDING = Finding("kv_pages:leaked:radix", Script(EngineConfig(), (StartReq("r0"),)), leak(), "0.5.23")
 A, B = "tests.mends.output:embedding_once", "tests.mends.sessions:refused_turn"
 TEST_A, TEST_B = Path("test_a.py"), Path("test_b.py")
 
@@ -35,7 +38,11 @@ def engine(**rules) -> FakeEngine:
 
 
 def explain(made: FakeEngine) -> tuple[Path, ...]:
-    return Triage(made, {TEST_A: (A,), TEST_B: (B,)}).explain(SCRIPT)
+    return triage(made).explain(FINDING)
+
+
+def triage(made: FakeEngine) -> Triage:
+    return Triage(made, {TEST_A: (A,), TEST_B: (B,)})
 
 
 def test_it_is_the_bug_without_which_it_is_gone():
@@ -56,8 +63,34 @@ def test_a_mend_that_did_not_act_explains_nothing():
     assert explain(made) == ()
 
 
-def test_a_mend_that_this_release_lacks_is_passed_over():
-    assert explain(engine(b=healthy)) == (TEST_B,)
+def test_a_mend_that_cannot_be_played_is_passed_over_and_named():
+    made = triage(engine(b=healthy))
+    assert made.explain(FINDING) == (TEST_B,)
+    assert list(made.unplayed) == [A] and "no such function" in made.unplayed[A]
+
+
+def test_a_difference_of_two_runs_is_looked_for_in_two_runs():
+    """One run of the mended engine breaks nothing; two of them still differ, so that nothing is explained."""
+    seen = []
+
+    def differs(script: Script):
+        seen.append(script)
+        return leak() if len(seen) % 2 == 0 else None
+
+    finding = Finding("determinism:other_trace:radix", FINDING.script, leak(), "0.5.23")
+    assert triage(engine(a=differs, b=differs, both=differs)).explain(finding) == ()
+
+
+def test_the_summary_names_mends_that_were_not_played(tmp_path: Path):
+    made = engine(b=broken)
+    done = run_campaign(
+        made, scripts=scripts([EngineConfig()]), time_s=600, seed=1, out=tmp_path, known={}, on_event=lambda _: None,
+        max_scripts=1, triage=triage(made),
+    )  # fmt: skip
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(summary(done))
+    assert f"not played: {A}: SGLang did not boot" in capture.get()
 
 
 def test_a_test_names_its_mends(tmp_path: Path):
@@ -72,11 +105,11 @@ def test_a_test_names_its_mends(tmp_path: Path):
 @pytest.mark.parametrize("face", [True, False])
 def test_a_campaign_counts_another_face_as_known_and_keeps_its_repro(tmp_path: Path, face: bool):
     made, events = engine(a=healthy if face else broken, b=broken, both=broken), []
-    summary = run_campaign(
+    done = run_campaign(
         made, scripts=scripts([EngineConfig()]), time_s=600, seed=1, out=tmp_path, known={}, on_event=events.append,
         max_scripts=3, triage=Triage(made, {TEST_A: (A,), TEST_B: (B,)}),
     )  # fmt: skip
-    [tally] = summary.findings.values()
+    [tally] = done.findings.values()
     assert tally.status == ("known" if face else "new") and tally.path is not None and tally.path.is_file()
     assert ("TEST_A" if face else "") in tally.reason.upper().replace(".PY", "")
     assert [event.tests for event in events if isinstance(event, Explained)] == ([(TEST_A,)] if face else [])
