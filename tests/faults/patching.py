@@ -1,4 +1,4 @@
-"""The few facts about a request that several faults need and that differ by release."""
+"""The few facts about a request that several faults and mends need and that differ by release."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from typing import Any
 
 from sr_fuzz.faults import wrapped
 
-__all__ = ["drop_lock", "was_aborted", "wrapped"]
+__all__ = ["drop_lock", "prefix_len", "was_aborted", "wrapped"]
+
+
+def prefix_len(req: Any) -> int:
+    """How many tokens it need not compute again; up to 0.5.21 as many as it has indices of."""
+    return req.prefix_len if hasattr(req, "prefix_len") else len(req.prefix_indices)
 
 
 def was_aborted(req: Any) -> bool:

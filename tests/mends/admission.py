@@ -11,9 +11,9 @@ def refused_at_the_door():
     from sglang.srt.managers.scheduler import Scheduler
 
     def add(original, scheduler, req, *args, **kwargs):
-        overhead = scheduler.page_size if scheduler.page_size > 1 else 0
-        limit = min(scheduler.max_req_input_len, scheduler.max_total_num_tokens - overhead)
-        if len(req.origin_input_ids) >= limit and req.to_finish is None:
+        length, overhead = len(req.origin_input_ids), scheduler.page_size if scheduler.page_size > 1 else 0
+        never = length >= scheduler.max_req_input_len or length + overhead > scheduler.max_total_num_tokens
+        if never and req.to_finish is None:
             triggered()
             req.set_finish_with_abort("the prompt does not fit")
             req.sampling_params.max_new_tokens = 0

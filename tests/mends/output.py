@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sr_fuzz.faults import fault, triggered, wrapped
 
@@ -58,16 +59,24 @@ def _nothing_more_for(answered: set[str]) -> Iterator[None]:
 
 
 @fault("time_out_keeps_its_reason", stands_for="time-out-of-a-chunk-without-a-reason.md", expected=())
-def time_out_keeps_its_reason():
+@contextmanager
+def time_out_keeps_its_reason() -> Iterator[None]:
     """A chunked request that is aborted for a reason is answered with it."""
-    from sglang.srt.managers.schedule_batch import FINISH_ABORT
-    from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.managers import scheduler as module
+
+    reasons: dict[str, Any] = {}
 
     def abort(original, scheduler, message):
         original(scheduler, message)
-        pending, reason = scheduler._pending_chunked_abort_req, message.finished_reason
-        if pending is not None and reason is not None and pending.rid == message.rid:
-            triggered()
-            pending.discard_output_reason = FINISH_ABORT(reason["message"], reason["status_code"])
+        pending = scheduler._pending_chunked_abort_req
+        if pending is not None and message.finished_reason is not None and pending.rid == message.rid:
+            reasons[message.rid] = message.finished_reason
 
-    return wrapped(Scheduler, "abort_request", abort)
+    def answer(original, req, finished_reason=None):
+        if finished_reason is None and req.rid in reasons:
+            triggered()
+            finished_reason = reasons[req.rid]
+        return original(req, finished_reason=finished_reason)
+
+    with wrapped(module.Scheduler, "abort_request", abort), wrapped(module, "_make_abort_req", answer):
+        yield

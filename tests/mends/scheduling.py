@@ -1,4 +1,4 @@
-"""Known bugs of older releases in making batches, mended."""
+"""Known bugs in making batches, mended."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sr_fuzz.faults import fault, triggered, wrapped
+from sr_fuzz.kv_records import evictable_tokens
+from tests.faults.patching import prefix_len
 
 
 @fault("empty_batch_is_not_full", stands_for="admission-stays-shut.md", expected=())
@@ -89,7 +91,10 @@ def chunk_waits_for_room():
     from sglang.srt.managers.schedule_policy import PrefillAdder
 
     def add(original, adder, req, *args, **kwargs):
-        if adder.rem_total_tokens <= 0:
+        pool = adder.token_to_kv_pool_allocator
+        wanted = min(adder.rem_chunk_tokens, len(req.full_untruncated_fill_ids) - prefix_len(req))
+        # Nothing is left once what others will need is taken off; the chunk may be there all the same.
+        if adder.rem_total_tokens <= 0 and wanted > pool.available_size() + evictable_tokens(adder.tree_cache):
             triggered()
             return req
         return original(adder, req, *args, **kwargs)

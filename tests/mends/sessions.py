@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sr_fuzz.faults import fault, triggered, wrapped
+from tests.faults.patching import prefix_len
 
 
 @fault("refused_turn", stands_for="session-turns-at-once.md, session-two-first-turns.md", expected=())
@@ -65,9 +66,7 @@ def eos_with_history():
     from sglang.srt.managers.schedule_policy import PrefillAdder
 
     def add(original, adder, req, *args, **kwargs):
-        # Up to 0.5.21 the length is that of the indices.
-        prefix = req.prefix_len if hasattr(req, "prefix_len") else len(req.prefix_indices)
-        if not (req.sampling_params.ignore_eos and adder.tree_cache.disable and prefix):
+        if not (req.sampling_params.ignore_eos and adder.tree_cache.disable and prefix_len(req)):
             return original(adder, req, *args, **kwargs)
         triggered()
         req.sampling_params.ignore_eos = False
