@@ -18,12 +18,12 @@ import typer
 from rich.console import Console
 
 from bench.matrix import RELEASES
-from sr_fuzz.campaign.known import known_signatures
-from sr_fuzz.engine.local import LocalEngine
-from sr_fuzz.errors import EngineError
+from sr_fuzz.bugs.known import known_signatures
+from sr_fuzz.engine.local.engine import LocalEngine
 from sr_fuzz.outcome import signature
-from sr_fuzz.releases import release_folder
-from sr_fuzz.replay import Case, load
+from sr_fuzz.outcome.files import Case, load
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api.releases import release_folder
 
 REGRESSIONS = Path("tests/regressions")
 SHOWS, SILENT, REFUSED = "shows", "-", "not there"

@@ -1,8 +1,8 @@
 """The same scripts on the local engine, on live schedulers, on the server engine, and on SGLang's own scripted runtime.
 
-Each plays them through the public API of the scripted runtime (`sr_fuzz.engine.public_player`), start-up left out.
-Prints whether all saw the same forward modes and batches turn by turn and the same outputs, and scripts per second.
-Usage: ``python -m bench.engines [--scripts 40] [--seed 0]``.
+Each plays them through the public API of the scripted runtime (`sr_fuzz.engine.upstream.script_player`), start-up left
+out. Prints whether all saw the same forward modes and batches turn by turn and the same outputs, and scripts per
+second. Usage: ``python -m bench.engines [--scripts 40] [--seed 0]``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sr_fuzz.engine.local import LocalEngine
-from sr_fuzz.engine.persistent import PersistentEngine
-from sr_fuzz.engine.server import ServerEngine
-from sr_fuzz.engine.sglang_own import run_file
+from sr_fuzz.engine.live.persistent import PersistentEngine
+from sr_fuzz.engine.live.server import ServerEngine
+from sr_fuzz.engine.local.engine import LocalEngine
+from sr_fuzz.engine.settings import engine_kwargs
+from sr_fuzz.engine.upstream.runner import run_file
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import (
     Abort,
@@ -36,15 +37,14 @@ from sr_fuzz.script import (
     StepUntil,
     to_json,
 )
-from sr_fuzz.server_args import engine_kwargs
 
 CONFIG = EngineConfig()
-PLAY = "sr_fuzz.engine.public_player:play"
+PLAY = "sr_fuzz.engine.upstream.script_player:play"
 
 _TEST_FILE = """
 import json, time, unittest
 from sglang.test.scripted_runtime.test_case import ScriptedTestCase
-from sr_fuzz.engine.public_player import play
+from sr_fuzz.engine.upstream.script_player import play
 
 SCRIPTS = json.loads({scripts!r})
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from sr_fuzz.engine.server import ScriptedHttpServer
+from sr_fuzz.engine.live.server import ScriptedHttpServer
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
 
 SIZES = {"max_total_tokens": 128, "chunked_prefill_size": 16, "max_running_requests": 6}
@@ -29,7 +29,7 @@ _GONE_S = 30.0
 
 _OWNER = f"""
 import time
-from sr_fuzz.engine.server import ScriptedHttpServer
+from sr_fuzz.engine.live.server import ScriptedHttpServer
 server = ScriptedHttpServer.start(**{SIZES!r})
 print(server.folder, flush=True)
 time.sleep(1000)

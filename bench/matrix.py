@@ -20,14 +20,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from sr_fuzz.strategies.draw import first
+from sr_fuzz.strategies.scripts import scripts
 
 from bench.modes import MODES, Mode
-from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Outcome
-from sr_fuzz.releases import release_folder
 from sr_fuzz.script import EngineConfig, Script, ScriptError
-from strategies.draw import first
-from strategies.scripts import scripts
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api.releases import release_folder
 
 RELEASES = tuple(f"0.5.{patch}" for patch in range(16, 24))
 
@@ -105,8 +105,8 @@ def column(
     """Those modes on one release."""
     if not modes:
         return
-    from sr_fuzz.engine.local import LocalEngine
-    from sr_fuzz.engine.server import ServerEngine
+    from sr_fuzz.engine.live.server import ServerEngine
+    from sr_fuzz.engine.local.engine import LocalEngine
 
     try:
         sys_path = [str(release_folder(release)), str(Path.cwd())]

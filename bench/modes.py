@@ -1,7 +1,7 @@
 """The modes of the matrix: what a user would call a way to run the engine, each with what plays it.
 
-A new mode is one entry of `MODES`. It names configurations (or sets of them) of `strategies.configs`; a set that is not
-there makes a row that says so.
+A new mode is one entry of `MODES`. It names configurations (or sets of them) of `sr_fuzz.strategies.configs`; a set
+that is not there makes a row that says so.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sr_fuzz.strategies.configs import find_configs
+
 from sr_fuzz.script import Action, EngineConfig, Prompt, StartReq, Step, StepUntil
-from strategies.configs import find_configs
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ class _Bare:
 
 def main(rounds: Annotated[int, typer.Option(min=1, help="Measurements of each; the minimum counts.")] = 7) -> None:
     standins.install()
-    from invariants import NAMES
+    from sr_fuzz.invariants import NAMES
+
     from sr_fuzz.engine.boot import boot
 
     booted = boot(CONFIG)
@@ -71,14 +72,14 @@ class _NoReach:
 
 def _bare(booted) -> float:
     from sr_fuzz.engine.player import Player
-    from sr_fuzz.engine.wire import Run
+    from sr_fuzz.engine.process_messages import Run
     from sr_fuzz.runtime.hook import ScriptEnded
 
     player = Player(booted, Run(SCRIPT, ()))
     observer = _Bare()
 
     def starts():
-        from sr_fuzz.interpreter import Interpreter
+        from sr_fuzz.play.interpreter import Interpreter
 
         for action in SCRIPT.actions[:-1]:
             Interpreter(SCRIPT, player.context, player.view, player.monitor)._start_req(action)
@@ -96,7 +97,7 @@ def _bare(booted) -> float:
 
 def _checked(booted, wanted, *, counting: bool = True) -> float:
     from sr_fuzz.engine.player import Player
-    from sr_fuzz.engine.wire import Run
+    from sr_fuzz.engine.process_messages import Run
     from sr_fuzz.runtime.hook import ScriptEnded
 
     player = Player(booted, Run(SCRIPT, wanted))
@@ -119,7 +120,7 @@ def _finish(booted, started: float, turns: int) -> float:
 
 
 def _isolation(rounds: int) -> None:
-    from sr_fuzz.engine.local import LocalEngine
+    from sr_fuzz.engine.local.engine import LocalEngine
 
     with LocalEngine() as engine:
         short = Script(CONFIG, (Step(1),))

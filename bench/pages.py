@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sr_fuzz.engine.local import LocalEngine
-from sr_fuzz.releases import release_folder
+from sr_fuzz.engine.local.engine import LocalEngine
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
+from sr_fuzz.sglang_api.releases import release_folder
 
 PAGE_SIZES = (1, 4, 16, 64)
 

@@ -8,30 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from invariants.aborts import Aborts
-from invariants.admission import Admission
-from invariants.base import Invariant, Problem
-from invariants.chunks import ChunkAccounting
-from invariants.control_replies import ControlReplies
-from invariants.embeddings import Embeddings
-from invariants.http_answers import HttpAnswers
-from invariants.kv_content import KvContent
-from invariants.kv_pages import KvPages
-from invariants.liveness import Liveness
-from invariants.load import LoadCounters
-from invariants.lora import Lora
-from invariants.output import OracleOutput
-from invariants.pause import PausedFrozen
-from invariants.placement import NobodyLost
-from invariants.priority import Priority
-from invariants.request_rows import RequestRows
-from invariants.retraction import Retraction
-from invariants.sessions import Sessions
-from invariants.sglang_checks import BusyMemoryCheck, TreeSanityCheck
-from invariants.states import StateContent, StateSlots
-from invariants.streams import Streams
-from invariants.tree_locks import StateLocks, TreeLocks, WindowLocks
-from invariants.usage import Usage
+from sr_fuzz.invariants.aborts import Aborts
+from sr_fuzz.invariants.admission import Admission
+from sr_fuzz.invariants.base import Invariant, Problem
+from sr_fuzz.invariants.chunks import ChunkAccounting
+from sr_fuzz.invariants.control_replies import ControlReplies
+from sr_fuzz.invariants.embeddings import Embeddings
+from sr_fuzz.invariants.http_answers import HttpAnswers
+from sr_fuzz.invariants.kv_content import KvContent
+from sr_fuzz.invariants.kv_pages import KvPages
+from sr_fuzz.invariants.liveness import Liveness
+from sr_fuzz.invariants.load import LoadCounters
+from sr_fuzz.invariants.lora import Lora
+from sr_fuzz.invariants.nobody_lost import NobodyLost
+from sr_fuzz.invariants.oracle_output import OracleOutput
+from sr_fuzz.invariants.paused_frozen import PausedFrozen
+from sr_fuzz.invariants.priority import Priority
+from sr_fuzz.invariants.request_rows import RequestRows
+from sr_fuzz.invariants.retraction import Retraction
+from sr_fuzz.invariants.sessions import Sessions
+from sr_fuzz.invariants.sglang_checks import BusyMemoryCheck, TreeSanityCheck
+from sr_fuzz.invariants.states import StateContent, StateSlots
+from sr_fuzz.invariants.streams import Streams
+from sr_fuzz.invariants.tree_locks import StateLocks, TreeLocks, WindowLocks
+from sr_fuzz.invariants.usage import Usage
 
 ALL: tuple[type[Invariant], ...] = (
     KvPages,

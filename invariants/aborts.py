@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from invariants.base import Invariant, Problem, sessions_open
-from sr_fuzz.view.speculation import tokens_per_step
+from sr_fuzz.invariants.base import Invariant, Problem, sessions_open
+
+from sr_fuzz.sglang_api.speculation import tokens_per_step
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # The forward in flight, the one that carries the mark, and under overlap one more that was launched meanwhile.

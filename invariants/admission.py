@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from invariants.base import Invariant, Problem, disaggregated, names, sessions_open
+from sr_fuzz.invariants.base import Invariant, Problem, disaggregated, names, sessions_open
+
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # One turn in which nothing is admitted is normal (the result that frees a row is in flight under overlap), so are two.

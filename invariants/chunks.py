@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from invariants.base import Invariant, Problem, disaggregated, names
-from sr_fuzz.kv_records import committed_len, kv_state
+from sr_fuzz.invariants.base import Invariant, Problem, disaggregated, names
+
+from sr_fuzz.sglang_api.request_state import committed_len, kv_state
 from sr_fuzz.view.batches import Launched, Row
 from sr_fuzz.view.view import SchedulerView, name_of
 

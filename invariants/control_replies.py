@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from invariants.base import Invariant, Problem
+from sr_fuzz.invariants.base import Invariant, Problem
+
 from sr_fuzz.view.view import SchedulerView
 
 # Messages whose sender waits for a reply (`_COMMUNICATOR_SPECS` in managers/tokenizer_control_mixin.py, and sessions).

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from invariants.base import Invariant, Problem
-from sr_fuzz.cpu.oracle import next_token
+from sr_fuzz.invariants.base import Invariant, Problem
+
+from sr_fuzz.oracle.function import next_token
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # The pooler normalises in float32.
@@ -13,8 +14,8 @@ _TOLERANCE = 1e-4
 class Embeddings(Invariant):
     """What comes back is the vector of the request's own prompt, once.
 
-    Formula: a request that ends naturally gets exactly one vector; it is 1 at `sr_fuzz.cpu.oracle.next_token` of the
-    prompt that was sent, and 0 elsewhere.
+    Formula: a request that ends naturally gets exactly one vector; it is 1 at `sr_fuzz.oracle.function.next_token` of
+    the prompt that was sent, and 0 elsewhere.
 
     Source: the embedding branch of ``process_batch_result_prefill`` in
     ``managers/scheduler_components/batch_result_processor.py`` (a chunk's vector is kept until the next one's replaces

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from invariants.base import Invariant, Problem, names
-from invariants.liveness import STUCK_TURNS
+from sr_fuzz.invariants.base import Invariant, Problem, names
+from sr_fuzz.invariants.liveness import STUCK_TURNS
+
 from sr_fuzz.runtime.recorder import Stream
 from sr_fuzz.view.view import SchedulerView, name_of
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
+from sr_fuzz.invariants.base import Invariant, Problem, names
 
-from invariants.base import Invariant, Problem, names
 from sr_fuzz.view.view import SchedulerView
 
 
@@ -16,7 +16,7 @@ class KvContent(Invariant):
     ``row[: min(kv_committed_len, len(prompt) + len(output_ids))]`` are its prompt followed by its output (a session's:
     those of its last turn).
 
-    Source: the oracle model writes identity and position of each token (`sr_fuzz.cpu.models.oracle_model`);
+    Source: the oracle model writes identity and position of each token (`sr_fuzz.oracle.models.oracle_model`);
     ``kv_committed_len`` counts tokens whose forward was launched. Under overlap the newest output token is committed
     before it is known, hence the ``min``.
 

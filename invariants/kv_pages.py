@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from invariants.base import Invariant, Problem, names, numbers
+from sr_fuzz.invariants.base import Invariant, Problem, names, numbers
+
 from sr_fuzz.view.view import SchedulerView
 
 
@@ -32,7 +33,7 @@ class KvPages(Invariant):
     prefix tree, any page size. Of a Rust core the pages are known, not whose they are among its nodes, and not those
     of a window.
 
-    Known false alarms: 0.5.16 keeps a stale ``free_group`` (handled in `sr_fuzz.view.allocators`). *Every request
+    Known false alarms: 0.5.16 keeps a stale ``free_group`` (handled in `sr_fuzz.sglang_api.allocators`). *Every request
     object ever seen* is counted, not the queues: a lost request still owns its pages.
     """
 

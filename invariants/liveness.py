@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from invariants.base import Invariant, Problem, names
+from sr_fuzz.invariants.base import Invariant, Problem, names
+
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # Turns without a forward while there is work. A healthy engine idles one or two turns between batches (a result in
@@ -17,7 +18,7 @@ class Liveness(Invariant):
     after the drain everybody is answered, and the idle engine then flushes its cache when asked to.
 
     Source: ``get_next_batch_to_run``: each turn tries a prefill, else a decode. The drain's bound is derived from the
-    work left, see `sr_fuzz.epilogue`.
+    work left, see `sr_fuzz.play.epilogue`.
     Covers: everything without a time-out of its own.
 
     Known false alarms: an exhauster may hold exactly what is needed, a paused engine may do nothing, a streaming

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from invariants.base import Invariant, Problem, disaggregated, sessions_open
-from sr_fuzz.view.allocators import two_pools
+from sr_fuzz.invariants.base import Invariant, Problem, disaggregated, sessions_open
+
+from sr_fuzz.sglang_api.allocators import two_pools
 from sr_fuzz.view.view import SchedulerView
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from sr_fuzz.invariants.base import Invariant, Problem, names
 
-from invariants.base import Invariant, Problem, names
-from sr_fuzz.adapters import ADAPTERS, adapter_number
-from sr_fuzz.cpu.adapters import number_in_pool
+from sr_fuzz.oracle.adapter_weights import number_in_pool
+from sr_fuzz.script.adapters import ADAPTERS, adapter_number
 from sr_fuzz.view.view import SchedulerView, name_of
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from invariants.base import Invariant, Problem, numbers
+from sr_fuzz.invariants.base import Invariant, Problem, numbers
+
 from sr_fuzz.view.view import SchedulerView
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from invariants.base import Invariant, Problem, disaggregated
-from sr_fuzz.kv_records import kv_state
+from sr_fuzz.invariants.base import Invariant, Problem, disaggregated
+
+from sr_fuzz.sglang_api.request_state import kv_state
 from sr_fuzz.view.view import SchedulerView, name_of
 
 

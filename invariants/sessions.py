@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from invariants.base import Invariant, Problem, names
+from sr_fuzz.invariants.base import Invariant, Problem, names
+
 from sr_fuzz.view.sessions import Turn, open_sessions
 from sr_fuzz.view.view import SchedulerView, name_of
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 
-from invariants.base import Invariant, Problem
-from sr_fuzz import versions
+from sr_fuzz.invariants.base import Invariant, Problem
+
+from sr_fuzz.sglang_api import scheduler_state
 from sr_fuzz.view.view import SchedulerView
 
 
@@ -40,7 +41,7 @@ class BusyMemoryCheck(Invariant):
             return "SGLang does not run its busy memory check in a disaggregated half, whose queues it does not count"
         if view.scheduler.server_args.pp_size > 1:
             return "SGLang does not run its busy memory check with pipeline stages: it looks at one microbatch"
-        if view.sees_window_only and not versions.busy_check_knows_prompts():
+        if view.sees_window_only and not scheduler_state.busy_check_knows_prompts():
             return "SGLang's busy memory check takes a prompt that stays for one that has left the window"
         return None
 

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from sr_fuzz.invariants.base import Invariant, Problem, names, numbers
 
-from invariants.base import Invariant, Problem, names, numbers
-from sr_fuzz import kv_records
-from sr_fuzz.cpu.oracle import digest_of
-from sr_fuzz.view.trees import NodeView
+from sr_fuzz.oracle.function import digest_of
+from sr_fuzz.sglang_api import request_state
+from sr_fuzz.sglang_api.trees import NodeView
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
 def _held(req: Any) -> list[int]:
     # Without an extra buffer a request that ends leaves its slot to the tree, and keeps the number all the same.
-    return [] if req.finished() and kv_records.kv_state(req) is None else kv_records.state_slots(req)
+    return [] if req.finished() and request_state.kv_state(req) is None else request_state.state_slots(req)
 
 
 class StateSlots(Invariant):
@@ -97,7 +97,7 @@ class StateContent(Invariant):
     request which holds KV has consumed its first ``kv_committed_len`` tokens.
 
     Source: the oracle model keeps digest and number of the tokens consumed
-    (`sr_fuzz.cpu.models.oracle_hybrid`); SGLang copies one slot to another in ``MambaPool.copy_from``.
+    (`sr_fuzz.oracle.models.oracle_hybrid`); SGLang copies one slot to another in ``MambaPool.copy_from``.
     Covers: engines that run the oracle model.
 
     Known false alarms: a state is copied to a new request, or cleared, by its first forward (``mamba_cow_src_index``,
@@ -140,8 +140,8 @@ class StateContent(Invariant):
     @staticmethod
     def _of_requests(view: SchedulerView) -> Iterator[tuple[int, str, list[int], int]]:
         for holder in view.now.holders:
-            slots = kv_records.state_slots(holder.req) if holder.req is not None else []
-            if slots and not kv_records.state_pending(holder.req):
+            slots = request_state.state_slots(holder.req) if holder.req is not None else []
+            if slots and not request_state.state_pending(holder.req):
                 yield slots[0], holder.name, holder.tokens, holder.kv.committed
 
     @staticmethod

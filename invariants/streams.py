@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from invariants.base import Invariant, Problem
-from sr_fuzz import kv_records
+from sr_fuzz.invariants.base import Invariant, Problem
+
 from sr_fuzz.runtime.recorder import Stream
+from sr_fuzz.sglang_api import request_state
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
@@ -89,7 +90,7 @@ class Streams(Invariant):
             # Its one output token stands for none; the answer is `Embeddings`' business.
             return None
         sent = stream.tokens
-        output = kv_records.output_through_stop(req)
+        output = request_state.output_through_stop(req)
         if sent != output[: len(sent)]:
             at = next((i for i, (a, b) in enumerate(zip(sent, output)) if a != b), min(len(sent), len(output)))
             return Problem(

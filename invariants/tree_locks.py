@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from invariants.base import Invariant, Problem, names, numbers
-from sr_fuzz import kv_records
-from sr_fuzz.view.trees import NodeView
+from sr_fuzz.invariants.base import Invariant, Problem, names, numbers
+
+from sr_fuzz.sglang_api import request_state
+from sr_fuzz.sglang_api.trees import NodeView
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
@@ -19,7 +20,7 @@ class TreeLocks(Invariant):
     for good. After the drain, with nothing held, all are zero.
 
     Source: ``inc_lock_ref`` / ``dec_lock_ref`` (they walk from the node to the root), ``Req.lock`` in 0.5.22 and
-    later, ``Req.last_node`` before; see `sr_fuzz.kv_records.lock_node`.
+    later, ``Req.last_node`` before; see `sr_fuzz.sglang_api.request_state.lock_node`.
     Covers: the full-attention component of trees that can be walked. Of a Rust core, which slots are locked at all:
     exactly the prefixes of the requests that hold KV (``walk_for_kv_canary`` of the core leaves locked nodes out).
 
@@ -66,7 +67,7 @@ class TreeLocks(Invariant):
     def _count(node: NodeView) -> int:
         return node.lock_ref
 
-    def _covered(self, node: NodeView, receipt: kv_records.LockReceipt | None) -> Iterator[NodeView]:
+    def _covered(self, node: NodeView, receipt: request_state.LockReceipt | None) -> Iterator[NodeView]:
         """The nodes that a lock on ``node`` counts."""
         at: NodeView | None = node
         while at is not None:
@@ -80,27 +81,27 @@ class TreeLocks(Invariant):
         if missing := sorted(needed.keys() - locked):
             who = names(sorted({needed[slot] for slot in missing}))
             return Problem("holder_without_lock", f"{who} relies on {len(missing)} slots that are not locked")
-        if kv_records.transfer_locks(view.scheduler.tree_cache):
+        if request_state.transfer_locks(view.scheduler.tree_cache):
             return None  # a copy's node is locked as well, and which slots that is cannot be told
         if extra := sorted(locked - needed.keys()):
             told = f"{len(extra)} slots of the tree are locked for nobody: {numbers(extra)}"
             return Problem("lock_without_holder", told)
         return None
 
-    def _locks(self, view: SchedulerView) -> list[tuple[Any, str, kv_records.LockReceipt | None]]:
+    def _locks(self, view: SchedulerView) -> list[tuple[Any, str, request_state.LockReceipt | None]]:
         """Node, holder and receipt of each lock. Only a component's check needs the receipt."""
-        locks: list[tuple[Any, str, kv_records.LockReceipt | None]] = []
+        locks: list[tuple[Any, str, request_state.LockReceipt | None]] = []
         for req in view.requests:
-            handle = kv_records.lock_node(req)
+            handle = request_state.lock_node(req)
             if handle is not None:
-                receipt = kv_records.lock_receipt(req) if kv_records.has_lock_receipts() else None
+                receipt = request_state.lock_receipt(req) if request_state.has_lock_receipts() else None
                 locks.append((handle, name_of(req.rid), receipt))
-        locks += [(handle, what, None) for handle, what in kv_records.transfer_locks(view.scheduler.tree_cache)]
+        locks += [(handle, what, None) for handle, what in request_state.transfer_locks(view.scheduler.tree_cache)]
         for slot in view.now.session_slots:
             if slot.lock is not None:
                 locks.append((slot.lock, f"session {name_of(slot.session_id)}", None))
         for handle, receipt in view.context.tree_locks:
-            parts = kv_records.receipt_parts(receipt) if kv_records.has_lock_receipts() else None
+            parts = request_state.receipt_parts(receipt) if request_state.has_lock_receipts() else None
             locks.append((handle, "exhauster", parts))
         return locks
 
@@ -131,7 +132,7 @@ class _ComponentLocks(TreeLocks):
     def not_covered(self, view: SchedulerView) -> str | None:
         if view.unreadable_tree is not None:
             return view.unreadable_tree
-        if not kv_records.has_lock_receipts():
+        if not request_state.has_lock_receipts():
             return "this SGLang passes over evicted nodes when it locks, and a lock does not say which"
         if view.scheduler.server_args.enable_hierarchical_cache:
             return "the locks of copies between device and host are not told apart by component"
@@ -158,7 +159,7 @@ class WindowLocks(_ComponentLocks):
     def _count(node: NodeView) -> int:
         return node.window_lock
 
-    def _covered(self, node: NodeView, receipt: kv_records.LockReceipt | None) -> Iterator[NodeView]:
+    def _covered(self, node: NodeView, receipt: request_state.LockReceipt | None) -> Iterator[NodeView]:
         if receipt is None or not receipt.window:
             return
         at: NodeView | None = node
@@ -185,6 +186,6 @@ class StateLocks(_ComponentLocks):
     def _count(node: NodeView) -> int:
         return node.state_lock
 
-    def _covered(self, node: NodeView, receipt: kv_records.LockReceipt | None) -> Iterator[NodeView]:
+    def _covered(self, node: NodeView, receipt: request_state.LockReceipt | None) -> Iterator[NodeView]:
         if receipt is not None and receipt.state:
             yield node

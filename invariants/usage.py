@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from invariants.base import Invariant, Problem, disaggregated
+from sr_fuzz.invariants.base import Invariant, Problem, disaggregated
+
 from sr_fuzz.runtime.recorder import Delta, Stream
 from sr_fuzz.view.view import SchedulerView, name_of
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sr_fuzz.strategies.requests import Draw, Traits, draw_digits, draw_relative, draw_start_req, sizes_of
+
 from sr_fuzz.script import (
     Abort,
     AbortAll,
@@ -24,7 +26,6 @@ from sr_fuzz.script import (
     Step,
     StepUntil,
 )  # fmt: skip
-from strategies.requests import Draw, Traits, draw_digits, draw_relative, draw_start_req, sizes_of
 
 SWITCHES = ("step_until", "abort", "pause", "continue", "abort_all", "flush_cache", "evict_radix")
 """Action kinds that a script may do without; each script draws which. The names are the tags of the actions."""

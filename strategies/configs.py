@@ -1,13 +1,14 @@
-"""Engine configurations by name, and the sets they form; they are written out in `strategies.config_tables`."""
+"""Engine configurations by name, and the sets they form; they are written out in `sr_fuzz.strategies.config_tables`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sr_fuzz.strategies import config_tables as tables
+from sr_fuzz.strategies.lora_configs import LORA
+from sr_fuzz.strategies.ngram_configs import NGRAM
+
 from sr_fuzz.script import EngineConfig
-from strategies import config_tables as tables
-from strategies.lora_configs import LORA
-from strategies.ngram_configs import NGRAM
 
 # Both loops, with and without chunks, with the tree and without: what an exhauster interacts with.
 _EXHAUSTERS = (

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as hypothesis_seed
 from hypothesis.strategies import SearchStrategy
+from sr_fuzz.strategies.fresh import BACKEND
 
 from sr_fuzz.script import Script, script_hash
-from strategies.fresh import BACKEND
 
 
 def for_each(scripts: SearchStrategy[Script], use: Callable[[Script], None], *, seed: int, count: int) -> None:

@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sr_fuzz.strategies.actions import TURNS, Draft
+from sr_fuzz.strategies.requests import FAMILIES, sizes_of, unique_tail
+
 from sr_fuzz.script import AbortAll, Continue, Prompt, Step, StepUntil
-from strategies.actions import TURNS, Draft
-from strategies.requests import FAMILIES, sizes_of, unique_tail
 
 # Where one request did not fit, SGLang admits no further one until another leaves, and within one batch it counts
 # whole outputs. So a pool runs over, and requests are retracted, when they arrive one by one or a chunk takes one

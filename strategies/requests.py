@@ -15,8 +15,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from sr_fuzz.adapters import ADAPTERS
 from sr_fuzz.script import EngineConfig, Prompt, StartReq
+from sr_fuzz.script.adapters import ADAPTERS
 
 Draw = Callable[[SearchStrategy[Any]], Any]
 

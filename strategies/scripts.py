@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+from sr_fuzz.strategies.actions import SINGLES, SWITCHES, Draft
+from sr_fuzz.strategies.motifs import MOTIFS
+from sr_fuzz.strategies.profiles import PROFILES, Profile
+from sr_fuzz.strategies.requests import Draw, draw_digits, draw_traits, sizes_of
+from sr_fuzz.strategies.weights import weights_of
 
 from sr_fuzz.script import Abort, AbortAll, Continue, EngineConfig, Pause, Script, StartReq, Step, StepUntil
-from strategies.actions import SINGLES, SWITCHES, Draft
-from strategies.motifs import MOTIFS
-from strategies.profiles import PROFILES, Profile
-from strategies.requests import Draw, draw_digits, draw_traits, sizes_of
-from strategies.weights import weights_of
 
 # Shortest and longest script of each class, in actions, and how many of sixteen scripts are of it. Much is found
 # only after a while (a tree that has filled up, a ratio that has adapted), so two in five have 30 and more. Motifs
@@ -38,8 +38,8 @@ def scripts(configs: Sequence[EngineConfig], *, exhausters: bool | None = None) 
     """Strategy: valid scripts of 3 to about 75 actions over ``configs``, each configuration as often as the others.
 
     Each has a pressure profile, most of which open with requests that want more than the KV pool; how often what is
-    drawn depends on what the configuration is, see `strategies.weights`. ``exhausters``: True, every script holds
-    memory, rows or locks at some time; False, none does; None, one in ten does, since what exhausters bring to
+    drawn depends on what the configuration is, see `sr_fuzz.strategies.weights`. ``exhausters``: True, every script
+    holds memory, rows or locks at some time; False, none does; None, one in ten does, since what exhausters bring to
     light hides the rest. Raises `ValueError` when there is no configuration.
     """
     if not configs:

@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from sr_fuzz.campaign.events import CanaryPlayed, CanaryTally, Listener, Summary
-from sr_fuzz.canary import canary
-from sr_fuzz.errors import EngineError
+from sr_fuzz.faults.canary import canary
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.script import EngineConfig, Script
+from sr_fuzz.script.errors import EngineError
 
 StartCanary = Callable[[], AbstractContextManager[Any]]
 """Starts an engine like the campaign's own, with the canary fault."""

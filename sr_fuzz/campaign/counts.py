@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sr_fuzz.campaign.events import ConfigTally, NotChecked, Summary
 from sr_fuzz.outcome import Outcome
-from sr_fuzz.reach_kinds import add_reach, dead_kinds
+from sr_fuzz.play.reach_kinds import add_reach, dead_kinds
 from sr_fuzz.script import EngineConfig
 
 

@@ -205,7 +205,7 @@ class Summary(msgspec.Struct):
     canary: dict[str, CanaryTally] = {}
     """By configuration; empty when no canary was played."""
     reach: dict[str, int] = {}
-    """How often each kind of `sr_fuzz.reach_kinds` was reached."""
+    """How often each kind of `sr_fuzz.play.reach_kinds` was reached."""
     never_reached: list[str] = []
     """Kinds that could occur on one of the configurations and never did; empty where nothing was counted."""
     interrupted: bool = False

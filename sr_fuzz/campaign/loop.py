@@ -31,15 +31,15 @@ from sr_fuzz.campaign.events import (
     Summary,
 )
 from sr_fuzz.campaign.triage import Triage
-from sr_fuzz.confirm import CONFIRM_RUNS
-from sr_fuzz.emit import emit
-from sr_fuzz.investigate import Investigated, first_seen, reproduce, shrink
-from sr_fuzz.minimise import MAX_RUNS
+from sr_fuzz.emit.pytest_repro import emit
+from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome, Violation, signature
-from sr_fuzz.replay import Engine
 from sr_fuzz.script import EngineConfig, Script, script_hash
-from sr_fuzz.script_text import config_text
-from strategies import draw
+from sr_fuzz.script.text import config_text
+from sr_fuzz.shrink.confirm import CONFIRM_RUNS
+from sr_fuzz.shrink.finding_steps import Investigated, first_seen, reproduce, shrink
+from sr_fuzz.shrink.minimise import MAX_RUNS
+from sr_fuzz.strategies import draw
 
 # Hypothesis begins each round with a few small examples, which is good now and then, and keeps what it has generated
 # until the round ends, which costs memory. A hundred keeps both small.

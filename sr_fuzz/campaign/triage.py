@@ -1,8 +1,8 @@
 """Whether a new finding is another face of a known bug.
 
 A bug often breaks several rules, on several kinds of engine, and each is a signature of its own. Where the test of a
-known bug names what mends it (``MENDED_BY``, see `tests.mends`), the minimal script of a new finding is played once
-more with that bug mended. If nothing is broken then, and the mend has acted, it was that bug.
+known bug names what mends it (``MENDED_BY``, see `sr_fuzz.faults.fixes`), the minimal script of a new finding is played
+once more with that bug mended. If nothing is broken then, and the mend has acted, it was that bug.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sr_fuzz.differential import compared
-from sr_fuzz.errors import EngineError
+from sr_fuzz.engine.around.differential import compared
 from sr_fuzz.outcome import Finding
+from sr_fuzz.script.errors import EngineError
 
 
 class Triage:

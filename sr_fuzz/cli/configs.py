@@ -36,8 +36,8 @@ def configs(
 
 
 def _list(told: Callable[[EngineConfig], str]) -> None:
-    from sr_fuzz.script_text import config_text
-    from strategies.configs import CONFIG_SETS
+    from sr_fuzz.script.text import config_text
+    from sr_fuzz.strategies.configs import CONFIG_SETS
 
     for name, members in CONFIG_SETS.items():
         typer.echo(f"{name}: {len(members)} configurations")
@@ -47,13 +47,13 @@ def _list(told: Callable[[EngineConfig], str]) -> None:
 
 
 def _needs(config: EngineConfig) -> str:
-    from strategies.configs import needs
+    from sr_fuzz.strategies.configs import needs
 
     return needs(config)
 
 
 def _tried(engine: object, config: EngineConfig) -> str:
-    from sr_fuzz.errors import EngineError
+    from sr_fuzz.script.errors import EngineError
 
     if needed := _needs(config):
         return needed

@@ -15,7 +15,7 @@ from sr_fuzz.cli.options import EngineKind, FaultOption, FileArgument
 from sr_fuzz.cli.shared import mention_faults
 
 if TYPE_CHECKING:
-    from sr_fuzz.replay import Case
+    from sr_fuzz.outcome.files import Case
 
 
 class Elsewhere(StrEnum):
@@ -38,7 +38,7 @@ def confirm(
 
     The exit status is 0 when it does not show there, 1 when it does (in one of N runs), and 2 when it cannot be run.
     """
-    from sr_fuzz.replay import load
+    from sr_fuzz.outcome.files import load
 
     case = load(file)
     mention_faults(case, fault)
@@ -51,7 +51,7 @@ _PLACES = {Elsewhere.SERVER: "the server engine", Elsewhere.SGLANG: "SGLang's ow
 
 
 def _confirm_on_server(case: Case, n: int, fault: Sequence[str] | None) -> int:
-    from sr_fuzz.replay import replay as play
+    from sr_fuzz.shrink.replay import replay as play
 
     shown = 0
     with engines.start(fault, EngineKind.SERVER) as engine:
@@ -65,8 +65,8 @@ def _confirm_on_server(case: Case, n: int, fault: Sequence[str] | None) -> int:
 
 
 def _confirm_on_sglang(case: Case, n: int, fault: Sequence[str] | None) -> int:
-    from sr_fuzz.errors import EngineError
-    from sr_fuzz.script_text import text
+    from sr_fuzz.script.errors import EngineError
+    from sr_fuzz.script.text import text
 
     shown = 0
     with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as folder:

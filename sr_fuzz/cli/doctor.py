@@ -11,7 +11,7 @@ def doctor() -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from sr_fuzz.doctor import checks
+    from sr_fuzz.doctor.installation import checks
     from sr_fuzz.report.terminal import make_console
 
     results = checks()

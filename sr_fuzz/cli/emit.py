@@ -55,10 +55,10 @@ def emit(
     breaks. For SGLang's own scripted runtime the script is translated and run again. The exit status is 2 when it
     breaks nothing, and when SGLang's runtime cannot show what it breaks.
     """
-    from sr_fuzz.differential import compared
-    from sr_fuzz.emit import emit as write
-    from sr_fuzz.investigate import first_seen, reproduce
-    from sr_fuzz.replay import load
+    from sr_fuzz.emit.pytest_repro import emit as write
+    from sr_fuzz.engine.around.differential import compared
+    from sr_fuzz.outcome.files import load
+    from sr_fuzz.shrink.finding_steps import first_seen, reproduce
 
     if releases is not None and (cause is None or format is EmitFormat.SGLANG):
         raise InputError("--releases: goes with --cause, into a pytest test")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sr_fuzz.cli.options import EngineKind
 
 if TYPE_CHECKING:
-    from sr_fuzz.replay import Engine
+    from sr_fuzz.engine.contract import Engine
     from sr_fuzz.script import EngineConfig
 
 
@@ -29,10 +29,10 @@ def start(
     ``configs``: how many configurations will take turns. ``sglang``: the release, None for the installed one.
     ``sys_path``: folders that faults come from, instead of the current one.
     """
-    from sr_fuzz.releases import release_folder
+    from sr_fuzz.sglang_api.releases import release_folder
 
     release = [str(release_folder(sglang))] if sglang is not None else []
-    from sr_fuzz.engine_options import choose, make_engine
+    from sr_fuzz.engine.options import choose, make_engine
 
     if sys.stderr.isatty():
         took = "half a minute" if kind is EngineKind.SERVER else "about ten seconds"
@@ -54,7 +54,7 @@ def boot(engine: Any, config: EngineConfig) -> None:
 
 def start_canary(engine: Any) -> Any:
     """A second engine of the same kind, with the canary fault; nothing starts yet."""
-    from sr_fuzz.canary import canary
+    from sr_fuzz.faults.canary import canary
 
     faulty = engine.with_faults(canary.path)
     if hasattr(faulty, "holder"):

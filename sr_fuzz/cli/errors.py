@@ -17,10 +17,10 @@ class InputError(Exception):
 
 def exit_status(command: Callable[[], object]) -> int:
     """Run ``command``; its exit status, or that of the error it ended with, which is told."""
-    from sr_fuzz.campaign.known import KnownError
-    from sr_fuzz.errors import EngineError
+    from sr_fuzz.bugs.known import KnownError
+    from sr_fuzz.emit.public_api import NotExpressible
     from sr_fuzz.script import ScriptError
-    from sr_fuzz.translate import NotExpressible
+    from sr_fuzz.script.errors import EngineError
 
     try:
         status = command()

@@ -24,9 +24,9 @@ def replay(
     The exit status is 0 when there is no violation, 1 when there is one (its signature may differ from that in FILE,
     since another SGLang version moves code), and 2 when it cannot be run.
     """
-    from sr_fuzz.differential import compared
-    from sr_fuzz.replay import load
-    from sr_fuzz.replay import replay as play
+    from sr_fuzz.engine.around.differential import compared
+    from sr_fuzz.outcome.files import load
+    from sr_fuzz.shrink.replay import replay as play
 
     case = load(file)
     mention_faults(case, fault)
@@ -50,11 +50,11 @@ def minimise(
     The result goes to standard output as Python source, and with [bold]--out[/] into a finding file, which
     `sr-fuzz emit` makes a test of. The exit status is 2 when there is nothing to minimise.
     """
-    from sr_fuzz.differential import compared
-    from sr_fuzz.emit import TRACE_STEPS, to_source
-    from sr_fuzz.investigate import first_seen, reproduce, shrink
-    from sr_fuzz.minimise import MAX_RUNS
-    from sr_fuzz.replay import load, save_finding
+    from sr_fuzz.emit.pytest_repro import TRACE_STEPS, to_source
+    from sr_fuzz.engine.around.differential import compared
+    from sr_fuzz.outcome.files import load, save_finding
+    from sr_fuzz.shrink.finding_steps import first_seen, reproduce, shrink
+    from sr_fuzz.shrink.minimise import MAX_RUNS
 
     case = load(file)
     if out is not None and not out.absolute().parent.is_dir():

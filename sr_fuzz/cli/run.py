@@ -76,10 +76,10 @@ def run(
         raise InputError(f"--differential: needs a fresh process for each script, not --engine {engine_kind.value}")
 
     from sr_fuzz.campaign.loop import run_campaign
-    from sr_fuzz.differential import DifferentialEngine
+    from sr_fuzz.engine.around.differential import DifferentialEngine
     from sr_fuzz.report.terminal import Terminal, make_console
-    from sr_fuzz.script_text import config_text
-    from strategies.scripts import scripts
+    from sr_fuzz.script.text import config_text
+    from sr_fuzz.strategies.scripts import scripts
 
     names = {configuration: name for name, configuration in configs.items()}
     console = make_console()
@@ -129,14 +129,14 @@ def _turns_line(turns: list[list[EngineConfig]], kind: EngineKind, time_s: float
 
 def _triage(engine: Any, known: Path) -> Triage:
     """On the local engine alone, where a mended bug is a boot of a second and not another server."""
-    from sr_fuzz.campaign.known import mends
+    from sr_fuzz.bugs.known import mends
     from sr_fuzz.campaign.triage import Triage
 
     return Triage(engine, mends(known, engine.sglang_version))
 
 
 def _known(folder: Path, sglang_version: str | None = None) -> dict[str, tuple[Path, str]]:
-    from sr_fuzz.campaign.known import known_signatures
+    from sr_fuzz.bugs.known import known_signatures
 
     # The default folder may well be missing: there is nothing known then.
     if folder != KNOWN and not folder.is_dir():

@@ -19,11 +19,11 @@ from sr_fuzz.cli.options import SglangOption, duration, fault_path
 from sr_fuzz.cli.shared import find_configs
 
 if TYPE_CHECKING:
+    from sr_fuzz.campaign.sensitivity import Report
     from sr_fuzz.faults import Fault
     from sr_fuzz.script import Script
-    from sr_fuzz.sensitivity import Report
 
-CATALOGUE = "tests.faults.seeded"
+CATALOGUE = "sr_fuzz.faults.catalogue"
 """The built-in faults. They are part of the tests, which are not installed."""
 
 DEFAULT_SCRIPTS = 60
@@ -69,10 +69,10 @@ def sensitivity(
         if path is not None and not path.absolute().parent.is_dir():
             raise InputError(f"{option}: {path.absolute().parent} is not a folder")
 
+    from sr_fuzz.campaign.sensitivity import Report, Sensitivity, compare
     from sr_fuzz.report.sensitivity import comparison, line, table
     from sr_fuzz.report.sensitivity import markdown as page
     from sr_fuzz.report.terminal import make_console
-    from sr_fuzz.sensitivity import Report, Sensitivity, compare
 
     console = make_console()
     drawn: dict[tuple[str, ...], list[Script]] = {}
@@ -153,7 +153,7 @@ def _importable() -> Iterator[None]:
 def _baseline(path: Path | None) -> Report | None:
     if path is None:
         return None
-    from sr_fuzz.sensitivity import load_report
+    from sr_fuzz.campaign.sensitivity import load_report
 
     try:
         return load_report(path)
@@ -162,7 +162,7 @@ def _baseline(path: Path | None) -> Report | None:
 
 
 def _draw(names: Sequence[str], seed: int, count: int) -> list[Script]:
-    from strategies import draw
-    from strategies.scripts import scripts
+    from sr_fuzz.strategies import draw
+    from sr_fuzz.strategies.scripts import scripts
 
     return draw.first(scripts(list(find_configs(names).values())), seed=seed, count=count)

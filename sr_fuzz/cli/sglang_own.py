@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from sr_fuzz.cli.shared import violating
 
 if TYPE_CHECKING:
-    from sr_fuzz.confirm import PlayTest, SglangTest
-    from sr_fuzz.engine.sglang_own import SglangRun
-    from sr_fuzz.replay import Case, Engine
+    from sr_fuzz.engine.contract import Engine
+    from sr_fuzz.engine.upstream.runner import SglangRun
+    from sr_fuzz.outcome.files import Case
+    from sr_fuzz.shrink.confirm import PlayTest, SglangTest
 
 
 def write(
@@ -25,21 +26,21 @@ def write(
     purpose: str = "emit",
 ) -> SglangTest:
     """A test for SGLang's own scripted runtime, from a file of any kind."""
-    from sr_fuzz.confirm import write_sglang_test
-    from sr_fuzz.investigate import first_seen
+    from sr_fuzz.shrink.confirm import write_sglang_test
+    from sr_fuzz.shrink.finding_steps import first_seen
 
     finding = case.finding or first_seen(case.script, violating(engine, case, purpose), fault or ()).finding
     return write_sglang_test(finding, out, engine.run, complaints(engine), known_cause=cause)
 
 
 def complaints(engine: Engine) -> PlayTest:
-    from sr_fuzz.emit_sglang import SCRIPT_FUNCTION
-    from sr_fuzz.engine.sglang_own import complaint_of
+    from sr_fuzz.emit.sglang_repro import SCRIPT_FUNCTION
+    from sr_fuzz.engine.upstream.runner import complaint_of
 
     return lambda path, config: complaint_of(engine, path, SCRIPT_FUNCTION, config)  # type: ignore[arg-type]
 
 
 def run(path: Path, faults: Sequence[str]) -> SglangRun:
-    from sr_fuzz.engine.sglang_own import run_file
+    from sr_fuzz.engine.upstream.runner import run_file
 
     return run_file(path, faults=faults, sys_path=[os.getcwd()])

@@ -12,13 +12,14 @@ import typer
 from sr_fuzz.cli.errors import InputError
 
 if TYPE_CHECKING:
+    from sr_fuzz.engine.contract import Engine
     from sr_fuzz.outcome import Outcome
-    from sr_fuzz.replay import Case, Engine
+    from sr_fuzz.outcome.files import Case
     from sr_fuzz.script import EngineConfig
 
 
 def find_configs(names: Sequence[str], *, option: str = "--config") -> dict[str, EngineConfig]:
-    from strategies.configs import find_configs
+    from sr_fuzz.strategies.configs import find_configs
 
     try:
         return find_configs(names)

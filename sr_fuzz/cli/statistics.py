@@ -48,10 +48,10 @@ def statistics(
     import msgspec
     from rich.progress import Progress
 
+    from sr_fuzz.campaign.statistics import measure
     from sr_fuzz.report.statistics import print_statistics
     from sr_fuzz.report.terminal import make_console
-    from sr_fuzz.statistics import measure
-    from strategies.scripts import scripts as strategy
+    from sr_fuzz.strategies.scripts import scripts as strategy
 
     progress = make_console(stderr=True)
     with (

@@ -15,8 +15,8 @@ from typing import Any
 from unittest.mock import patch
 
 from sr_fuzz.cpu.missing_kernels import StandIn, stands_for
-from sr_fuzz.errors import EngineError
 from sr_fuzz.script import EngineConfig
+from sr_fuzz.script.errors import EngineError
 
 # SGLang's modules of which some have the flag, some import a kernel; not every release has all.
 _MODULES = (
@@ -67,7 +67,8 @@ def check(config: EngineConfig, device: str) -> None:
 def install() -> None:
     """Let this process speculate. Idempotent; call it before a scheduler is made."""
     # Here, not above: they need torch and numpy, and settings are read where those are not there.
-    from sr_fuzz.cpu import draft_kernels, drafts
+    from sr_fuzz.cpu import draft_kernels
+    from sr_fuzz.oracle import drafts
 
     with _kernel_package():
         for name in _MODULES:

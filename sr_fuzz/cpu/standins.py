@@ -7,8 +7,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-MODEL_PATH = Path(__file__).parent / "model_config"
-"""A model directory: a configuration that names the oracle model, no weights, no tokenizer."""
+from sr_fuzz.oracle.settings import MODEL_PACKAGE
 
 _mended = False
 _library = None
@@ -21,7 +20,7 @@ def environment() -> dict[str, str]:
         # One thread: forking a process whose OpenMP pool runs would hang the child on its first parallel region.
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
-        "SGLANG_EXTERNAL_MODEL_PACKAGE": "sr_fuzz.cpu.models",
+        "SGLANG_EXTERNAL_MODEL_PACKAGE": MODEL_PACKAGE,
         # The Rust tree cannot be walked from Python, so its pages could only be counted.
         "SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND": "python",
         # Only our plugin: the fuzzer must not depend on what else is installed.

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sr_fuzz import messages, server_args, versions
-from sr_fuzz.adapters import ADAPTERS
-from sr_fuzz.cpu import adapters, loading
-from sr_fuzz.errors import UnsupportedVersion
+from sr_fuzz.cpu import adapter_loading
+from sr_fuzz.engine import settings
 from sr_fuzz.faults import activate, activate_from_environment
-from sr_fuzz.runtime import session_clock
-from sr_fuzz.runtime.clock import VirtualClock
+from sr_fuzz.oracle import adapter_weights
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy, SilentRecvProxy
 from sr_fuzz.runtime.transport import LocalTransport, Transport
 from sr_fuzz.script import EngineConfig
+from sr_fuzz.script.adapters import ADAPTERS
+from sr_fuzz.script.errors import UnsupportedVersion
+from sr_fuzz.sglang_api import clock, messages, seams, server_args, session_clock, trees, versions
+from sr_fuzz.sglang_api.clock import VirtualClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def boot(
     """
     version = versions.sglang_version()
     if device == "cpu":
-        server_args.install_stand_ins(config)
+        settings.install_stand_ins(config)
     activate_from_environment()
     activate(faults)
     proxy, recorder = LocalRecvProxy(), OutputRecorder()
@@ -58,16 +59,18 @@ def boot(
         "send_metrics_from_scheduler": None,
     }
     os.environ.update(server_args.engine_environment(config))
-    versions.set_clock(VirtualClock())
+    clock.set_clock(VirtualClock())
     with _private_temporary_files():
-        args = server_args.build(config, device=device, model=model)
-        with versions.seams(channels=channels, hook_factory=ScriptedSchedulerHook):
-            scheduler = versions.make_scheduler(args)
+        args = settings.build(config, device=device, model=model)
+        with seams.seams(channels=channels, hook_factory=ScriptedSchedulerHook):
+            if device == "cpu":
+                settings.install_kernels()
+            scheduler = seams.make_scheduler(args)
     _check_tree(scheduler, config, version)
     bind_oracle(scheduler)
-    adapters.load(scheduler)
+    adapter_weights.load(scheduler)
     if device == "cpu":
-        loading.install(scheduler)
+        adapter_loading.install(scheduler)
     session_clock.install(scheduler)
     # Once here rather than in each child: the first message of a process is slow to make.
     messages.generate_message(rid="warm", input_ids=[1], sampling={"max_new_tokens": 1})
@@ -77,7 +80,7 @@ def boot(
 
 
 def _check_tree(scheduler: Any, config: EngineConfig, version: str) -> None:
-    found = versions.tree_kind(scheduler.tree_cache)
+    found = trees.tree_kind(scheduler.tree_cache)
     if config.prefix_tree not in (None, found):
         kind = type(scheduler.tree_cache).__name__
         raise UnsupportedVersion(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from sr_fuzz.engine.switches import LIVE, ORACLE
+from sr_fuzz.engine.environment import LIVE, ORACLE
 from sr_fuzz.faults import activate_from_environment
 
 
@@ -15,10 +15,10 @@ def load() -> None:
     """Enter the faults that ``SR_FUZZ_FAULTS`` names, and take part in a live engine where ``SR_FUZZ_LIVE`` says so."""
     activate_from_environment()
     if os.environ.get(LIVE):
-        from sr_fuzz.engine.attach import attach
+        from sr_fuzz.engine.live.process_setup import attach
 
         attach()
     elif os.environ.get(ORACLE):
-        from sr_fuzz.engine.bind import bind_oracle_when_loop_starts
+        from sr_fuzz.engine.upstream.oracle_pools import bind_oracle_when_loop_starts
 
         bind_oracle_when_loop_starts()

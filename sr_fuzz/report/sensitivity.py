@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from sr_fuzz.sensitivity import Comparison, Report, Row
+from sr_fuzz.campaign.sensitivity import Comparison, Report, Row
 
 
 def line(row: Row) -> str:

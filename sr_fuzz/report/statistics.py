@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from sr_fuzz.statistics import Statistics
+from sr_fuzz.campaign.statistics import Statistics
 
 # A column takes its longest number or the longest word of its name, and two blanks.
 _GAP = 2

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sr_fuzz.campaign.events import FindingTally, Summary
-from sr_fuzz.script_text import text
+from sr_fuzz.script.text import text
 
 # A short campaign leaves many unreached, which says little about the strategies.
 _SHOWN_KINDS = 12

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from sr_fuzz import kv_records, versions
-from sr_fuzz.runtime import queries, radix, session_clock
-from sr_fuzz.runtime.clock import VirtualClock
+from sr_fuzz.runtime import queries, radix
 from sr_fuzz.runtime.exhausters import ScriptedKvPoolExhauster, ScriptedLockRefExhauster
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.req_handle import ScriptedReqHandle
 from sr_fuzz.runtime.transport import Transport
+from sr_fuzz.sglang_api import clock, request_state, session_clock
+from sr_fuzz.sglang_api.clock import VirtualClock
 
 
 class ScriptedContext:
@@ -201,13 +201,13 @@ class ScriptedContext:
 
     def evict_tree(self, num_tokens: int | None) -> None:
         """The prefix cache's own ``evict``: ``num_tokens`` tokens, or all that no lock protects."""
-        kv_records.evict(self.scheduler.tree_cache, num_tokens)
+        request_state.evict(self.scheduler.tree_cache, num_tokens)
 
     def advance_clock(self, seconds: float) -> None:
         """Let time pass for the scheduler's time-outs; nothing happens where it has the machine's own clock."""
-        clock = versions.clock_of(self.scheduler)
-        if isinstance(clock, VirtualClock):
-            clock.advance(seconds)
+        source = clock.clock_of(self.scheduler)
+        if isinstance(source, VirtualClock):
+            source.advance(seconds)
         session_clock.advance(seconds)
 
     @property

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from sr_fuzz import kv_records
 from sr_fuzz.runtime.radix import get_node_lock_ref, iter_node_handles
+from sr_fuzz.sglang_api import request_state
 
 # SGLang's idle check counts pages and knows no exhauster: strict, it would call each held page a leak. It reads the
 # setting each time; without strictness it logs instead of raising.
@@ -117,7 +117,7 @@ class ScriptedLockRefExhauster:
         tree = self._scheduler.tree_cache
         if getattr(tree, "disable", False):
             return
-        spare = kv_records.spare_states(self._scheduler.req_to_token_pool)
+        spare = request_state.spare_states(self._scheduler.req_to_token_pool)
         while len(free := self._unlocked(tree)) > leave_refs and (spare is None or len(self._locked) < spare):
             result = tree.inc_lock_ref(free[0])
             receipt = result.to_dec_params() if hasattr(result, "to_dec_params") else None

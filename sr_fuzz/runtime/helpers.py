@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from sr_fuzz.cpu.oracle import MAX_LEN
-from sr_fuzz.cpu.standins import MODEL_PATH
+from sr_fuzz.oracle.function import MAX_LEN
+from sr_fuzz.oracle.settings import MODEL_PATH
 
 DEFAULT_CHUNK_SIZE = 256
 DEFAULT_MAX_STEPS = 400

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sr_fuzz.errors import EngineError
 from sr_fuzz.runtime.http_poster import BackgroundHttpPoster, HttpExchange
 from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
+from sr_fuzz.script.errors import EngineError
 
 # The tokenizer manager hands a message to its socket before it answers the HTTP request; from there to our end of the
 # socket it takes well below a millisecond. After this long, no message means that none was sent.

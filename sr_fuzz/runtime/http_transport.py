@@ -16,10 +16,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sr_fuzz.errors import RequestRefused
 from sr_fuzz.runtime.http_calls import GRACE_S, HttpCalls, after_grace, is_abort, raise_problem
 from sr_fuzz.runtime.http_poster import BackgroundHttpPoster, HttpExchange, HttpPosterError
 from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
+from sr_fuzz.script.errors import RequestRefused
 
 # A server that holds a stream back still sends its head at once; only its order relative to later calls hangs on it.
 _HEAD_S = 5.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sr_fuzz import kv_records, versions
+from sr_fuzz.sglang_api import request_state, scheduler_state
 
 if TYPE_CHECKING:
     from sr_fuzz.runtime.context import ScriptedContext
@@ -16,7 +16,7 @@ def _queued_reqs(ctx: ScriptedContext) -> Iterator[Any]:
     if scheduler.chunked_req is not None:
         yield scheduler.chunked_req
     yield from scheduler.waiting_queue
-    for _, batch in versions.batches(scheduler):
+    for _, batch in scheduler_state.batches(scheduler):
         yield from batch.reqs
 
 
@@ -62,7 +62,7 @@ def remaining_prompt_tokens(ctx: ScriptedContext, rid: str) -> int:
     req = find_req_by_rid(ctx, rid)
     if req is None:
         return 0
-    return max(0, len(req.origin_input_ids) - kv_records.committed_len(req))
+    return max(0, len(req.origin_input_ids) - request_state.committed_len(req))
 
 
 def chunks_done(ctx: ScriptedContext, rid: str) -> int:

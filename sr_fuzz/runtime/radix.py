@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sr_fuzz import versions
+from sr_fuzz.sglang_api import trees
 
 if TYPE_CHECKING:
     from sr_fuzz.runtime.context import ScriptedContext
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def iter_node_handles(tree_cache: Any) -> Iterator[Any]:
     """Every node but the root, as the handle that ``inc_lock_ref`` takes; none where the core keeps them to itself."""
-    root = None if versions.tree_kind(tree_cache) in ("none", "rust") else tree_cache.root_node
+    root = None if trees.tree_kind(tree_cache) in ("none", "rust") else tree_cache.root_node
     stack = list(root.children.values()) if root is not None else []
     while stack:
         node = stack.pop()

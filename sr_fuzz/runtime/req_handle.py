@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sr_fuzz import kv_records
 from sr_fuzz.runtime.radix import get_node_lock_ref
+from sr_fuzz.sglang_api import request_state
 
 if TYPE_CHECKING:
     from sr_fuzz.runtime.context import ScriptedContext
@@ -48,7 +48,7 @@ class ScriptedReqHandle:
     def kv_pages(self) -> int:
         """Pages its KV takes, shared prefix included; 0 when it holds none."""
         req = self.req
-        state = kv_records.kv_state(req) if req is not None else None
+        state = request_state.kv_state(req) if req is not None else None
         return 0 if state is None else -(-state.allocated // self.context.scheduler.page_size)
 
     @property

@@ -15,7 +15,7 @@ from typing import Any
 
 import zmq
 
-from sr_fuzz import versions
+from sr_fuzz.sglang_api import messages
 
 # How long one look at the socket lasts before ``give_up`` is asked again; an arrival ends it at once.
 _POLL_MS = 5
@@ -44,7 +44,7 @@ class ScriptedTokenizerRecvProxy:
     def __init__(self, *, underlying: zmq.Socket, decode: Callable[[bytes], Any] | None = None) -> None:
         """``decode`` turns a message's bytes into the object that predicates get; the default is SGLang's own codec."""
         self._underlying = underlying
-        self._decode = decode if decode is not None else versions.ipc_decoder()
+        self._decode = decode if decode is not None else messages.ipc_decoder()
         self._poller = zmq.Poller()
         self._poller.register(underlying, zmq.POLLIN)
         self._buffer: deque[_Arrival] = deque()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from sr_fuzz import messages
 from sr_fuzz.runtime.recorder import OutputRecorder
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy
+from sr_fuzz.sglang_api import messages
 
 
 class Transport(Protocol):

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sr_fuzz import kv_records
 from sr_fuzz.runtime.recorder import Stream
+from sr_fuzz.sglang_api import request_state
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class SlotView:
     """A streaming session's slot that holds KV."""
 
     session_id: str
-    kv: kv_records.KvState
+    kv: request_state.KvState
     lock: Any
     """Handle of the tree node whose path it has locked, or None."""
     record: Any
@@ -54,9 +54,9 @@ def _read_slot(session_id: str, slot: Any) -> SlotView | None:
         if slot.kv is None:
             return None
         lens = (slot.cache_protected_len, slot.kv_committed_len, slot.kv.kv_allocated_len)
-        kv = kv_records.KvState(int(slot.req_pool_idx), *map(int, lens))
+        kv = request_state.KvState(int(slot.req_pool_idx), *map(int, lens))
         return SlotView(session_id, kv, slot.last_node, None)
-    found = kv_records.kv_of_record(slot.kv)
+    found = request_state.kv_of_record(slot.kv)
     if found is None:
         return None
     if hasattr(slot, "lock"):

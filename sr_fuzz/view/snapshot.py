@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sr_fuzz import kv_records
-from sr_fuzz.view.allocators import free_full_pages, free_window_pages
+from sr_fuzz.sglang_api import request_state
+from sr_fuzz.sglang_api.allocators import free_full_pages, free_window_pages
+from sr_fuzz.sglang_api.trees import NodeView, is_rust, locked_slots, read_tree, tree_slots
 from sr_fuzz.view.sessions import SlotView, is_turn, kept_tokens, read_slots
-from sr_fuzz.view.trees import NodeView, is_rust, locked_slots, read_tree, tree_slots
 
 if TYPE_CHECKING:
     from sr_fuzz.view.view import SchedulerView
@@ -31,7 +31,7 @@ class HolderView:
     """A request that holds KV, or a streaming session between two turns."""
 
     name: str
-    kv: kv_records.KvState
+    kv: request_state.KvState
     prefix: list[int]
     """Slots of the positions that the tree owns."""
     own: list[int]
@@ -103,7 +103,7 @@ class Snapshot:
         idle = {slot.session_id: slot for slot in self.session_slots}
         holders = []
         for req in self._view.requests:
-            kv = kv_records.kv_state(req)
+            kv = request_state.kv_state(req)
             if kv is None or self._only_refers(req):
                 continue
             holders.append(self._holder(name_of(req.rid), kv, [*req.origin_input_ids, *req.output_ids], req))
@@ -119,11 +119,11 @@ class Snapshot:
         """An answered turn may still have a reference to its session's KV; what it held is the slot's, or lost."""
         return is_turn(req) and self._view.answered(req.rid) and req.rid not in self.placed
 
-    def _holder(self, name: str, kv: kv_records.KvState, tokens: list[int], req: Any | None = None) -> HolderView:
+    def _holder(self, name: str, kv: request_state.KvState, tokens: list[int], req: Any | None = None) -> HolderView:
         slots = self._view.scheduler.req_to_token_pool.req_to_token[kv.row, : kv.allocated].tolist()
         holder = HolderView(name, kv, slots[: kv.protected], slots[kv.protected :], tokens, req)
         if self._view.window is not None and req is not None:
-            holder.window_freed = kv_records.window_freed(req, self._view.page_size)
+            holder.window_freed = request_state.window_freed(req, self._view.page_size)
         return holder
 
     @cached_property

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sr_fuzz import versions
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import OutputRecorder, Stream
-from sr_fuzz.view.allocators import full_pool, only_window, state_allocator, two_pools, window_pool
+from sr_fuzz.sglang_api import scheduler_state, trees
+from sr_fuzz.sglang_api.allocators import full_pool, only_window, state_allocator, two_pools, window_pool
+from sr_fuzz.sglang_api.trees import components, readable
 from sr_fuzz.view.batches import Launched, read_batch
 from sr_fuzz.view.sessions import Ledger, open_sessions
 from sr_fuzz.view.snapshot import Snapshot, name_of
-from sr_fuzz.view.trees import components, readable
 
 __all__ = ["SchedulerView", "name_of"]
 
@@ -95,7 +95,7 @@ class SchedulerView:
 
     @property
     def has_tree(self) -> bool:
-        return versions.tree_kind(self.scheduler.tree_cache) != "none"
+        return trees.tree_kind(self.scheduler.tree_cache) != "none"
 
     @property
     def unreadable_tree(self) -> str | None:
@@ -169,7 +169,7 @@ class SchedulerView:
         """The queues and batches from which a request can go on, those of a disaggregated half included."""
         scheduler = self.scheduler
         places = [("waiting", list(scheduler.waiting_queue))]
-        places += [(place, list(batch.reqs)) for place, batch in versions.batches(scheduler)]
+        places += [(place, list(batch.reqs)) for place, batch in scheduler_state.batches(scheduler)]
         if scheduler.chunked_req is not None:
             places.append(("chunked", [scheduler.chunked_req]))
         for batch, _ in getattr(scheduler, "result_queue", ()):
@@ -177,7 +177,7 @@ class SchedulerView:
         grammar = getattr(scheduler, "grammar_manager", None)
         if grammar is not None:
             places.append(("grammar", list(grammar.grammar_queue)))
-        return places + versions.disaggregation_queues(scheduler)
+        return places + scheduler_state.disaggregation_queues(scheduler)
 
     def running_requests(self) -> set[int]:
         """Identities of the request objects that a batch or the chunked slot holds: their next token may come."""

@@ -9,13 +9,24 @@ docstring names the class. All of them append plain actions to a `Draft`.
 from __future__ import annotations
 
 from hypothesis import strategies as st
+from sr_fuzz.strategies.actions import Draft
+from sr_fuzz.strategies.motifs import (
+    aborts,
+    adapters,
+    exhausters,
+    logprobs,
+    memory,
+    pauses,
+    prefixes,
+    queue,
+    sessions,
+    stages,
+)
+from sr_fuzz.strategies.motifs.base import Motif, motif
+from sr_fuzz.strategies.profiles import burst
+from sr_fuzz.strategies.requests import Draw
 
 from sr_fuzz.script import Action, EngineConfig
-from strategies.actions import Draft
-from strategies.motifs import aborts, adapters, exhausters, logprobs, memory, pauses, prefixes, queue, sessions, stages
-from strategies.motifs.base import Motif, motif
-from strategies.profiles import burst
-from strategies.requests import Draw
 
 # Scripts draw by place: with another order a seed draws other scripts.
 ALL: tuple[Motif, ...] = (

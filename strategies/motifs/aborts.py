@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from sr_fuzz.strategies.actions import Draft
+from sr_fuzz.strategies.motifs.base import motif
+from sr_fuzz.strategies.motifs.common import keep_busy
+
 from sr_fuzz.script import Abort, AbortAll, Step
-from strategies.actions import Draft
-from strategies.motifs.base import motif
-from strategies.motifs.common import keep_busy
 
 
 @motif("abort")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from sr_fuzz.adapters import ADAPTERS
+from sr_fuzz.strategies.actions import TURNS, Draft, advance_clock, reprise, strike, until
+from sr_fuzz.strategies.motifs.base import motif
+from sr_fuzz.strategies.motifs.common import make_room
+from sr_fuzz.strategies.requests import FAMILIES, draw_relative, sizes_of, unique_tail
+
 from sr_fuzz.script import Abort, Prompt, Step
-from strategies.actions import TURNS, Draft, advance_clock, reprise, strike, until
-from strategies.motifs.base import motif
-from strategies.motifs.common import make_room
-from strategies.requests import FAMILIES, draw_relative, sizes_of, unique_tail
+from sr_fuzz.script.adapters import ADAPTERS
 
 
 def _fill_slots(draft: Draft, first: int, new: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from strategies.actions import Draft
+from sr_fuzz.strategies.actions import Draft
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from strategies.actions import Draft
-from strategies.profiles import burst, settle
-from strategies.requests import sizes_of
+from sr_fuzz.strategies.actions import Draft
+from sr_fuzz.strategies.profiles import burst, settle
+from sr_fuzz.strategies.requests import sizes_of
 
 
 def keep_busy(draft: Draft) -> None:

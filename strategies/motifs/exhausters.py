@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from sr_fuzz.strategies.actions import TURNS, Draft, strike
+from sr_fuzz.strategies.motifs.base import motif
+from sr_fuzz.strategies.requests import sizes_of
+
 from sr_fuzz.script import AbortAll, Action, Continue, ExhaustKv, ExhaustLockRefs, ExhaustRows, Pause, Release, Step
-from strategies.actions import TURNS, Draft, strike
-from strategies.motifs.base import motif
-from strategies.requests import sizes_of
 
 
 def _with_nothing_promised(draft: Draft, hold: Action) -> None:

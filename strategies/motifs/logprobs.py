@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from sr_fuzz.strategies.actions import TURNS, Draft, strike, until
+from sr_fuzz.strategies.motifs.base import motif
+from sr_fuzz.strategies.motifs.common import make_room
+from sr_fuzz.strategies.profiles import overflow
+from sr_fuzz.strategies.requests import draw_prompt
+
 from sr_fuzz.script import Continue, Pause, Step
-from strategies.actions import TURNS, Draft, strike, until
-from strategies.motifs.base import motif
-from strategies.motifs.common import make_room
-from strategies.profiles import overflow
-from strategies.requests import draw_prompt
 
 
 @motif("logprobs")

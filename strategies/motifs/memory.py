@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from sr_fuzz.strategies.actions import TURNS, Draft, strike, until
+from sr_fuzz.strategies.motifs.base import motif
+from sr_fuzz.strategies.motifs.common import make_room
+from sr_fuzz.strategies.profiles import overflow, settle
+from sr_fuzz.strategies.requests import FAMILIES, sizes_of, unique_tail
+
 from sr_fuzz.script import Prompt, Step
-from strategies.actions import TURNS, Draft, strike, until
-from strategies.motifs.base import motif
-from strategies.motifs.common import make_room
-from strategies.profiles import overflow, settle
-from strategies.requests import FAMILIES, sizes_of, unique_tail
 
 
 @motif("step_until", weight=4)

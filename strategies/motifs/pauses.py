@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from sr_fuzz.strategies.actions import TURNS, Draft, until
+from sr_fuzz.strategies.motifs.base import motif
+from sr_fuzz.strategies.motifs.common import keep_busy, make_room
+
 from sr_fuzz.script import Abort, Continue, EvictRadix, FlushCache, Pause, Step
-from strategies.actions import TURNS, Draft, until
-from strategies.motifs.base import motif
-from strategies.motifs.common import keep_busy, make_room
 
 
 @motif("pause")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from sr_fuzz.strategies.actions import TURNS, Draft, reprise, strike, until
+from sr_fuzz.strategies.motifs.base import motif
+from sr_fuzz.strategies.motifs.common import keep_busy, make_room
+from sr_fuzz.strategies.profiles import settle
+from sr_fuzz.strategies.requests import FAMILIES, draw_prompt, draw_relative, going_on, sizes_of
+
 from sr_fuzz.script import EvictRadix, FlushCache, Prompt, Step
-from strategies.actions import TURNS, Draft, reprise, strike, until
-from strategies.motifs.base import motif
-from strategies.motifs.common import keep_busy, make_room
-from strategies.profiles import settle
-from strategies.requests import FAMILIES, draw_prompt, draw_relative, going_on, sizes_of
 
 
 @motif("step_until")

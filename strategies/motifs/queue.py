@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from sr_fuzz.strategies.actions import TURNS, Draft, strike, until
+from sr_fuzz.strategies.motifs.base import motif
+from sr_fuzz.strategies.motifs.common import make_room
+from sr_fuzz.strategies.requests import FAMILIES, sizes_of
+
 from sr_fuzz.script import Abort, Prompt, Step
-from strategies.actions import TURNS, Draft, strike, until
-from strategies.motifs.base import motif
-from strategies.motifs.common import make_room
-from strategies.requests import FAMILIES, sizes_of
 
 
 @motif("step_until", "preemption", weight=2)

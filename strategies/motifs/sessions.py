@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from sr_fuzz.strategies.actions import STAGES_TO_AIM_AT, TURNS, Draft, strike, until
+from sr_fuzz.strategies.motifs.base import motif
+from sr_fuzz.strategies.profiles import burst
+from sr_fuzz.strategies.requests import FAMILIES, sizes_of
+
 from sr_fuzz.script import (
     Abort,
     CloseSession,
@@ -13,10 +18,6 @@ from sr_fuzz.script import (
     SessionParams,
     Step,
 )  # fmt: skip
-from strategies.actions import STAGES_TO_AIM_AT, TURNS, Draft, strike, until
-from strategies.motifs.base import motif
-from strategies.profiles import burst
-from strategies.requests import FAMILIES, sizes_of
 
 # A turn adds to a history that has to fit with it.
 _TURN_TOKENS = (1, 2, 3, 5, 8, 12, 16, 24)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from sr_fuzz.strategies.actions import STAGES_TO_AIM_AT, TURNS, Draft, advance_clock, reprise, strike, until
+from sr_fuzz.strategies.motifs.base import motif
+from sr_fuzz.strategies.motifs.common import keep_busy
+from sr_fuzz.strategies.profiles import overflow, settle
+from sr_fuzz.strategies.requests import FAMILIES, sizes_of
+
 from sr_fuzz.script import Prompt, Step
-from strategies.actions import STAGES_TO_AIM_AT, TURNS, Draft, advance_clock, reprise, strike, until
-from strategies.motifs.base import motif
-from strategies.motifs.common import keep_busy
-from strategies.profiles import overflow, settle
-from strategies.requests import FAMILIES, sizes_of
 
 
 def _aim(draft: Draft, stage: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sr_fuzz.engine.local import LocalEngine
+from sr_fuzz.engine.local.engine import LocalEngine
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
+from sr_fuzz.strategies.configs import CONFIG_SETS
 
-from sr_fuzz.cpu.oracle import all_prompt_tokens, continuation
+from sr_fuzz.oracle.function import all_prompt_tokens, continuation
 from sr_fuzz.script import Prompt, Script, StartReq, Step, StepUntil
-from strategies.configs import CONFIG_SETS
 
 CONFIG = CONFIG_SETS["lora"]["lora-chunk16"]
 ADAPTERS = (None, "l0", "l1", "l2", "l3")

@@ -6,11 +6,11 @@ from itertools import islice
 
 import pytest
 
-from sr_fuzz.alone import AloneEngine
-from sr_fuzz.cpu.oracle import continuation, prompt_tokens
+from sr_fuzz.engine.around.independence import AloneEngine
+from sr_fuzz.engine.around.wrapped_engine import WrappedEngine
+from sr_fuzz.faults.catalogue import FAULTS
+from sr_fuzz.oracle.function import continuation, prompt_tokens
 from sr_fuzz.script import Abort, Continue, EngineConfig, Pause, Prompt, Script, StartReq, Step
-from sr_fuzz.wrapped_engine import WrappedEngine
-from tests.faults.seeded import FAULTS
 from tests.faults.triggers import SCRIPTS
 
 CROWDED = EngineConfig(max_total_tokens=64, schedule_conservativeness=0.03)

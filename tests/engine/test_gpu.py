@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sr_fuzz.engine.local import LocalEngine
-from sr_fuzz.engine.persistent import PersistentEngine
-from sr_fuzz.engine.server import ServerEngine
+from sr_fuzz.engine.live.persistent import PersistentEngine
+from sr_fuzz.engine.live.server import ServerEngine
+from sr_fuzz.engine.local.engine import LocalEngine
 from sr_fuzz.script import Abort, Continue, EngineConfig, FlushCache, Pause, Prompt, Script, StartReq, Step
 
 pytestmark = pytest.mark.gpu

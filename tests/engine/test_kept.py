@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sr_fuzz.engine.kept import KeptProcess
+from sr_fuzz.engine.live.keeper_client import KeptProcess
 
 # Bounds of a test that has failed already; healthy it takes milliseconds.
 GONE_S = 10.0

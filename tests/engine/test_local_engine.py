@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from sr_fuzz.invariants import NAMES
 
-from invariants import NAMES
-from sr_fuzz.cpu.oracle import continuation, prompt_tokens
-from sr_fuzz.errors import EngineError
+from sr_fuzz.oracle.function import continuation, prompt_tokens
 from sr_fuzz.script import (
     Abort,
     AbortAll,
@@ -28,6 +27,7 @@ from sr_fuzz.script import (
     Step,
     StepUntil,
 )
+from sr_fuzz.script.errors import EngineError
 
 CONFIG = EngineConfig()
 
@@ -208,7 +208,7 @@ def test_a_configuration_that_sglang_refuses_is_one_clear_error(sr_engine):
 
 
 def test_a_closed_engine_says_so(sr_engine):
-    from sr_fuzz.engine.local import LocalEngine
+    from sr_fuzz.engine.local.engine import LocalEngine
 
     engine = LocalEngine(zygote=sr_engine.zygote)
     engine.close()
@@ -217,7 +217,7 @@ def test_a_closed_engine_says_so(sr_engine):
 
 
 def test_a_zygote_that_is_gone_is_an_engine_error():
-    from sr_fuzz.engine.local import LocalEngine
+    from sr_fuzz.engine.local.engine import LocalEngine
 
     with LocalEngine() as engine:
         engine.zygote._process.kill()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from sr_fuzz.strategies.configs import find_configs
 
-from sr_fuzz.errors import EngineError
 from sr_fuzz.script import Abort, AdvanceClock, Continue, EngineConfig, Pause, Prompt, Script, StartReq, Step, StepUntil
-from strategies.configs import find_configs
+from sr_fuzz.script.errors import EngineError
 
 
 def config(name: str) -> EngineConfig:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from sr_fuzz.strategies.configs import CONFIG_SETS
 
-from sr_fuzz.engine.server import ServerEngine
-from sr_fuzz.errors import EngineError
+from sr_fuzz.engine.live.server import ServerEngine
 from sr_fuzz.script import Continue, Pause, Prompt, Script, StartReq, Step, StepUntil
-from strategies.configs import CONFIG_SETS
+from sr_fuzz.script.errors import EngineError
 
 NGRAM = CONFIG_SETS["ngram"]
 

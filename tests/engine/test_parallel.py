@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sr_fuzz.engine.server import ServerEngine
+from sr_fuzz.engine.live.server import ServerEngine
 from sr_fuzz.script import Abort, EngineConfig, FlushCache, Prompt, Script, StartReq, Step, StepUntil
 
 ACTIONS = (

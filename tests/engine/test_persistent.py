@@ -7,8 +7,7 @@ import time
 import psutil
 import pytest
 
-from sr_fuzz.engine.persistent import PersistentEngine
-from sr_fuzz.errors import EngineError
+from sr_fuzz.engine.live.persistent import PersistentEngine
 from sr_fuzz.script import (
     Abort,
     Continue,
@@ -21,6 +20,7 @@ from sr_fuzz.script import (
     StartReq,
     Step,
 )
+from sr_fuzz.script.errors import EngineError
 from tests.engine.test_kept import wait_until
 
 CONFIG = EngineConfig()

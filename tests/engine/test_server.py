@@ -10,8 +10,7 @@ import time
 import psutil
 import pytest
 
-from sr_fuzz.engine.server import ScriptedHttpServer
-from sr_fuzz.errors import EngineError
+from sr_fuzz.engine.live.server import ScriptedHttpServer
 from sr_fuzz.script import (
     Abort,
     AbortAll,
@@ -28,6 +27,7 @@ from sr_fuzz.script import (
     Step,
     StepUntil,
 )
+from sr_fuzz.script.errors import EngineError
 from tests.engine import script_functions
 from tests.engine.test_kept import wait_until
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sr_fuzz.invariants import ALL
 
-from invariants import ALL
-from sr_fuzz.emit_sglang import SCRIPT_FUNCTION, emit_sglang
-from sr_fuzz.engine.sglang_own import complaint_of, run_file
+from sr_fuzz.emit.public_api import to_public_api
+from sr_fuzz.emit.sglang_repro import SCRIPT_FUNCTION, emit_sglang
+from sr_fuzz.engine.settings import engine_kwargs
+from sr_fuzz.engine.upstream.runner import complaint_of, run_file
+from sr_fuzz.faults.catalogue import FAULTS
 from sr_fuzz.outcome import Finding, signature
 from sr_fuzz.script import Script, to_json
-from sr_fuzz.server_args import engine_kwargs
-from sr_fuzz.translate import to_public_api
-from tests.faults.seeded import FAULTS
 from tests.faults.triggers import SCRIPTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ def test_its_own_checks_see_the_fault_and_nothing_without_it(sr_engine, name: st
 # The same server plays both, since its start is what takes the time.
 BESIDE = """
 from sglang.test.scripted_runtime.test_case import ScriptedTestCase
-from sr_fuzz.engine.public_player import play
+from sr_fuzz.engine.upstream.script_player import play
 from {module} import {script}
 
 class TestBoth(ScriptedTestCase):
@@ -86,7 +86,8 @@ def test_sglangs_own_runtime_shows_it_and_agrees_with_ours_step_by_step(sr_engin
     assert broken.result().failed and not broken.result().passed, broken.result().output
     assert "AssertionError: still busy after" in broken.result().summary
     assert healthy.result().passed and not healthy.result().failed, healthy.result().output
-    job = sr_engine.execute("sr_fuzz.engine.public_player:play", config=script.config, args=(encoded, str(ours)))
+    player = "sr_fuzz.engine.upstream.script_player:play"
+    job = sr_engine.execute(player, config=script.config, args=(encoded, str(ours)))
     assert job.ok
     assert json.loads(theirs.read_text()) == json.loads(ours.read_text())
     assert len(json.loads(ours.read_text())["outputs"]["r0"]) == 20

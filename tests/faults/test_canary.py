@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from sr_fuzz.strategies.configs import CONFIG_SETS
+from sr_fuzz.strategies.scripts import scripts
 
 from sr_fuzz.campaign.loop import run_campaign
-from sr_fuzz.canary import canary
+from sr_fuzz.faults.canary import canary
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
-from strategies.configs import CONFIG_SETS
-from strategies.scripts import scripts
 from tests.faults.triggers import CONFIG
 
 STRUCK = Script(CONFIG, (StartReq("r0", Prompt(length=6), max_new_tokens=4),))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sr_fuzz.confirm import confirm
-from sr_fuzz.emit import emit
-from sr_fuzz.minimise import minimise
+from sr_fuzz.emit.pytest_repro import emit
+from sr_fuzz.faults.catalogue.memory import double_free
 from sr_fuzz.outcome import Finding, signature
 from sr_fuzz.script import EvictRadix, Prompt, Script, StartReq, Step
-from tests.faults.memory import double_free
+from sr_fuzz.shrink.confirm import confirm
+from sr_fuzz.shrink.minimise import minimise
 from tests.faults.triggers import ACTIONS, CONFIG
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sr_fuzz.differential import compared
+from sr_fuzz.engine.around.differential import compared
 from sr_fuzz.faults import as_fault
-from tests.faults.seeded import FAULTS
+from sr_fuzz.faults.catalogue import FAULTS
 from tests.faults.triggers import SCRIPTS
 
 # Only the fault that hangs takes all of it; the others need a tenth of a second.
@@ -44,7 +44,7 @@ def test_silent_without_it(sr_engine, name):
 def test_sglangs_own_forced_retraction_breaks_nothing(sr_engine):
     """It does retract, again and again, and every invariant holds."""
     script = SCRIPTS["wrong_victim"]
-    with sr_engine.with_faults("tests.faults.sglang_own:forced_retraction") as engine:
+    with sr_engine.with_faults("sr_fuzz.faults.catalogue.sglang_own:forced_retraction") as engine:
         outcome = engine.run(script)
     assert outcome.ok, outcome.report()
     # More prefills than requests: some of them are of requests that had been running.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from sr_fuzz.faults.catalogue import MODULES
 from sr_fuzz.script import (
     Abort,
     AbortAll,
@@ -20,7 +21,6 @@ from sr_fuzz.script import (
     Step,
     StepUntil,
 )  # fmt: skip
-from tests.faults.seeded import MODULES
 
 # One configuration for all, since every other one is a boot more: overlap, chunks, a prefix tree, and a pool so small
 # that three requests which become 25 tokens long are admitted together but cannot end together.

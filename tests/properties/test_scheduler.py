@@ -7,13 +7,13 @@ not fail these tests; a new one does, minimised and with the steps that led to i
 from __future__ import annotations
 
 import pytest
+from sr_fuzz.strategies.configs import CONFIG_SETS
+from sr_fuzz.strategies.scripts import scripts
 
-from sr_fuzz.campaign.known import known_signatures
-from sr_fuzz.differential import DifferentialEngine
-from sr_fuzz.engine.local import LocalEngine
-from sr_fuzz.properties import PropertyChecker
-from strategies.configs import CONFIG_SETS
-from strategies.scripts import scripts
+from sr_fuzz.bugs.known import known_signatures
+from sr_fuzz.engine.around.differential import DifferentialEngine
+from sr_fuzz.engine.local.engine import LocalEngine
+from sr_fuzz.testing.properties import PropertyChecker
 
 DEFAULT = CONFIG_SETS["default"]
 

@@ -26,7 +26,7 @@ SIGNATURE = "aborts:aborted_though_room:radix+normal+ngram"
 # Under overlap the empty message after the end comes first: docs/findings/empty-message-after-end.md.
 ALSO_SEEN_AS = ("aborts:aborted_though_room:*+ngram",)
 
-MENDED_BY = "tests.mends.speculation:output_beside_drafts"
+MENDED_BY = "sr_fuzz.faults.fixes.speculation:output_beside_drafts"
 
 SCRIPT = Script(
     config=EngineConfig(max_total_tokens=96, disable_overlap_schedule=True, speculative_algorithm="NGRAM"),

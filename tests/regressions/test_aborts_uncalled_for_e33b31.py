@@ -25,7 +25,7 @@ from sr_fuzz.script import AdvanceClock, EngineConfig, Prompt, Script, StartReq,
 
 SIGNATURE = "aborts:uncalled_for:radix+normal"
 
-MENDED_BY = "tests.mends.output:time_out_keeps_its_reason"
+MENDED_BY = "sr_fuzz.faults.fixes.output:time_out_keeps_its_reason"
 
 SCRIPT = Script(
     config=EngineConfig(chunked_prefill_size=8, disable_overlap_schedule=True, req_running_timeout=10.0),

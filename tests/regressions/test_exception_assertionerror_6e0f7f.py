@@ -30,7 +30,7 @@ SIGNATURE = "exception:AssertionError:radix+overlap+sessions:79334c"
 
 ALSO_SEEN_AS = ("exception:AssertionError:*:79334c",)
 
-MENDED_BY = "tests.mends.sessions:refused_turn"
+MENDED_BY = "sr_fuzz.faults.fixes.sessions:refused_turn"
 
 SCRIPT = Script(
     config=EngineConfig(enable_streaming_session=True),

@@ -35,7 +35,7 @@ SIGNATURE = "exception:AssertionError:no-radix+overlap+sessions:4be50c"
 # The assertion reads another attribute in 0.5.20.
 ALSO_SEEN_AS = ("exception:AssertionError:no-radix+overlap+sessions:95822f",)
 
-MENDED_BY = "tests.mends.sessions:eos_with_history"
+MENDED_BY = "sr_fuzz.faults.fixes.sessions:eos_with_history"
 
 SCRIPT = Script(
     config=EngineConfig(chunked_prefill_size=8, disable_radix_cache=True, enable_streaming_session=True),

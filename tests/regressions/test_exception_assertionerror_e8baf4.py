@@ -33,7 +33,7 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
 
 SIGNATURE = "exception:AssertionError:no-radix+overlap+paged:ff9265"
 
-MENDED_BY = "tests.mends.admission:one_chunked_request"
+MENDED_BY = "sr_fuzz.faults.fixes.admission:one_chunked_request"
 
 SCRIPT = Script(
     config=EngineConfig(page_size=4, enable_mixed_chunk=True, disable_radix_cache=True),

@@ -38,7 +38,7 @@ SIGNATURE = "exception:KeyError:radix+normal+swa+lora:6833cf"
 # Up to 0.5.20 the chunk runs all the same, with the adapter that another slot holds.
 ALSO_SEEN_AS = ("exception:KeyError:*+swa+lora:6833cf", "lora:not_in_pool:*+swa+lora")
 
-MENDED_BY = "tests.mends.adapters:chunk_keeps_its_adapter"
+MENDED_BY = "sr_fuzz.faults.fixes.adapters:chunk_keeps_its_adapter"
 
 SCRIPT = Script(
     config=EngineConfig(

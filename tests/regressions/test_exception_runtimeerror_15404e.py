@@ -44,7 +44,7 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
 
 SIGNATURE = "exception:RuntimeError:radix+overlap+swa:fad9c2"
 
-MENDED_BY = "tests.mends.scheduling:mixed_with_room"
+MENDED_BY = "sr_fuzz.faults.fixes.scheduling:mixed_with_room"
 
 SCRIPT = Script(
     config=EngineConfig(

@@ -28,7 +28,7 @@ from sr_fuzz.script import EngineConfig, OpenSession, Prompt, Script, SessionPar
 
 SIGNATURE = "exception:RuntimeError:radix+overlap:723106"
 
-MENDED_BY = "tests.mends.sessions:replaced_all"
+MENDED_BY = "sr_fuzz.faults.fixes.sessions:replaced_all"
 
 SCRIPT = Script(
     config=EngineConfig(),

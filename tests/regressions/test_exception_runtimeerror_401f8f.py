@@ -37,7 +37,7 @@ SIGNATURE = "exception:RuntimeError:radix+overlap:149faf"
 
 ALSO_SEEN_AS = ("exception:RuntimeError:*:149faf",)
 
-MENDED_BY = "tests.mends.scheduling:chunk_waits_for_room"
+MENDED_BY = "sr_fuzz.faults.fixes.scheduling:chunk_waits_for_room"
 
 SCRIPT = Script(
     config=EngineConfig(max_total_tokens=96, enable_mixed_chunk=True, schedule_conservativeness=0.03),

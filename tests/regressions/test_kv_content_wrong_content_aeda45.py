@@ -31,7 +31,7 @@ SIGNATURE = "kv_content:wrong_content:no-radix+overlap+paged"
 # The batch is seen a turn before its output is, in either loop.
 ALSO_SEEN_AS = ("chunks:two_chunked:no-radix+overlap+paged", "chunks:two_chunked:no-radix+normal+paged")
 
-MENDED_BY = "tests.mends.admission:one_chunked_request"
+MENDED_BY = "sr_fuzz.faults.fixes.admission:one_chunked_request"
 
 SCRIPT = Script(
     config=EngineConfig(page_size=4, enable_mixed_chunk=True, disable_radix_cache=True),

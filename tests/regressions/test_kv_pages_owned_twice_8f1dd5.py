@@ -36,7 +36,7 @@ ALSO_SEEN_AS = (
     "sessions:two_turns_at_once:radix+overlap+paged+sessions",
 )
 
-MENDED_BY = ("tests.mends.sessions:retracted_turn", "tests.mends.sessions:refused_turn")
+MENDED_BY = ("sr_fuzz.faults.fixes.sessions:retracted_turn", "sr_fuzz.faults.fixes.sessions:refused_turn")
 
 SCRIPT = Script(
     config=EngineConfig(enable_streaming_session=True),

@@ -31,7 +31,7 @@ from sr_fuzz.script import EngineConfig, FlushCache, Pause, Prompt, Script, Star
 
 SIGNATURE = "kv_pages:use_after_free:radix+normal+decode"
 
-MENDED_BY = "tests.mends.disaggregation:flush_spares_who_waits"
+MENDED_BY = "sr_fuzz.faults.fixes.disaggregation:flush_spares_who_waits"
 
 SCRIPT = Script(
     config=EngineConfig(max_total_tokens=96, disable_overlap_schedule=True, disaggregation_mode="decode"),

@@ -25,7 +25,7 @@ from sr_fuzz.script import EngineConfig, Pause, Prompt, Script, StartReq, Step
 
 SIGNATURE = "liveness:stuck_prealloc:radix+overlap+decode"
 
-MENDED_BY = "tests.mends.disaggregation:output_counted_once"
+MENDED_BY = "sr_fuzz.faults.fixes.disaggregation:output_counted_once"
 
 SCRIPT = Script(
     config=EngineConfig(disaggregation_mode="decode"),

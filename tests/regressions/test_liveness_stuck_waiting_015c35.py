@@ -24,7 +24,7 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
 
 SIGNATURE = "liveness:stuck_waiting:radix+overlap+embedding"
 
-MENDED_BY = "tests.mends.admission:refused_at_the_door"
+MENDED_BY = "sr_fuzz.faults.fixes.admission:refused_at_the_door"
 
 SCRIPT = Script(
     config=EngineConfig(is_embedding=True),

@@ -33,7 +33,7 @@ ALSO_SEEN_AS = (
     "liveness:stuck_waiting:no-radix+overlap+ngram",
 )
 
-MENDED_BY = "tests.mends.admission:output_that_fits"
+MENDED_BY = "sr_fuzz.faults.fixes.admission:output_that_fits"
 
 SCRIPT = Script(
     config=EngineConfig(max_total_tokens=96, disable_radix_cache=True),

@@ -24,7 +24,7 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
 
 SIGNATURE = "liveness:stuck_waiting:no-radix+normal"
 
-MENDED_BY = "tests.mends.admission:output_that_fits"
+MENDED_BY = "sr_fuzz.faults.fixes.admission:output_that_fits"
 
 SCRIPT = Script(
     config=EngineConfig(max_total_tokens=96, disable_overlap_schedule=True, disable_radix_cache=True),

@@ -32,7 +32,7 @@ ALSO_SEEN_AS = (
     "liveness:stuck_waiting:no-radix+overlap",
 )
 
-MENDED_BY = "tests.mends.scheduling:empty_batch_is_not_full"
+MENDED_BY = "sr_fuzz.faults.fixes.scheduling:empty_batch_is_not_full"
 
 SCRIPT = Script(
     config=EngineConfig(),

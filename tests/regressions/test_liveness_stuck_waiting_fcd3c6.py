@@ -25,7 +25,7 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
 
 SIGNATURE = "liveness:stuck_waiting:radix+overlap+paged"
 
-MENDED_BY = "tests.mends.admission:refused_at_the_door"
+MENDED_BY = "sr_fuzz.faults.fixes.admission:refused_at_the_door"
 
 SCRIPT = Script(
     config=EngineConfig(page_size=64, max_total_tokens=512, chunked_prefill_size=64),

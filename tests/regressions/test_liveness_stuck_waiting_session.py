@@ -13,7 +13,7 @@ SIGNATURE = "liveness:stuck_waiting:radix+overlap+sessions"
 
 ALSO_SEEN_AS = ("liveness:stuck_waiting:no-radix+overlap+sessions",)
 
-MENDED_BY = "tests.mends.scheduling:empty_batch_is_not_full"
+MENDED_BY = "sr_fuzz.faults.fixes.scheduling:empty_batch_is_not_full"
 
 SCRIPT = Script(
     config=EngineConfig(enable_streaming_session=True),

@@ -38,7 +38,7 @@ ALSO_SEEN_AS = (
     "nobody_lost:lost:radix+overlap+paged",
 )
 
-MENDED_BY = "tests.mends.scheduling:preempted_waits_again"
+MENDED_BY = "sr_fuzz.faults.fixes.scheduling:preempted_waits_again"
 
 SCRIPT = Script(
     config=EngineConfig(

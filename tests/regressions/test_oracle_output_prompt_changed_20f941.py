@@ -21,7 +21,7 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
 
 SIGNATURE = "oracle_output:prompt_changed:radix+overlap+prefill"
 
-MENDED_BY = "tests.mends.disaggregation:refused_before_bootstrap"
+MENDED_BY = "sr_fuzz.faults.fixes.disaggregation:refused_before_bootstrap"
 
 SCRIPT = Script(
     config=EngineConfig(max_total_tokens=96, disaggregation_mode="prefill"),

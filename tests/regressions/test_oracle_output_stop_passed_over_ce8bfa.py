@@ -25,7 +25,7 @@ SIGNATURE = "oracle_output:stop_passed_over:radix+overlap+ngram"
 # In either loop, with pages and without a tree.
 ALSO_SEEN_AS = ("oracle_output:stop_passed_over:*+ngram",)
 
-MENDED_BY = "tests.mends.speculation:stop_before_abort"
+MENDED_BY = "sr_fuzz.faults.fixes.speculation:stop_before_abort"
 
 SCRIPT = Script(
     config=EngineConfig(speculative_algorithm="NGRAM"),

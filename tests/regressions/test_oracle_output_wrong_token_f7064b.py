@@ -30,7 +30,7 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
 
 SIGNATURE = "oracle_output:wrong_token:no-radix+overlap+paged"
 
-MENDED_BY = "tests.mends.admission:one_chunked_request"
+MENDED_BY = "sr_fuzz.faults.fixes.admission:one_chunked_request"
 
 SCRIPT = Script(
     config=EngineConfig(page_size=4, max_total_tokens=96, enable_mixed_chunk=True, disable_radix_cache=True),

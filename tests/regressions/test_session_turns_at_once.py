@@ -35,7 +35,7 @@ ALSO_SEEN_AS = (
     "exception:AssertionError:radix+overlap+sessions:eaf1ac",
 )
 
-MENDED_BY = "tests.mends.sessions:refused_turn"
+MENDED_BY = "sr_fuzz.faults.fixes.sessions:refused_turn"
 
 SCRIPT = Script(
     config=EngineConfig(enable_streaming_session=True),

@@ -40,7 +40,7 @@ ALSO_SEEN_AS = (
 )
 
 # Up to 0.5.21 what ends the script shows another bug as well.
-MENDED_BY = ("tests.mends.sessions:retracted_turn", "tests.mends.sessions:waiting_turn_aborted")
+MENDED_BY = ("sr_fuzz.faults.fixes.sessions:retracted_turn", "sr_fuzz.faults.fixes.sessions:waiting_turn_aborted")
 
 SCRIPT = Script(
     config=EngineConfig(enable_streaming_session=True),

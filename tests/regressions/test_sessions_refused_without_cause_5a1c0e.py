@@ -21,7 +21,7 @@ from sr_fuzz.script import (
 
 SIGNATURE = "sessions:refused_without_cause:radix+overlap+sessions"
 
-MENDED_BY = "tests.mends.sessions:waiting_turn_aborted"
+MENDED_BY = "sr_fuzz.faults.fixes.sessions:waiting_turn_aborted"
 
 SCRIPT = Script(
     config=EngineConfig(enable_streaming_session=True),

@@ -32,7 +32,7 @@ ALSO_SEEN_AS = (
     "streams:empty_after_finish:*overlap*+swa*",
 )
 
-MENDED_BY = "tests.mends.output:nothing_after_the_end"
+MENDED_BY = "sr_fuzz.faults.fixes.output:nothing_after_the_end"
 
 SCRIPT = Script(
     config=EngineConfig(),

@@ -26,7 +26,7 @@ ALSO_SEEN_AS = (
     "streams:finished_twice:radix+overlap+paged+embedding",
 )
 
-MENDED_BY = "tests.mends.output:embedding_once"
+MENDED_BY = "sr_fuzz.faults.fixes.output:embedding_once"
 
 SCRIPT = Script(
     config=EngineConfig(is_embedding=True),

@@ -32,7 +32,7 @@ ALSO_SEEN_AS = (
     "streams:wrong_count:radix+normal+decode",
 )
 
-MENDED_BY = "tests.mends.disaggregation:newest_token_given_back"
+MENDED_BY = "sr_fuzz.faults.fixes.disaggregation:newest_token_given_back"
 
 SCRIPT = Script(
     config=EngineConfig(disaggregation_mode="decode"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sr_fuzz.scripted_runtime import (
+from sr_fuzz.testing.scripted_runtime import (
     advance_to_decode_step,
     advance_to_lifecycle_stage,
     advance_to_nth_chunk,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import islice
 
-from sr_fuzz.cpu.oracle import continuation
-from sr_fuzz.scripted_runtime import drain_until_released
+from sr_fuzz.oracle.function import continuation
+from sr_fuzz.testing.scripted_runtime import drain_until_released
 
 
 def chunk_size(t):

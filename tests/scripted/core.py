@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sr_fuzz.script import EOS_TOKEN_ID
-from sr_fuzz.scripted_runtime import (
+from sr_fuzz.testing.scripted_runtime import (
     ScriptedReqHandle,
     advance_to_decode_step,
     advance_to_nth_chunk,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sr_fuzz.scripted_runtime import drain_until_released
+from sr_fuzz.testing.scripted_runtime import drain_until_released
 from tests.scripted.common import chunk_size
 
 BY_RID = ("is_finished", "is_chunking", "status", "remaining_prompt_tokens", "chunks_done", "chunked_parks")

@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sr_fuzz.cpu.standins import MODEL_PATH
-from sr_fuzz.scripted_runtime import (
+from sr_fuzz.oracle.settings import MODEL_PATH
+from sr_fuzz.testing.scripted_runtime import (
     advance_to_decode_step,
     advance_to_nth_chunk,
     base_engine_kwargs,
@@ -46,16 +46,16 @@ ENGINE_KWARGS = base_engine_kwargs(
 @contextmanager
 def local_engine() -> Iterator[None]:
     """For `LocalEngine.with_faults`, which enters it before a scheduler boots: boot with this model."""
-    from sr_fuzz import server_args
+    from sr_fuzz.engine import settings
 
-    settings = server_args.oracle_settings
-    server_args.oracle_settings = lambda *kind: settings(*kind) | {
+    original = settings.oracle_settings
+    settings.oracle_settings = lambda *kind: original(*kind) | {
         name: ENGINE_KWARGS[name] for name in ("json_model_override_args", "swa_full_tokens_ratio")
     }
     try:
         yield
     finally:
-        server_args.oracle_settings = settings
+        settings.oracle_settings = original
 
 
 def parked_chunked_request(t):

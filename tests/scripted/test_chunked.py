@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sr_fuzz.script import EngineConfig
-from sr_fuzz.scripted_runtime import LIFECYCLE_STAGES
+from sr_fuzz.testing.scripted_runtime import LIFECYCLE_STAGES
 
 HERE = "tests.scripted.chunked"
 

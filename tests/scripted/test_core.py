@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sr_fuzz.errors import EngineError
 from sr_fuzz.script import EngineConfig
+from sr_fuzz.script.errors import EngineError
 
 HERE = "tests.scripted.core"
 

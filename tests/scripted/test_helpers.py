@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sr_fuzz import scripted_runtime as helpers
+from sr_fuzz.testing import scripted_runtime as helpers
 
 
 def handle(**fields):

@@ -6,7 +6,7 @@ from importlib import metadata
 
 import pytest
 
-from sr_fuzz.scripted_runtime import LIFECYCLE_STAGES
+from sr_fuzz.testing.scripted_runtime import LIFECYCLE_STAGES
 from tests.scripted import chunked, core, same_answers
 from tests.scripted.test_core import RAISED
 

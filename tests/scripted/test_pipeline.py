@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sr_fuzz.scripted_runtime import SMALL_MODEL, ScriptedHttpServer, base_engine_kwargs
+from sr_fuzz.testing.scripted_runtime import SMALL_MODEL, ScriptedHttpServer, base_engine_kwargs
 from tests.scripted import chunked, core
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from sr_fuzz.invariants import NAMES
 
-from invariants import NAMES
 from sr_fuzz.script import EngineConfig
-from sr_fuzz.scripted_runtime import ScriptedTestCase
+from sr_fuzz.testing.scripted_runtime import ScriptedTestCase
 from tests.scripted.sliding_window import CHUNK, ENGINE_KWARGS, POOL, parked_chunked_request
 
 HERE = "tests.scripted.sliding_window"

@@ -10,11 +10,11 @@ import pytest
 from command_line import SCRIPT, leak_on_abort
 from fake_engine import FakeEngine, leak
 
-from sr_fuzz.canary import canary
 from sr_fuzz.cli import engines
 from sr_fuzz.cli.options import EngineKind
-from sr_fuzz.errors import EngineError
+from sr_fuzz.faults.canary import canary
 from sr_fuzz.script import to_json
+from sr_fuzz.script.errors import EngineError
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Outcome, StepRecord, Violation
 from sr_fuzz.script import Action, Script, Step, StepUntil, script_hash
-from sr_fuzz.script_text import action_text
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.text import action_text
 
 Rule = Callable[[Script], Violation | None]
 

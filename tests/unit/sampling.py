@@ -7,10 +7,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis.strategies import SearchStrategy
+from sr_fuzz.strategies.configs import CONFIG_SETS
+from sr_fuzz.strategies.fresh import BACKEND
 
 from sr_fuzz.script import EngineConfig, Script
-from strategies.configs import CONFIG_SETS
-from strategies.fresh import BACKEND
 
 DEFAULT = CONFIG_SETS["default"]
 CONFIGS = tuple(DEFAULT.values())

@@ -8,25 +8,25 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sr_fuzz.strategies.configs import CONFIG_SETS
+from sr_fuzz.strategies.scripts import scripts
 
-from sr_fuzz.adapters import ADAPTERS, adapter_number
-from sr_fuzz.cpu.adapters import peft_config, weights
-from sr_fuzz.cpu.loading import _Device
-from sr_fuzz.cpu.oracle import all_prompt_tokens, continuation
-from sr_fuzz.edits import optional_fields
-from sr_fuzz.emit import to_source
-from sr_fuzz.engine.server import ServerEngine
-from sr_fuzz.errors import EngineError
+from sr_fuzz.cpu.adapter_loading import _Device
+from sr_fuzz.emit.public_api import NotExpressible, to_public_api
+from sr_fuzz.emit.pytest_repro import to_source
+from sr_fuzz.engine.live.server import ServerEngine
+from sr_fuzz.engine.settings import engine_kwargs
+from sr_fuzz.oracle.adapter_weights import peft_config, weights
+from sr_fuzz.oracle.function import all_prompt_tokens, continuation
 from sr_fuzz.outcome import Violation, signature
 from sr_fuzz.runtime.recorder import OutputRecorder
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy
 from sr_fuzz.runtime.transport import LocalTransport
 from sr_fuzz.script import EngineConfig, Prompt, Script, ScriptError, StartReq, Step, from_json, to_json, validate
-from sr_fuzz.script_text import action_text, config_text
-from sr_fuzz.server_args import engine_kwargs
-from sr_fuzz.translate import NotExpressible, to_public_api
-from strategies.configs import CONFIG_SETS
-from strategies.scripts import scripts
+from sr_fuzz.script.adapters import ADAPTERS, adapter_number
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.text import action_text, config_text
+from sr_fuzz.shrink.edits import optional_fields
 from tests.unit.sampling import sample
 
 WITH = EngineConfig(enable_lora=True, max_loras_per_batch=2)
@@ -150,8 +150,8 @@ def test_a_real_model_has_no_adapters() -> None:
 @pytest.fixture
 def local(monkeypatch):
     """A transport with adapters, and what it has sent."""
-    monkeypatch.setattr("sr_fuzz.messages.generate_message", lambda **fields: SimpleNamespace(**fields))
-    monkeypatch.setattr("sr_fuzz.messages.adapter_fields", lambda name: {"lora_id": name})
+    monkeypatch.setattr("sr_fuzz.sglang_api.messages.generate_message", lambda **fields: SimpleNamespace(**fields))
+    monkeypatch.setattr("sr_fuzz.sglang_api.messages.adapter_fields", lambda name: {"lora_id": name})
     proxy = LocalRecvProxy()
 
     def sent() -> list[SimpleNamespace]:

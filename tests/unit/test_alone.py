@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sr_fuzz.alone import AloneEngine
+from sr_fuzz.engine.around.independence import AloneEngine
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.script import Abort, EngineConfig, Prompt, Script, StartReq, Step, script_hash
 

@@ -16,11 +16,11 @@ from rich.console import Console
 from sr_fuzz import cli
 from sr_fuzz.campaign.events import Emitted, Event, FindingKnown, FindingNew, Finished, Minimised, Started, Summary
 from sr_fuzz.campaign.loop import run_campaign
-from sr_fuzz.errors import EngineError
 from sr_fuzz.outcome import Violation
-from sr_fuzz.replay import load
+from sr_fuzz.outcome.files import load
 from sr_fuzz.report.terminal import Terminal
 from sr_fuzz.script import Abort, Continue, EngineConfig, FlushCache, Pause, Prompt, Script, StartReq, Step
+from sr_fuzz.script.errors import EngineError
 
 NOISE = (Step(1), Step(4), Pause("retract"), Pause("in_place"), Continue(), FlushCache(), Abort("r0"), Abort("r1"))
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from sr_fuzz import cli
 from sr_fuzz.campaign.events import CanaryPlayed, Event, ScriptDone, Summary
 from sr_fuzz.campaign.loop import run_campaign
-from sr_fuzz.canary import canary
 from sr_fuzz.cli import engines
+from sr_fuzz.faults.canary import canary
 from sr_fuzz.outcome import Violation
 from sr_fuzz.report.terminal import Terminal
 from sr_fuzz.script import EngineConfig, Script, StartReq, Step

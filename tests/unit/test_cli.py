@@ -12,13 +12,13 @@ from command_line import CORE, SCRIPT, error_of
 from fake_engine import FakeEngine, leak
 
 from sr_fuzz import cli
-from sr_fuzz.campaign.known import known_signatures
+from sr_fuzz.bugs.known import known_signatures
 from sr_fuzz.cli.options import duration
-from sr_fuzz.emit import emit, to_source
-from sr_fuzz.errors import EngineError
+from sr_fuzz.emit.pytest_repro import emit, to_source
 from sr_fuzz.outcome import Finding
-from sr_fuzz.replay import load
+from sr_fuzz.outcome.files import load
 from sr_fuzz.script import EngineConfig, Script
+from sr_fuzz.script.errors import EngineError
 
 # -- what is wrong is said in one line -------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from fake_engine import FakeEngine, leak
 
 from sr_fuzz import cli
 from sr_fuzz.cli import sglang_own
-from sr_fuzz.engine.sglang_own import SglangRun
+from sr_fuzz.engine.upstream.runner import SglangRun
 from sr_fuzz.outcome import Violation
 from sr_fuzz.script import EngineConfig, Script, StartReq
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from sr_fuzz.engine.config_process import _kept_waiting_s, _read_until
+from sr_fuzz.engine.local.config_process import _kept_waiting_s, _read_until
 
 
 def test_a_deadline_that_moves_on_is_asked_for_again():

@@ -7,13 +7,13 @@ import re
 import msgspec
 import pytest
 from sampling import CONFIGS, DEFAULT
+from sr_fuzz.strategies.configs import CONFIG_SETS, find_configs
 
 from sr_fuzz.script import (
     EngineConfig,
     Script,
     validate,
 )  # fmt: skip
-from strategies.configs import CONFIG_SETS, find_configs
 
 
 def test_the_default_set_is_valid_small_and_has_no_doubles() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from fake_engine import FakeEngine, leak
 
-from sr_fuzz.confirm import confirm
 from sr_fuzz.outcome import Violation, signature
 from sr_fuzz.script import EngineConfig, Script, StartReq
+from sr_fuzz.shrink.confirm import confirm
 
 SCRIPT = Script(EngineConfig(), (StartReq("r0"),))
 TARGET = signature(leak(), SCRIPT.config)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from sr_fuzz.differential import DifferentialEngine, compared
-from sr_fuzz.emit import emit
-from sr_fuzz.investigate import first_seen, reproduce, shrink
+from sr_fuzz.emit.pytest_repro import emit
+from sr_fuzz.engine.around.differential import DifferentialEngine, compared
 from sr_fuzz.outcome import Outcome, StepRecord, signature
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step, script_hash
+from sr_fuzz.shrink.finding_steps import first_seen, reproduce, shrink
 
 CONFIG = EngineConfig()
 TWO = Script(CONFIG, (StartReq("r0", Prompt(0, 8), 4), StartReq("r1", Prompt(0, 8, 2), 4), Step(9)))

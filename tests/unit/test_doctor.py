@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from sr_fuzz import doctor, doctor_live
-from sr_fuzz.doctor_check import Check, Torch
+from sr_fuzz.doctor import installation as doctor
+from sr_fuzz.doctor import live_checks
+from sr_fuzz.doctor.check import Check, Torch
 
 BROKEN_TORCH = Torch("", "OSError: libcudart.so.13: cannot open shared object file", ())
 CPU_TORCH = Torch("2.13.0+cpu", "", ())
@@ -33,16 +34,16 @@ LACKING = {
     "no GPU": (doctor.check_gpu(CPU_TORCH), "none", "gpu"),
     "GPU behind a broken torch": (doctor.check_gpu(BROKEN_TORCH), "none", "gpu"),
     "server packages": (
-        doctor_live.check_packages({"uvicorn": "0.54.0", "soundfile": None, "fastapi": None}),
+        live_checks.check_packages({"uvicorn": "0.54.0", "soundfile": None, "fastapi": None}),
         "without soundfile, fastapi",
         "only for the server engine",
     ),
-    "no shared memory": (doctor_live.check_shared_memory(None), "cannot be written", "server engine"),
-    "little shared memory": (doctor_live.check_shared_memory(31.0), "31 MB free", "32 MB"),
-    "long paths": (doctor_live.check_sockets("/tmp" + "/x" * 36), "a path of 76 bytes", "at most 74 bytes"),
-    "one GPU": (doctor_live.check_ranks(1, 100.0), "1 would fit", "each takes a GPU"),
-    "memory for one rank": (doctor_live.check_ranks(0, 2.5), "1 would fit", "0.7 GB on the CPU"),
-    "no GPU kernels": (doctor_live.check_kernels(["flashinfer"], on_gpu=True), "without flashinfer", "real model"),
+    "no shared memory": (live_checks.check_shared_memory(None), "cannot be written", "server engine"),
+    "little shared memory": (live_checks.check_shared_memory(31.0), "31 MB free", "32 MB"),
+    "long paths": (live_checks.check_sockets("/tmp" + "/x" * 36), "a path of 76 bytes", "at most 74 bytes"),
+    "one GPU": (live_checks.check_ranks(1, 100.0), "1 would fit", "each takes a GPU"),
+    "memory for one rank": (live_checks.check_ranks(0, 2.5), "1 would fit", "0.7 GB on the CPU"),
+    "no GPU kernels": (live_checks.check_kernels(["flashinfer"], on_gpu=True), "without flashinfer", "real model"),
 }
 
 THERE = {
@@ -55,12 +56,12 @@ THERE = {
     "memory": (doctor.check_memory(2.0), "2.0 GB"),
     "git": (doctor.check_git("/usr/bin/git"), "/usr/bin/git"),
     "GPU": (doctor.check_gpu(GPU_TORCH), "NVIDIA H200"),
-    "server packages": (doctor_live.check_packages({"uvicorn": "0.54.0", "fastapi": "0.163.2"}), "its 2 packages"),
-    "shared memory": (doctor_live.check_shared_memory(64.0), "64 MB"),
-    "short paths": (doctor_live.check_sockets("/tmp"), "/tmp"),
-    "two GPUs": (doctor_live.check_ranks(2, 1.0), "2 would fit"),
-    "memory for ranks": (doctor_live.check_ranks(0, 24.0), "32 would fit"),
-    "GPU kernels": (doctor_live.check_kernels([], on_gpu=True), "sgl_kernel"),
+    "server packages": (live_checks.check_packages({"uvicorn": "0.54.0", "fastapi": "0.163.2"}), "its 2 packages"),
+    "shared memory": (live_checks.check_shared_memory(64.0), "64 MB"),
+    "short paths": (live_checks.check_sockets("/tmp"), "/tmp"),
+    "two GPUs": (live_checks.check_ranks(2, 1.0), "2 would fit"),
+    "memory for ranks": (live_checks.check_ranks(0, 24.0), "32 would fit"),
+    "GPU kernels": (live_checks.check_kernels([], on_gpu=True), "sgl_kernel"),
 }
 
 
@@ -104,16 +105,16 @@ def test_this_interpreter_and_its_torch_pass() -> None:
 
 
 def test_without_a_gpu_nobody_is_told_to_install_kernels() -> None:
-    assert doctor_live.check_kernels(["sgl_kernel"], on_gpu=False).how == ""
+    assert live_checks.check_kernels(["sgl_kernel"], on_gpu=False).how == ""
 
 
 def test_shared_memory_is_measured_and_its_absence_noticed(tmp_path: Path) -> None:
-    assert 0 < doctor_live.shared_memory_mb(tmp_path) < shutil.disk_usage(tmp_path).total / 1e6
-    assert doctor_live.shared_memory_mb(tmp_path / "nowhere") is None
+    assert 0 < live_checks.shared_memory_mb(tmp_path) < shutil.disk_usage(tmp_path).total / 1e6
+    assert live_checks.shared_memory_mb(tmp_path / "nowhere") is None
 
 
 def test_looking_does_not_import_sglang() -> None:
-    code = "import sys; from sr_fuzz import doctor; doctor.checks(); sys.exit('sglang' in sys.modules)"
+    code = "import sys; from sr_fuzz.doctor import installation; installation.checks(); sys.exit('sglang' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

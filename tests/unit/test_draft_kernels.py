@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sr_fuzz.cpu import draft_kernels
-from sr_fuzz.cpu.draft_trees import ancestors
-from sr_fuzz.cpu.drafts import mask_of
+from sr_fuzz.oracle.draft_trees import ancestors
+from sr_fuzz.oracle.drafts import mask_of
 
 NODES = 6
 

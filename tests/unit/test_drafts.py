@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sr_fuzz.cpu.drafts import DraftCorpus, draft_tree, mask_of
-from sr_fuzz.cpu.oracle import continuation
+from sr_fuzz.oracle.drafts import DraftCorpus, draft_tree, mask_of
+from sr_fuzz.oracle.function import continuation
 from sr_fuzz.script import VOCAB_SIZE
 
 HISTORIES = st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=40)

@@ -9,10 +9,12 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from msgspec.structs import replace
+from sr_fuzz.strategies.configs import CONFIG_SETS
+from sr_fuzz.strategies.scripts import scripts
 
-from sr_fuzz.emit import WIDTH, emit, to_source
+from sr_fuzz.emit.pytest_repro import WIDTH, emit, to_source
 from sr_fuzz.outcome import Finding, StepRecord, Violation
-from sr_fuzz.replay import load
+from sr_fuzz.outcome.files import load
 from sr_fuzz.script import (
     Abort,
     AbortAll,
@@ -33,8 +35,6 @@ from sr_fuzz.script import (
     Step,
     StepUntil,
 )
-from strategies.configs import CONFIG_SETS
-from strategies.scripts import scripts
 
 SCRIPT = Script(
     EngineConfig(chunked_prefill_size=8),

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sr_fuzz.emit_sglang import WIDTH, emit_sglang
+from sr_fuzz.emit.public_api import NotExpressible
+from sr_fuzz.emit.sglang_repro import WIDTH, emit_sglang
 from sr_fuzz.outcome import Finding, StepRecord, Violation
 from sr_fuzz.script import (
     Abort,
@@ -28,7 +29,6 @@ from sr_fuzz.script import (
     Step,
     StepUntil,
 )
-from sr_fuzz.translate import NotExpressible
 
 SCRIPT = Script(
     EngineConfig(max_total_tokens=64, schedule_policy="lof", enable_priority_scheduling=True),

@@ -8,13 +8,14 @@ import pytest
 from fake_engine import FakeEngine, leak
 from hypothesis.strategies import just
 
-from sr_fuzz.engine.server import ServerEngine
-from sr_fuzz.engine_options import EngineOptions, Ranks, choose
-from sr_fuzz.errors import EngineError
-from sr_fuzz.properties import PropertyChecker
+from sr_fuzz.engine.around.wrapped_engine import RankedEngine
+from sr_fuzz.engine.live.server import ServerEngine
+from sr_fuzz.engine.options import EngineOptions, Ranks, choose
+from sr_fuzz.engine.settings import engine_kwargs
 from sr_fuzz.script import EngineConfig, Script, StartReq, Step
-from sr_fuzz.server_args import device_settings, engine_kwargs
-from sr_fuzz.wrapped_engine import RankedEngine
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api.server_args import device_settings
+from sr_fuzz.testing.properties import PropertyChecker
 
 SCRIPT = Script(EngineConfig(page_size=4), (StartReq("r0"), Step(3)))
 TWO = Ranks(tp=2)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sr_fuzz import faults
+from sr_fuzz.faults import api as faults
 from sr_fuzz.faults import fault, reached, triggered, wrapped
 
 

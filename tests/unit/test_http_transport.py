@@ -9,9 +9,9 @@ import zmq
 from fake_tokenizer import LONGEST, WAIT_S, CloseSessionReqInput, Engine, FakeServer
 from local_server import serving
 
-from sr_fuzz.errors import EngineError, RequestRefused
 from sr_fuzz.runtime.http_poster import BackgroundHttpPoster
 from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
+from sr_fuzz.script.errors import EngineError, RequestRefused
 
 
 @pytest.fixture

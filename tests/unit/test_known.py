@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from fake_engine import leak
 
-from sr_fuzz.campaign.known import KnownError, known_signatures
-from sr_fuzz.emit import emit
+from sr_fuzz.bugs.known import KnownError, known_signatures
+from sr_fuzz.emit.pytest_repro import emit
 from sr_fuzz.outcome import Finding
 from sr_fuzz.script import EngineConfig, Script, StartReq
 

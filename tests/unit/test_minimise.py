@@ -7,8 +7,6 @@ from collections.abc import Callable
 import pytest
 from fake_engine import STEP_UNTIL_TURNS, FakeEngine, Rule, leak
 
-from sr_fuzz.errors import EngineError
-from sr_fuzz.minimise import minimise
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.script import (
     Abort,
@@ -25,7 +23,9 @@ from sr_fuzz.script import (
     script_hash,
     validate,
 )
-from sr_fuzz.script_text import text
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.text import text
+from sr_fuzz.shrink.minimise import minimise
 
 
 def has(script: Script, *wanted: Action | type) -> bool:

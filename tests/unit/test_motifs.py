@@ -10,6 +10,14 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 from sampling import CONFIGS, DEFAULT, EXTREMES, sample, share
+from sr_fuzz.strategies import motifs
+from sr_fuzz.strategies.actions import SINGLES, SWITCHES, Draft
+from sr_fuzz.strategies.configs import CONFIG_SETS
+from sr_fuzz.strategies.motifs import MOTIFS, motif_actions
+from sr_fuzz.strategies.profiles import PROFILES
+from sr_fuzz.strategies.requests import Traits
+from sr_fuzz.strategies.scripts import draw_menu, draw_profile, kv_pressure, scripts
+from sr_fuzz.strategies.weights import FEATURES, PROFILE_WEIGHTS, SWITCH_WEIGHTS
 
 from sr_fuzz.script import (
     AbortAll,
@@ -26,14 +34,6 @@ from sr_fuzz.script import (
     StepUntil,
     validate,
 )  # fmt: skip
-from strategies import motifs
-from strategies.actions import SINGLES, SWITCHES, Draft
-from strategies.configs import CONFIG_SETS
-from strategies.motifs import MOTIFS, motif_actions
-from strategies.profiles import PROFILES
-from strategies.requests import Traits
-from strategies.scripts import draw_menu, draw_profile, kv_pressure, scripts
-from strategies.weights import FEATURES, PROFILE_WEIGHTS, SWITCH_WEIGHTS
 
 # -- motifs ----------------------------------------------------------------------------------------------------
 
@@ -54,7 +54,7 @@ def test_every_motif_says_what_bug_it_stands_for(name: str) -> None:
 
 
 def test_every_motif_is_listed() -> None:
-    modules = [import_module(f"strategies.motifs.{found.name}") for found in iter_modules(motifs.__path__)]
+    modules = [import_module(f"sr_fuzz.strategies.motifs.{found.name}") for found in iter_modules(motifs.__path__)]
     made = [value for module in modules for value in vars(module).values() if isinstance(value, motifs.Motif)]
     assert {motif.name for motif in made} == set(MOTIFS) - {"burst"}
     assert len(MOTIFS) == len(motifs.ALL)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sr_fuzz.cpu import on_import, standins
+from sr_fuzz.cpu import import_hook, standins
 
 NAME = "sr_fuzz_test_vision"
 
@@ -21,12 +21,12 @@ def mends(monkeypatch, tmp_path):
         log.append("mended")
         (tmp_path / "mended").touch()
 
-    monkeypatch.setattr(on_import, "_FAILS", NAME)
+    monkeypatch.setattr(import_hook, "_FAILS", NAME)
     monkeypatch.setattr(standins, "mend_imports", mend)
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.syspath_prepend(tmp_path)
-    on_import.mend_when_imported()
-    on_import.mend_when_imported()
+    import_hook.mend_when_imported()
+    import_hook.mend_when_imported()
     yield log
     sys.modules.pop(NAME, None)
 
@@ -57,6 +57,6 @@ def test_a_module_that_is_not_there_is_still_not_found(mends):
 
 
 def test_a_test_file_imports_what_every_test_of_sglang_imports():
-    code = "import sr_fuzz.scripted_runtime; from sglang.test.ci.ci_register import register_cuda_ci"
+    code = "import sr_fuzz.testing.scripted_runtime; from sglang.test.ci.ci_register import register_cuda_ci"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr

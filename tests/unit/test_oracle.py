@@ -6,7 +6,7 @@ from itertools import islice
 
 import pytest
 
-from sr_fuzz.cpu.oracle import continuation, digest_of, next_token
+from sr_fuzz.oracle.function import continuation, digest_of, next_token
 
 PROMPT = [7, 9, 40, 3, 12, 5, 60, 33, 21, 8, 14]
 

@@ -33,7 +33,7 @@ def run_pytest(*arguments: str, cwd: Path, **environment: str) -> subprocess.Com
 
 SHOW_ALL = """
 from hypothesis import settings
-import sr_fuzz.pytest_plugin
+import sr_fuzz.testing.plugin
 
 for name in ("cpu", "ci", "nightly", "gpu"):
     one = settings.get_profile(name)

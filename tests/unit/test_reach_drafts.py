@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from types import SimpleNamespace
 
-from sr_fuzz import reach_drafts
-from sr_fuzz.reach_kinds import KINDS, applies
+from sr_fuzz.play import reach_drafts
+from sr_fuzz.play.reach_kinds import KINDS, applies
 from sr_fuzz.script import EngineConfig
 
 

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sr_fuzz import cli, releases
-from sr_fuzz.errors import EngineError, UnsupportedVersion
+from sr_fuzz import cli
+from sr_fuzz.script.errors import EngineError, UnsupportedVersion
+from sr_fuzz.sglang_api import releases
 
 
 @pytest.fixture

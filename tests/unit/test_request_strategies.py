@@ -9,8 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 from sampling import CONFIGS, DEFAULT, assert_found, sample
+from sr_fuzz.strategies.requests import (
+    Traits,
+    draw_digits,
+    draw_relative,
+    draw_start_req,
+    draw_traits,
+    prompts,
+    start_reqs,
+)
 
-from sr_fuzz.cpu.oracle import all_prompt_tokens, continuation
+from sr_fuzz.oracle.function import all_prompt_tokens, continuation
 from sr_fuzz.script import (
     EngineConfig,
     Prompt,
@@ -18,7 +27,6 @@ from sr_fuzz.script import (
     StartReq,
     validate,
 )  # fmt: skip
-from strategies.requests import Traits, draw_digits, draw_relative, draw_start_req, draw_traits, prompts, start_reqs
 
 
 def test_a_relative_prompt_shares_a_prefix_and_leaves_it_everywhere() -> None:

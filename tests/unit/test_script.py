@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sr_fuzz.cpu.oracle import all_prompt_tokens, continuation, prompt_tokens
+from sr_fuzz.oracle.function import all_prompt_tokens, continuation, prompt_tokens
 from sr_fuzz.script import (
     SCHEDULE_POLICIES,
     STAGES,
@@ -37,7 +37,7 @@ from sr_fuzz.script import (
     to_json,
     validate,
 )
-from sr_fuzz.script_text import action_text, config_text, text
+from sr_fuzz.script.text import action_text, config_text, text
 
 # -- scripts of every shape ------------------------------------------------------------------------------------
 # Not the strategies of the project: those draw scripts that are good to run, these all that the types allow.

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sr_fuzz import scripted_runtime
+from sr_fuzz.testing import scripted_runtime
 
 RELEASE = "0.5.23"
 
@@ -29,13 +29,13 @@ HELPERS = "scripted_runtime_chunked_helpers.py"
 
 # SGLang's class -> (its file, our module).
 CLASSES = {
-    "ScriptedContext": ("scripted_runtime/context/api.py", "sr_fuzz.scripted_runtime"),
-    "ScriptedReqHandle": ("scripted_runtime/req_handle.py", "sr_fuzz.scripted_runtime"),
-    "ScriptedHttpServer": ("scripted_runtime/http_server.py", "sr_fuzz.scripted_runtime"),
-    "ScriptedTestCase": ("scripted_runtime/test_case.py", "sr_fuzz.scripted_runtime"),
-    "ScriptedBatchRecord": ("scripted_runtime/scheduler_hook.py", "sr_fuzz.scripted_runtime"),
-    "BackgroundHttpPoster": ("scripted_runtime/background_http_poster.py", "sr_fuzz.scripted_runtime"),
-    "ScriptedTokenizerRecvProxy": ("scripted_runtime/tokenizer_recv_proxy.py", "sr_fuzz.scripted_runtime"),
+    "ScriptedContext": ("scripted_runtime/context/api.py", "sr_fuzz.testing.scripted_runtime"),
+    "ScriptedReqHandle": ("scripted_runtime/req_handle.py", "sr_fuzz.testing.scripted_runtime"),
+    "ScriptedHttpServer": ("scripted_runtime/http_server.py", "sr_fuzz.testing.scripted_runtime"),
+    "ScriptedTestCase": ("scripted_runtime/test_case.py", "sr_fuzz.testing.scripted_runtime"),
+    "ScriptedBatchRecord": ("scripted_runtime/scheduler_hook.py", "sr_fuzz.testing.scripted_runtime"),
+    "BackgroundHttpPoster": ("scripted_runtime/background_http_poster.py", "sr_fuzz.testing.scripted_runtime"),
+    "ScriptedTokenizerRecvProxy": ("scripted_runtime/tokenizer_recv_proxy.py", "sr_fuzz.testing.scripted_runtime"),
     "ScriptedSchedulerHook": ("scripted_runtime/scheduler_hook.py", "sr_fuzz.runtime.hook"),
     "ScriptedKvPoolExhauster": ("scripted_runtime/context/kv_pool_exhauster.py", "sr_fuzz.runtime.exhausters"),
     "ScriptedLockRefExhauster": ("scripted_runtime/context/lock_ref_exhauster.py", "sr_fuzz.runtime.exhausters"),
@@ -196,7 +196,7 @@ def test_every_constant_of_the_helpers_has_sglangs_value():
 
 
 def test_one_module_has_every_public_name():
-    names = {name for name, (_, module) in CLASSES.items() if module == "sr_fuzz.scripted_runtime"}
+    names = {name for name, (_, module) in CLASSES.items() if module == "sr_fuzz.testing.scripted_runtime"}
     names |= {node.name for node in parsed(HELPERS).body if isinstance(node, ast.FunctionDef)}
     names |= set(constants_of(parsed(HELPERS)))
     assert names - set(scripted_runtime.__all__) == set()

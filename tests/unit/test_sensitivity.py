@@ -11,13 +11,13 @@ import pytest
 from fake_engine import FakeEngine, leak
 
 from sr_fuzz import cli
+from sr_fuzz.campaign.sensitivity import Report, Row, Sensitivity, compare, load_report
 from sr_fuzz.cli import engines
 from sr_fuzz.cli import sensitivity as command
-from sr_fuzz.errors import EngineError
 from sr_fuzz.faults import Fault
 from sr_fuzz.outcome import Violation
 from sr_fuzz.script import Abort, EngineConfig, FlushCache, Prompt, Script, StartReq, Step
-from sr_fuzz.sensitivity import Report, Row, Sensitivity, compare, load_report
+from sr_fuzz.script.errors import EngineError
 
 
 def double_free():

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from sr_fuzz.edits import State, optional_fields, rename, without_session
-from sr_fuzz.emit import to_source
+from sr_fuzz.emit.public_api import NotExpressible, to_public_api
+from sr_fuzz.emit.pytest_repro import to_source
 from sr_fuzz.runtime.recorder import Delta, OutputRecorder, Stream
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy
 from sr_fuzz.runtime.transport import LocalTransport
@@ -25,8 +25,8 @@ from sr_fuzz.script import (
     to_json,
     validate,
 )  # fmt: skip
-from sr_fuzz.script_text import action_text
-from sr_fuzz.translate import NotExpressible, to_public_api
+from sr_fuzz.script.text import action_text
+from sr_fuzz.shrink.edits import State, optional_fields, rename, without_session
 from sr_fuzz.view.sessions import Ledger
 
 STREAMING = EngineConfig(enable_streaming_session=True)
@@ -231,7 +231,7 @@ def test_a_session_that_goes_by_itself_is_noticed() -> None:
 @pytest.fixture
 def local(monkeypatch):
     """The transport, what it sends in a turn, and how a request ends."""
-    monkeypatch.setattr("sr_fuzz.messages.generate_message", lambda **fields: SimpleNamespace(**fields))
+    monkeypatch.setattr("sr_fuzz.sglang_api.messages.generate_message", lambda **fields: SimpleNamespace(**fields))
     proxy, recorder = LocalRecvProxy(), OutputRecorder()
     transport = LocalTransport(proxy, recorder)
 

@@ -14,13 +14,13 @@ from rich.console import Console
 
 from sr_fuzz import cli
 from sr_fuzz.campaign.loop import run_campaign
+from sr_fuzz.campaign.statistics import Statistics, measure
 from sr_fuzz.cli import engines
 from sr_fuzz.outcome import Outcome, Violation
-from sr_fuzz.reach_kinds import KINDS, add_reach, applies, dead_kinds
+from sr_fuzz.play.reach_kinds import KINDS, add_reach, applies, dead_kinds
 from sr_fuzz.report.statistics import print_statistics
 from sr_fuzz.report.summary import summary
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step, script_hash
-from sr_fuzz.statistics import Statistics, measure
 
 TREE = EngineConfig()
 BARE = EngineConfig(disable_radix_cache=True, chunked_prefill_size=-1)

@@ -11,6 +11,8 @@ from typing import Any, get_args
 import pytest
 from hypothesis import settings
 from sampling import AFRESH, CONFIGS, DEFAULT, EXPLORING, EXTREMES, assert_found, sample, share
+from sr_fuzz.strategies.configs import CONFIG_SETS
+from sr_fuzz.strategies.scripts import kv_pressure, scripts
 
 from sr_fuzz.script import (
     STAGES,
@@ -29,9 +31,7 @@ from sr_fuzz.script import (
     StepUntil,
     validate,
 )  # fmt: skip
-from sr_fuzz.script_text import text  # fmt: skip
-from strategies.configs import CONFIG_SETS
-from strategies.scripts import kv_pressure, scripts
+from sr_fuzz.script.text import text
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import unittest
 
 import pytest
 
-import sr_fuzz.engine.server
-from sr_fuzz.cpu.oracle import MAX_LEN, token_of
-from sr_fuzz.cpu.standins import MODEL_PATH
-from sr_fuzz.scripted_runtime import DEFAULT_CHUNK_SIZE, SMALL_MODEL, ScriptedTestCase, base_engine_kwargs
+import sr_fuzz.engine.live.server
+from sr_fuzz.oracle.function import MAX_LEN, token_of
+from sr_fuzz.oracle.settings import MODEL_PATH
+from sr_fuzz.testing.scripted_runtime import DEFAULT_CHUNK_SIZE, SMALL_MODEL, ScriptedTestCase, base_engine_kwargs
 
 
 class RecordingServer:
@@ -32,7 +32,7 @@ class RecordingServer:
 
 @pytest.fixture
 def log(monkeypatch):
-    monkeypatch.setattr(sr_fuzz.engine.server, "ScriptedHttpServer", RecordingServer)
+    monkeypatch.setattr(sr_fuzz.engine.live.server, "ScriptedHttpServer", RecordingServer)
     monkeypatch.setattr(RecordingServer, "log", [])
     return RecordingServer.log
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from sr_fuzz.strategies.configs import CONFIG_SETS
+from sr_fuzz.strategies.scripts import scripts
 
-from sr_fuzz.cpu.oracle import uniform_token
+from sr_fuzz.emit.public_api import NotExpressible, to_public_api
+from sr_fuzz.oracle.function import uniform_token
 from sr_fuzz.script import (
     Abort,
     AbortAll,
@@ -25,9 +28,6 @@ from sr_fuzz.script import (
     StepUntil,
     validate,
 )
-from sr_fuzz.translate import NotExpressible, to_public_api
-from strategies.configs import CONFIG_SETS
-from strategies.scripts import scripts
 
 R0 = StartReq("r0", Prompt(length=20, unique_tail=3), 5)
 R1 = StartReq("r1", Prompt(length=30, unique_tail=2), 5)
@@ -75,7 +75,7 @@ def test_prefixes_can_be_kept_apart_instead():
 
 def test_a_request_ends_where_it_did():
     """The oracle's output follows from the prompt, and with it when EOS comes: here after 8 tokens and not at once."""
-    from sr_fuzz.cpu.oracle import continuation, prompt_tokens
+    from sr_fuzz.oracle.function import continuation, prompt_tokens
 
     def length(prompt: Prompt) -> int:
         output = continuation(prompt_tokens(prompt, "r0"))

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from fake_engine import FakeEngine, leak
 from rich.console import Console
+from sr_fuzz.strategies.scripts import scripts
 
+from sr_fuzz.bugs.known import known_signatures, mends
 from sr_fuzz.campaign.events import Explained
-from sr_fuzz.campaign.known import known_signatures, mends
 from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.outcome import Finding
 from sr_fuzz.report.summary import summary
 from sr_fuzz.script import EngineConfig, Script, StartReq
-from strategies.scripts import scripts
 
 FINDING = Finding("kv_pages:leaked:radix", Script(EngineConfig(), (StartReq("r0"),)), leak(), "0.5.23")
-A, B = "tests.mends.output:embedding_once", "tests.mends.sessions:refused_turn"
+A, B = "sr_fuzz.faults.fixes.output:embedding_once", "sr_fuzz.faults.fixes.sessions:refused_turn"
 TEST_A, TEST_B = Path("test_a.py"), Path("test_b.py")
 
 

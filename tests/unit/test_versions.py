@@ -11,9 +11,10 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from sr_fuzz import kv_records, server_args, versions
-from sr_fuzz.errors import EngineError, UnsupportedVersion
+from sr_fuzz.engine import settings
 from sr_fuzz.script import EngineConfig
+from sr_fuzz.script.errors import EngineError, UnsupportedVersion
+from sr_fuzz.sglang_api import request_state, seams, versions
 
 # -- which releases --------------------------------------------------------------------------------------------
 
@@ -141,7 +142,7 @@ def server_args_of(release):
 @pytest.mark.parametrize(("resolves", "done"), [(True, ["resolved", "checked"]), (False, ["checked"])])
 def test_a_configuration_reaches_the_server_args_checked(server_args_of, resolves, done):
     server_args_of(resolves=resolves)
-    args = server_args.build(EngineConfig(max_total_tokens=64, schedule_policy="lof"))
+    args = settings.build(EngineConfig(max_total_tokens=64, schedule_policy="lof"))
     assert args.given["max_total_tokens"] == 64
     assert args.given["schedule_policy"] == "lof"
     assert "mem_fraction_static" not in args.given
@@ -150,19 +151,19 @@ def test_a_configuration_reaches_the_server_args_checked(server_args_of, resolve
 
 def test_without_chunking_the_pool_is_sized_by_hand(server_args_of):
     server_args_of()
-    assert server_args.build(EngineConfig(chunked_prefill_size=-1)).given["mem_fraction_static"] == 0.5
+    assert settings.build(EngineConfig(chunked_prefill_size=-1)).given["mem_fraction_static"] == 0.5
 
 
 def test_a_setting_that_the_release_lacks_is_refused_not_dropped(server_args_of):
     server_args_of(without={"stream_interval", "enable_mixed_chunk"})
     with pytest.raises(UnsupportedVersion, match="has no enable_mixed_chunk, stream_interval"):
-        server_args.build(EngineConfig())
+        settings.build(EngineConfig())
 
 
 def test_a_schedule_policy_that_the_release_lacks_is_refused(server_args_of):
     server_args_of(policies=("lof", "random"))
     with pytest.raises(UnsupportedVersion, match="no schedule policy 'hrrn'; it has fcfs, lof, random"):
-        server_args.build(EngineConfig(schedule_policy="hrrn"))
+        settings.build(EngineConfig(schedule_policy="hrrn"))
 
 
 class _Scheduler:
@@ -187,7 +188,7 @@ def _with_scheduler(release, scheduler: type) -> SimpleNamespace:
 def test_a_scheduler_of_many_arguments_gets_rank_zero_everywhere(release):
     args = _with_scheduler(release, _SchedulerOfMany)
     # The stand-in has no `runtime_context`: up to 0.5.16 the constructor publishes.
-    scheduler = versions.make_scheduler(args)
+    scheduler = seams.make_scheduler(args)
     assert scheduler.built_with == (args, "ports")
     assert scheduler.ranks == (0, 0, 0, 0, 0, None)
 
@@ -200,7 +201,7 @@ def test_a_scheduler_of_two_arguments_finds_its_ranks_published(release):
         publish=lambda *given, **named: published.append((given, named)),
         SpawnRanks=lambda **ranks: ranks,
     )
-    assert versions.make_scheduler(args).built_with == (args, "ports")
+    assert seams.make_scheduler(args).built_with == (args, "ports")
     ranks = {"world_rank": 0, "dp_rank": None, "gpu_id": 0}
     assert published == [((args,), {"role": "scheduler", "ranks": ranks})]
 
@@ -209,7 +210,7 @@ def test_ranks_are_not_published_where_they_are_passed(release):
     args = _with_scheduler(release, _SchedulerOfMany)
     published = []
     release("sglang.srt.runtime_context", publish=lambda *given, **named: published.append(named))
-    versions.make_scheduler(args)
+    seams.make_scheduler(args)
     assert published == [{"role": "scheduler"}]
 
 
@@ -233,34 +234,34 @@ def _req_from_19(row, *, protected=0, committed=0, allocated=0, **more):
 @pytest.mark.parametrize("layout", [_req_up_to_18, _req_from_19])
 def test_kv_state_reads_both_layouts(layout):
     req = layout(3, protected=4, committed=9, allocated=10)
-    assert kv_records.kv_state(req) == kv_records.KvState(row=3, protected=4, committed=9, allocated=10)
+    assert request_state.kv_state(req) == request_state.KvState(row=3, protected=4, committed=9, allocated=10)
 
 
 @pytest.mark.parametrize("layout", [_req_up_to_18, _req_from_19])
 def test_a_request_without_a_row_holds_no_kv(layout):
-    assert kv_records.kv_state(layout(None, allocated=7)) is None
+    assert request_state.kv_state(layout(None, allocated=7)) is None
 
 
 def test_a_row_before_its_first_allocation_holds_nothing():
-    state = kv_records.kv_state(_req_up_to_18(0))
-    assert state == kv_records.KvState(row=0, protected=0, committed=0, allocated=0)
+    state = request_state.kv_state(_req_up_to_18(0))
+    assert state == request_state.KvState(row=0, protected=0, committed=0, allocated=0)
 
 
 def test_the_lock_follows_from_the_last_node_of_whoever_holds_kv():
     node = object()
-    assert kv_records.lock_node(_req_up_to_18(2, allocated=5, last_node=node)) is node
-    assert kv_records.lock_node(_req_from_19(2, allocated=5, last_node=17)) == 17
+    assert request_state.lock_node(_req_up_to_18(2, allocated=5, last_node=node)) is node
+    assert request_state.lock_node(_req_from_19(2, allocated=5, last_node=17)) == 17
 
 
 def test_a_match_without_kv_is_no_lock():
-    assert kv_records.lock_node(_req_up_to_18(None, last_node=object())) is None
-    assert kv_records.lock_node(_req_from_19(None, last_node=17)) is None
+    assert request_state.lock_node(_req_up_to_18(None, last_node=object())) is None
+    assert request_state.lock_node(_req_from_19(None, last_node=17)) is None
 
 
 def test_a_lock_object_decides_where_there_is_one():
     held = _req_from_19(None, last_node=17, lock=SimpleNamespace(node=23))
-    assert kv_records.lock_node(held) == 23
-    assert kv_records.lock_node(_req_from_19(2, allocated=5, last_node=17, lock=None)) is None
+    assert request_state.lock_node(held) == 23
+    assert request_state.lock_node(_req_from_19(2, allocated=5, last_node=17, lock=None)) is None
 
 
 # -- eviction --------------------------------------------------------------------------------------------------
@@ -281,22 +282,22 @@ class _Tree:
 def test_none_evicts_whatever_is_evictable(release, evictable):
     release("sglang.srt.mem_cache.base_prefix_cache", EvictParams=lambda num_tokens: num_tokens)
     tree = _Tree(evictable)
-    kv_records.evict(tree, None)
-    kv_records.evict(tree, 3)
+    request_state.evict(tree, None)
+    request_state.evict(tree, 3)
     assert tree.evicted == [12, 3]
 
 
 def test_an_empty_tree_is_left_alone(release):
     release("sglang.srt.mem_cache.base_prefix_cache", EvictParams=lambda num_tokens: num_tokens)
     tree = _Tree(0)
-    kv_records.evict(tree, None)
+    request_state.evict(tree, None)
     assert tree.evicted == []
 
 
 def test_a_cache_that_is_switched_off_is_left_alone():
     tree = _Tree(12)
     tree.disable = True
-    kv_records.evict(tree, 3)
+    request_state.evict(tree, 3)
     assert tree.evicted == []
 
 
@@ -313,10 +314,10 @@ def _receipt_of_0_5_20(skipped=(), end=4):
 
 @pytest.mark.parametrize("receipt", [_receipt_of_today, _receipt_of_0_5_20])
 def test_a_receipt_says_what_a_lock_covers(receipt):
-    assert kv_records.receipt_parts(receipt()) == (4, True, True)
-    assert kv_records.receipt_parts(receipt(end=None)) == (None, True, True)
-    assert kv_records.receipt_parts(receipt(skipped=("mamba",))) == (4, True, False)
-    assert kv_records.receipt_parts(receipt(), released=True) == (4, False, False)
+    assert request_state.receipt_parts(receipt()) == (4, True, True)
+    assert request_state.receipt_parts(receipt(end=None)) == (None, True, True)
+    assert request_state.receipt_parts(receipt(skipped=("mamba",))) == (4, True, False)
+    assert request_state.receipt_parts(receipt(), released=True) == (4, False, False)
 
 
 @pytest.mark.parametrize(
@@ -329,12 +330,12 @@ def test_a_receipt_says_what_a_lock_covers(receipt):
     ids=["0.5.21 and later", "0.5.19 and 0.5.20", "before"],
 )
 def test_what_left_the_window_is_read_from_every_layout(req):
-    assert kv_records.window_freed(req, 4) == (8, 12)
+    assert request_state.window_freed(req, 4) == (8, 12)
 
 
 def test_nothing_has_left_the_window_while_the_cursor_is_in_the_prefix():
     req = SimpleNamespace(kv=SimpleNamespace(swa_dead_lo=lambda page: 8, component_evicted_seqlens={}))
-    assert kv_records.window_freed(req, 4) == (8, 8)
+    assert request_state.window_freed(req, 4) == (8, 8)
 
 
 def _states(**fields):
@@ -343,19 +344,19 @@ def _states(**fields):
 
 def test_state_slots_are_read_from_both_layouts():
     fields = {"mamba_pool_idx": 5, "mamba_ping_pong_track_buffer": SimpleNamespace(tolist=lambda: [7, -1])}
-    assert kv_records.state_slots(SimpleNamespace(kv=_states(**fields))) == [5, 7]
-    assert kv_records.state_slots(SimpleNamespace(kv=None, **fields)) == [5, 7]
+    assert request_state.state_slots(SimpleNamespace(kv=_states(**fields))) == [5, 7]
+    assert request_state.state_slots(SimpleNamespace(kv=None, **fields)) == [5, 7]
     none = {"mamba_pool_idx": None, "mamba_ping_pong_track_buffer": None}
-    assert kv_records.state_slots(SimpleNamespace(kv=_states(**none))) == []
+    assert request_state.state_slots(SimpleNamespace(kv=_states(**none))) == []
 
 
 def test_a_state_that_is_still_to_be_copied_or_cleared_says_nothing():
     req = SimpleNamespace(kv=_states(mamba_pool_idx=5))
-    assert not kv_records.state_pending(req)
+    assert not request_state.state_pending(req)
     req.kv.mamba_needs_clear = True
-    assert kv_records.state_pending(req)
+    assert request_state.state_pending(req)
     req.kv.mamba_needs_clear, req.kv.mamba_cow_src_index = False, 3
-    assert kv_records.state_pending(req)
+    assert request_state.state_pending(req)
 
 
 @pytest.mark.parametrize(
@@ -368,8 +369,8 @@ def test_spare_states_are_what_rows_cannot_want(size, rows, kept, spare):
         enable_mamba_extra_buffer=kept is not None,
         mamba_ping_pong_track_buffer_size=kept or 2,
     )
-    assert kv_records.spare_states(pool) == spare
+    assert request_state.spare_states(pool) == spare
 
 
 def test_a_model_without_recurrent_states_has_none_to_spare():
-    assert kv_records.spare_states(SimpleNamespace(size=5)) is None
+    assert request_state.spare_states(SimpleNamespace(size=5)) is None

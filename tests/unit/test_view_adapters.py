@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sr_fuzz.kv_records import KvState
-from sr_fuzz.view.allocators import free_pages, full_pool, only_window, two_pools, window_pool
+from sr_fuzz.sglang_api.allocators import free_pages, full_pool, only_window, two_pools, window_pool
+from sr_fuzz.sglang_api.request_state import KvState
+from sr_fuzz.sglang_api.trees import locked_slots, read_tree, readable, tree_slots
 from sr_fuzz.view.snapshot import HolderView
-from sr_fuzz.view.trees import locked_slots, read_tree, readable, tree_slots
 
 
 def _ids(*numbers: int) -> torch.Tensor:

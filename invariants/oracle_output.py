@@ -1,0 +1,121 @@
+"""The output is the oracle's, whatever the schedule was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sr_fuzz.invariants.base import Invariant, Problem
+
+from sr_fuzz.oracle.function import continuation
+from sr_fuzz.view.sessions import is_turn
+from sr_fuzz.view.view import SchedulerView, name_of
+
+
+def _refused(req, prompt: list[int]) -> bool:
+    """Whether SGLang replaced the prompt when it refused the request (``Req.set_finish_with_abort``)."""
+    ending = req.finished_reason or req.to_finish
+    aborted = ending is not None and ending.to_json().get("type") == "abort"
+    return aborted and list(req.origin_input_ids) == [0] != prompt
+
+
+def _goes_on_in_it(req, prompt: list[int]) -> bool:
+    """Whether it has ended and the next turn of its session has taken its prompt's array over."""
+    return req.finished() and is_turn(req) and list(req.origin_input_ids)[: len(prompt)] == prompt
+
+
+class OracleOutput(Invariant):
+    """Each request's ``output_ids`` equal the reference, and it stops where it should.
+
+    Formula: ``output_ids`` is a prefix of `sr_fuzz.oracle.function.continuation` of the prompt that was sent, over all
+    positions or, where the model sees nothing but a sliding window, over that. A finish by
+    length comes at exactly ``max_new_tokens`` (as clipped by SGLang); a finish by a stop comes at the first token
+    that is EOS or one of ``stop_token_ids``, and only without ``ignore_eos``; no such token is passed over.
+
+    Source: ``Req.update_finish_state``; clipping in ``Scheduler.init_req_max_new_tokens``.
+    Covers: engines that run the oracle model.
+
+    Known false alarms: ``ignore_eos`` also ignores ``stop_token_ids``. A request that SGLang refuses at the door runs a
+    prefill of one dummy token and ends as aborted; its output is not compared. With ``max_new_tokens=0`` the prefill
+    does not sample and a placeholder stands for the token (``Req.is_prefill_only``). The prefill half of a
+    disaggregated pair ends each request after its first token, whatever was asked for. A streaming session's next turn
+    goes on in the prompt's own array of the turn that has ended (``Session._share_token_arrays``), perhaps in the very
+    loop turn of that end.
+    """
+
+    name = "oracle_output"
+    family = "output"
+
+    def __init__(self) -> None:
+        self._reference: dict[int, Iterator[int]] = {}
+        self._expected: dict[int, list[int]] = {}
+        self._done: set[int] = set()
+
+    def not_covered(self, view: SchedulerView) -> str | None:
+        if view.half == "decode":
+            return "the fake transfer writes no KV: prompts were computed by nobody"
+        return None if hasattr(view.model, "read_back") else "the model is not the oracle"
+
+    def check(self, view: SchedulerView) -> Problem | None:
+        for req in view.requests:
+            if id(req) in self._done:
+                continue
+            problem = self._compare(view, req)
+            if problem is None and req.finished():
+                self._done.add(id(req))
+                problem = self._stop(req) if view.half is None else None
+            if problem is not None:
+                return problem
+        return None
+
+    def _compare(self, view: SchedulerView, req) -> Problem | None:
+        output = req.output_ids
+        prompt = view.prompts.get(req.rid)
+        if prompt is None or not output or req.sampling_params.max_new_tokens == 0:
+            return None
+        if list(req.origin_input_ids) != prompt:
+            if _refused(req, prompt) or _goes_on_in_it(req, prompt):
+                return None
+            return Problem("prompt_changed", f"{name_of(req.rid)}: the prompt it runs is not the one that was sent")
+        expected = self._expected.setdefault(id(req), [])
+        if len(expected) > len(output):
+            return None
+        if len(output) > len(expected):
+            source = self._reference.get(id(req))
+            if source is None:
+                source = self._reference[id(req)] = continuation(prompt, view.model.window, view.adapter_of(req.rid))
+            first = len(expected)
+            while len(expected) < len(output):
+                expected.append(next(source))
+            for at in range(first, len(output)):
+                if output[at] != expected[at]:
+                    return Problem(
+                        "wrong_token",
+                        f"{name_of(req.rid)}: output token {at} is {output[at]}, the oracle says {expected[at]} "
+                        f"(prompt of {len(prompt)} tokens, retracted {req.retraction_count} times)",
+                    )
+        return None
+
+    @staticmethod
+    def _stop(req) -> Problem | None:
+        reason = req.finished_reason.to_json().get("type")
+        output = list(req.output_ids_through_stop)
+        params = req.sampling_params
+        stops = set() if params.ignore_eos else {*(params.stop_token_ids or ()), *(req.eos_token_ids or ())}
+        passed = [at for at, token in enumerate(output[:-1]) if token in stops]
+        if passed:
+            return Problem(
+                "stop_passed_over",
+                f"{name_of(req.rid)}: output token {passed[0]} ({output[passed[0]]}) is a stop token, but "
+                f"{len(output)} tokens came out",
+            )
+        # With max_new_tokens=0 the prefill still yields a token; whether it counts as output differs by release.
+        allowed = {params.max_new_tokens} if params.max_new_tokens else {0, 1}
+        if reason == "length" and len(output) not in allowed:
+            return Problem(
+                "wrong_length",
+                f"{name_of(req.rid)} finished by length with {len(output)} tokens, max_new_tokens is "
+                f"{params.max_new_tokens}",
+            )
+        if reason == "stop" and (not output or output[-1] not in stops):
+            return Problem("stop_without_cause", f"{name_of(req.rid)} stopped at {output[-1:]}, no stop token")
+        return None

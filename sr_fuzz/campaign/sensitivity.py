@@ -1,0 +1,242 @@
+"""What the fuzzer would see: how soon each seeded fault is found, by which invariant, and how short its script becomes.
+
+For each fault the same random scripts are played, in the same order, until one of them shows a violation that it does
+not show on the healthy scheduler. That script is minimised and the result confirmed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from sr_fuzz.faults import Fault
+from sr_fuzz.outcome import Outcome, Violation, signature
+from sr_fuzz.script import EngineConfig, Script, script_hash
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.text import text
+from sr_fuzz.shrink.confirm import confirm
+from sr_fuzz.shrink.minimise import minimise
+
+FORMAT = 1
+"""Raised whenever an old report would be read with another meaning."""
+
+# A hang takes it whole in every run. Scripts take a tenth of a second, so that it is enough on a busy machine too.
+LIMIT_S = 10.0
+
+# Only hangs come near: sixty runs of one would take ten minutes.
+PATIENCE_S = 60.0
+
+
+class Row(msgspec.Struct):
+    """What was measured for one fault. Without ``detected_by`` it was not seen."""
+
+    fault: str
+    stands_for: str = ""
+    expected: tuple[str, ...] = ()
+    scripts: int = 0
+    """Scripts played, the one that showed it included."""
+    reached: int = 0
+    """Scripts in which the patched place was executed."""
+    triggered: int = 0
+    """Scripts in which it misbehaved."""
+    cut_short: bool = False
+    """Whether the time was up before all scripts were played."""
+    search_s: float = 0.0
+    """Time until it was seen, booting the configurations included."""
+    detected_by: str = ""
+    """``invariant:rule``."""
+    as_expected: bool = False
+    first_actions: int = 0
+    reruns: int = 0
+    """Runs the minimiser used."""
+    minimise_s: float = 0.0
+    minimal_actions: int = 0
+    minimal: str = ""
+    reproduced: int = 0
+    tried: int = 0
+    problem: str = ""
+    """Why it could not be measured, or what is to be known about the result."""
+
+    @property
+    def detected(self) -> bool:
+        return bool(self.detected_by)
+
+    @property
+    def why_not(self) -> str:
+        """Why it was not detected; empty when it was."""
+        if self.detected:
+            return ""
+        if not self.scripts:
+            return self.problem or "no script was played"
+        return self._how_far() + ("; the time was up" if self.cut_short else "")
+
+    def _how_far(self) -> str:
+        if self.triggered:
+            return f"triggered in {self.triggered} of {self.scripts} scripts, and not seen"
+        if self.reached:
+            return f"reached in {self.reached} of {self.scripts} scripts, never triggered"
+        return f"never reached in {self.scripts} scripts"
+
+
+class Report(msgspec.Struct):
+    """The JSON file."""
+
+    sglang_version: str
+    seed: int
+    max_scripts: int
+    rows: list[Row]
+    median_s: float | None = None
+    """Of the time until a fault was seen, over those that were."""
+    median_scripts: float | None = None
+    median_actions: float | None = None
+    """Of the length of the minimal scripts."""
+    format: int = FORMAT
+
+    def summarise(self) -> None:
+        """Fill in the medians."""
+        seen = [row for row in self.rows if row.detected]
+        if seen:
+            self.median_s = round(median(row.search_s for row in seen), 3)
+            self.median_scripts = median(row.scripts for row in seen)
+            self.median_actions = median(row.minimal_actions for row in seen)
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+
+
+def load_report(path: Path) -> Report:
+    """Raises ``ValueError``, one line that names the file; `OSError` when it cannot be read."""
+    try:
+        raw = msgspec.json.decode(path.read_bytes())
+        if isinstance(raw, dict) and raw.get("format") != FORMAT:
+            found = raw.get("format", "none")
+            raise ValueError(f"{path}: this version reads reports of format {FORMAT}, got {found!r}")
+        return msgspec.convert(raw, Report)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no sensitivity report: {error}") from None
+
+
+class Sensitivity:
+    """Measures fault after fault; ``healthy`` is an engine that has none, and can make others that do."""
+
+    def __init__(self, healthy: Any, *, time_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """``time_s``: the longest search for one fault, in seconds."""
+        self._healthy = healthy
+        self._time_s = time_s
+        self._clock = clock
+        self._on_healthy: dict[str, Outcome] = {}
+
+    def measure(self, fault: Fault, scripts: Sequence[Script]) -> Row:
+        """Search for one fault. What it makes of the engine itself is in ``Row.problem``."""
+        row = Row(fault.name, fault.stands_for, fault.expected)
+        with self._healthy.with_faults(fault.path) as engine:
+            self._search(row, fault, engine, scripts)
+        return row
+
+    def _search(self, row: Row, fault: Fault, engine: Any, scripts: Sequence[Script]) -> None:
+        started = self._clock()
+        unusable: set[EngineConfig] = set()
+        for script in scripts:
+            if self._clock() - started > self._time_s:
+                row.cut_short = True
+                return
+            if script.config in unusable:
+                continue
+            try:
+                outcome = _run(engine, script)
+                row.scripts += 1
+                row.search_s = round(self._clock() - started, 3)
+                reached, triggered = outcome.faults.get(fault.name, (0, 0))
+                row.reached += reached > 0
+                row.triggered += triggered > 0
+                seen = outcome.violation
+                if seen is not None and not self._shows(script, signature(seen, script.config)):
+                    self._shrink(row, script, outcome, seen, engine)
+                    return
+            except EngineError as error:
+                # Some releases lack what a fault patches, or what a configuration asks for.
+                unusable.add(script.config)
+                row.problem = f"{_configurations(len(unusable))} could not be played: {str(error).splitlines()[0]}"
+
+    def _shows(self, script: Script, found: str) -> bool:
+        """What the healthy scheduler shows too is a finding, but not this fault."""
+        key = script_hash(script)
+        if key not in self._on_healthy:
+            self._on_healthy[key] = _run(self._healthy, script)
+        violation = self._on_healthy[key].violation
+        return violation is not None and signature(violation, script.config) == found
+
+    def _shrink(self, row: Row, script: Script, outcome: Outcome, violation: Violation, engine: Any) -> None:
+        row.detected_by = f"{violation.invariant}:{violation.rule}"
+        row.as_expected = violation.invariant in row.expected or not row.expected
+        row.first_actions = len(script.actions)
+        found = signature(violation, script.config)
+        started = self._clock()
+
+        def run(candidate: Script) -> Outcome:
+            return _run(engine, candidate)
+
+        def stop() -> bool:
+            return self._clock() - started > PATIENCE_S
+
+        small = minimise(script, violation, run, outcome=outcome, stop=stop)
+        row.minimise_s = round(self._clock() - started, 3)
+        row.reruns, row.minimal_actions, row.minimal = small.runs, len(small.script.actions), text(small.script)
+        row.reproduced, row.tried = confirm(small.script, found, run)
+        if self._shows(small.script, found):
+            row.problem = "the minimal script shows the same without the fault: it is that of a bug of SGLang"
+
+
+def _configurations(count: int) -> str:
+    return "a configuration" if count == 1 else f"{count} configurations"
+
+
+def _run(engine: Any, script: Script) -> Outcome:
+    return engine.run(script, limit_s=LIMIT_S)
+
+
+class Comparison(msgspec.Struct):
+    """A report beside an earlier one; each entry is a line of text that begins with the fault's name."""
+
+    lost: list[str] = []
+    """Detected before, and not any more."""
+    slower: list[str] = []
+    """More scripts until it was seen, a longer minimal script, or no time for as many scripts as it took before."""
+    gained: list[str] = []
+    """Not detected before, or not there."""
+    unmeasured: list[str] = []
+    """Detected before, and not among those measured now."""
+
+
+def compare(now: Report, before: Report) -> Comparison:
+    """What became worse, and what better. Seconds are no reason to call it slower: they depend on the machine."""
+    result = Comparison()
+    rows = {row.fault: row for row in now.rows}
+    for old in before.rows:
+        row = rows.pop(old.fault, None)
+        if row is None:
+            if old.detected:
+                result.unmeasured.append(f"{old.fault}: not measured")
+        elif old.detected and row.cut_short and row.scripts < old.scripts:
+            how_far = f"{row.scripts} of the {old.scripts} scripts it took before"
+            result.slower.append(f"{old.fault}: undecided: the time was up after {how_far}")
+        elif old.detected and not row.detected:
+            result.lost.append(f"{old.fault}: was detected by {old.detected_by}; now {row.why_not}")
+        elif row.detected and not old.detected:
+            result.gained.append(f"{old.fault}: detected now, by {row.detected_by}")
+        elif row.detected and (row.scripts > old.scripts or row.minimal_actions > old.minimal_actions):
+            result.slower.append(_step(row, old))
+    result.gained += [f"{row.fault}: not in the baseline" for row in rows.values()]
+    return result
+
+
+def _step(row: Row, old: Row) -> str:
+    return (
+        f"{row.fault}: scripts {old.scripts} -> {row.scripts}, seconds {old.search_s:.1f} -> {row.search_s:.1f}, "
+        f"minimal actions {old.minimal_actions} -> {row.minimal_actions}"
+    )

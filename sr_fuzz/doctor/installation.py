@@ -1,0 +1,177 @@
+"""What is installed here, what will work, what is missing and how to get it.
+
+Looks without importing SGLang (that takes seconds and can fail in ways that are themselves the question); only torch
+is imported, because a torch that cannot load its libraries looks fine from outside. What only the persistent and the
+server engine need is in `doctor_live`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from sr_fuzz.doctor.check import Check, Torch, installed
+from sr_fuzz.doctor.live_checks import checks as live_checks
+
+MIN_PYTHON = (3, 11)
+
+# Measured on SGLang 0.5.23: 0.65 GB for the process that has SGLang and a scheduler loaded. Forked children share most
+# of it; each further configuration and worker adds some hundred megabytes.
+MIN_FREE_GB = 2.0
+
+_PR_GET_PDEATHSIG = 2
+"""From Linux's ``prctl.h``: asking is harmless and shows that the call is there."""
+
+
+def checks() -> list[Check]:
+    """Look at this machine, the required things first. Takes about two seconds, for importing torch; never raises."""
+    torch = load_torch()
+    free_gb = free_memory_gb()
+    return [
+        check_python(sys.version_info[:3]),
+        check_torch(torch),
+        check_sglang(installed("sglang")),
+        check_platform(sys.platform, has_fork=hasattr(os, "fork"), has_prctl=can_prctl()),
+        check_memory(free_gb),
+        check_git(shutil.which("git")),
+        check_gpu(torch),
+        *live_checks(torch, free_gb),
+    ]
+
+
+# -- looking ---------------------------------------------------------------------------------------------------
+
+
+def load_torch() -> Torch:
+    """Import torch and ask it for GPUs. A broken installation raises OSError as often as ImportError."""
+    try:
+        import torch
+
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return Torch(torch.__version__, "", tuple(torch.cuda.get_device_name(i) for i in range(count)))
+    except Exception as error:
+        return Torch("", _one_line(error), ())
+
+
+def can_prctl() -> bool:
+    """Whether a child can ask Linux to be killed with its parent."""
+    try:
+        signal = ctypes.c_int()
+        return ctypes.CDLL(None).prctl(_PR_GET_PDEATHSIG, ctypes.byref(signal), 0, 0, 0) == 0
+    except (OSError, AttributeError, TypeError):
+        return False
+
+
+def free_memory_gb(control_group: Path = Path("/sys/fs/cgroup")) -> float:
+    """Memory that can be had without swapping, in GB: the smaller of the machine's and the container's."""
+    import psutil
+
+    free = [psutil.virtual_memory().available]
+    try:
+        limit = int((control_group / "memory.max").read_text())
+        used = int((control_group / "memory.current").read_text())
+        stat = dict(line.split() for line in (control_group / "memory.stat").read_text().splitlines())
+        # File cache counts as used, but the kernel drops it before anything is killed.
+        free.append(limit - used + int(stat.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        pass  # no control group of the second version, or one without a limit ("max")
+    return max(min(free), 0) / 1e9
+
+
+# -- judging ---------------------------------------------------------------------------------------------------
+
+
+def check_python(version: tuple[int, ...]) -> Check:
+    ok = version[:2] >= MIN_PYTHON
+    return Check(
+        name="Python",
+        ok=ok,
+        found=".".join(map(str, version)),
+        needed=f"{'.'.join(map(str, MIN_PYTHON))} or newer",
+        how="" if ok else "install a newer Python, then: make PYTHON=/path/to/python distclean venv",
+    )
+
+
+def check_torch(torch: Torch) -> Check:
+    return Check(
+        name="torch",
+        ok=bool(torch.version),
+        found=torch.version or f"does not import: {torch.error}",
+        needed="any build that imports; a CPU build is enough",
+        how="" if torch.version else "make distclean venv; the top of the Makefile says how to get a CPU build",
+    )
+
+
+def check_sglang(found: str | None) -> Check:
+    from sr_fuzz.sglang_api.versions import SUPPORTED
+
+    ok = found is not None and _is_supported(found)
+    return Check(
+        name="SGLang",
+        ok=ok,
+        found=found or "not installed",
+        needed=" to ".join(SUPPORTED),
+        how="" if ok else "make venv, or: pip install --no-deps -r (a lock file of requirements/)",
+    )
+
+
+def _is_supported(version: str) -> bool:
+    from sr_fuzz.script.errors import UnsupportedVersion
+    from sr_fuzz.sglang_api.versions import check_version
+
+    try:
+        check_version(version)
+    except UnsupportedVersion:
+        return False
+    return True
+
+
+def check_platform(platform: str, *, has_fork: bool, has_prctl: bool) -> Check:
+    lacking = [name for name, there in (("os.fork", has_fork), ("prctl", has_prctl)) if not there]
+    return Check(
+        name="platform",
+        ok=not lacking,
+        found=f"{platform} without {' and '.join(lacking)}" if lacking else f"{platform} with os.fork and prctl",
+        needed="Linux: each script runs in a forked process that dies with its parent",
+        how="run in a Linux container or virtual machine" if lacking else "",
+    )
+
+
+def check_memory(free_gb: float) -> Check:
+    ok = free_gb >= MIN_FREE_GB
+    return Check(
+        name="memory",
+        ok=ok,
+        found=f"{free_gb:.1f} GB free",
+        needed=f"about {MIN_FREE_GB:.0f} GB",
+        how="" if ok else "close other programs, or raise the container's memory limit",
+    )
+
+
+def check_git(path: str | None) -> Check:
+    return Check(
+        name="git",
+        ok=path is not None,
+        found=path or "not found",
+        needed="only to clone and to contribute",
+        how="" if path else "install it with the system's package manager",
+        required=False,
+    )
+
+
+def check_gpu(torch: Torch) -> Check:
+    return Check(
+        name="GPU",
+        ok=bool(torch.gpus),
+        found=", ".join(torch.gpus) or "none that torch can use",
+        needed="only for the profile `gpu` and tests marked `gpu`",
+        how="" if torch.gpus else "on a machine with a CUDA GPU, install a CUDA build of torch",
+        required=False,
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

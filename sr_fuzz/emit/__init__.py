@@ -1,0 +1,1 @@
+"""Writing findings out as tests: for pytest, and in the style of SGLang's own."""

@@ -1,0 +1,245 @@
+"""The repro writer: a finding as an ordinary pytest test that a person can read, run and commit.
+
+A repro is one file: what broke, in words; ``SIGNATURE``, by which later runs recognise it; ``SCRIPT``, as Python
+source; and a test that plays it. Beside it lies the finding as JSON, for ``sr-fuzz replay``, ``minimise`` and
+``emit``. Only fields that differ from their default are written: what is left is what matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sr_fuzz.outcome import Finding, StepRecord
+from sr_fuzz.outcome.files import save_finding
+from sr_fuzz.script import Script
+from sr_fuzz.script.text import text
+
+WIDTH = 120
+"""Columns, as in the rest of the project."""
+
+TRACE_STEPS = 8
+"""Steps of the trace in a repro: what led to the violation; `replay` shows more."""
+
+
+def emit(
+    finding: Finding,
+    folder: Path,
+    *,
+    known_cause: str | None = None,
+    releases: str | None = None,
+    trace: Sequence[StepRecord] = (),
+) -> Path:
+    """Write ``finding`` into ``folder`` as ``test_<invariant>_<rule>_<hash>.py`` and, beside it, as ``.json``.
+
+    The hash is that of the signature, so a finding that is emitted again replaces its older repro. ``known_cause``
+    marks the test ``xfail(strict=True)``: it passes while the bug is open and fails once it is fixed; ``releases``, a
+    version specifier, says so for these releases of SGLang alone, and on any other the test must pass. ``trace`` is
+    that of the run that showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{_stem(finding)}.py"
+    last = tuple(trace)[-TRACE_STEPS:]
+    path.write_text(_module(finding, last, known_cause, releases), encoding="utf-8")
+    save_finding(finding, path.with_suffix(".json"), last)
+    return path
+
+
+def _stem(finding: Finding) -> str:
+    digest = hashlib.sha256(finding.signature.encode()).hexdigest()[:6]
+    words = f"{finding.violation.invariant}_{finding.violation.rule}"
+    return f"test_{re.sub(r'[^a-z0-9]+', '_', words.lower()).strip('_')[:60]}_{digest}"
+
+
+def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | None, releases: str | None) -> str:
+    parts = [_docstring(finding, trace), ""]
+    if known_cause is not None:
+        parts += ["import pytest", ""]
+    if _needs_comparison(finding):
+        parts.append("from sr_fuzz.engine.around.differential import DifferentialEngine")
+    parts += [_imports(finding.script), ""]
+    parts += [_assignment("SIGNATURE", finding.signature), ""]
+    parts += [f"SCRIPT = {to_source(finding.script)}", "", ""]
+    if known_cause is not None:
+        parts.append(_mark(known_cause, releases))
+    engine = "sr_server_engine" if _needs_server(finding) else "sr_engine"
+    parts += [
+        f"def {_stem(finding)}({engine}):",
+        f"    outcome = {f'DifferentialEngine({engine})' if _needs_comparison(finding) else engine}.run(SCRIPT)",
+        "    assert outcome.ok, outcome.report()",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+# What `sr_fuzz.engine.around.differential` names its violations, which are about two runs of a script.
+_COMPARISONS = ("determinism", "schedule_dependent_output")
+
+
+def _needs_comparison(finding: Finding) -> bool:
+    """Whether one run alone cannot show it."""
+    return finding.violation.invariant in _COMPARISONS
+
+
+def _needs_server(finding: Finding) -> bool:
+    """Whether only the server engine can show it: it is about HTTP clients, or about several ranks."""
+    return finding.violation.invariant == "http_answers" or finding.script.config.world_size > 1
+
+
+# -- words -----------------------------------------------------------------------------------------------------
+
+_WHEN = {"step": "after step {}", "settled": "once the engine had settled, at step {}", "end": "at the end, at step {}"}
+
+
+def _docstring(finding: Finding, trace: Sequence[StepRecord]) -> str:
+    violation = finding.violation
+    lines = [f"{violation.invariant}: {violation.rule}, {_WHEN[violation.when].format(violation.step)}.", ""]
+    lines += [*_wrap(violation.message), ""]
+    lines += [f"Found on SGLang {finding.sglang_version}; {_reliability(finding)}."]
+    if finding.reruns:
+        shrunk = f"Minimised from {finding.original_actions} actions to {len(finding.script.actions)}"
+        lines += [f"{shrunk} in {finding.reruns} runs."]
+    if finding.faults:
+        lines += _wrap(f"Seeded faults that were on: {', '.join(finding.faults)}.")
+    lines += ["", "Script:", *_script_lines(finding.script)]
+    if trace:
+        lines += ["", "Last steps:"]
+        lines += [f"    {line}" for record in trace for line in record.line.splitlines()]
+    if violation.location:
+        lines += ["", "In SGLang, innermost first:", *(f"    {place}" for place in violation.location)]
+    body = "\n".join(_clip(_escape(line.rstrip())) for line in lines)
+    return f'"""{body}\n"""'
+
+
+def _reliability(finding: Finding) -> str:
+    return f"shown by {finding.reliability}" if finding.tried else "not run again since"
+
+
+def _script_lines(script: Script) -> list[str]:
+    """The one-line form, broken between actions only."""
+    lines = [""]
+    for part in re.split(r"(?<=; )", text(script)):
+        if lines[-1] and len(lines[-1]) + len(part) > WIDTH - 8:
+            lines.append("")
+        lines[-1] += part
+    return [f"    {line}" for line in lines]
+
+
+def _wrap(words: str) -> list[str]:
+    return [part for line in words.splitlines() for part in textwrap.wrap(line, WIDTH) or [""]]
+
+
+def _escape(line: str) -> str:
+    """For use between triple quotes."""
+    line = line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def _clip(line: str) -> str:
+    if len(line) <= WIDTH:
+        return line
+    # An escape that is cut in two would not compile.
+    return line[: WIDTH - 3].rstrip("\\") + "..."
+
+
+# -- source ----------------------------------------------------------------------------------------------------
+
+
+def to_source(script: Script) -> str:
+    """``script`` as a Python expression, one action a line, at most `WIDTH` columns, fields at defaults left out."""
+    config = _source(script.config, indent=4, before=len("config="), after=1)
+    actions = [f"        {_source(action, indent=8, before=0, after=1)}," for action in script.actions]
+    body = "\n".join(["(", *actions, "    )"]) if actions else "()"
+    return f"Script(\n    config={config},\n    actions={body},\n)"
+
+
+def _source(value: Any, *, indent: int, before: int, after: int) -> str:
+    """``value`` on one line if it fits between ``before`` and ``after`` other columns, else one part a line."""
+    flat = _flat(value)
+    if indent + before + len(flat) + after <= WIDTH or not isinstance(value, msgspec.Struct | tuple):
+        return flat
+    space = " " * (indent + 4)
+    parts = _arguments(value) if isinstance(value, msgspec.Struct) else [("", item) for item in value]
+    lines = [f"{space}{key}{_source(item, indent=indent + 4, before=len(key), after=1)}," for key, item in parts]
+    name = type(value).__name__ if isinstance(value, msgspec.Struct) else ""
+    return "\n".join([f"{name}(", *lines, f"{' ' * indent})"])
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, msgspec.Struct):
+        return f"{type(value).__name__}({', '.join(key + _flat(item) for key, item in _arguments(value))})"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_flat, value)) + ("," if len(value) == 1 else "") + ")"
+    return _quoted(value) if isinstance(value, str) else repr(value)
+
+
+def _arguments(struct: msgspec.Struct) -> list[tuple[str, Any]]:
+    """``(keyword=, value)``; fields without a default are positional, and so is what needs no name: a step's n."""
+    fields = struct.__struct_fields__
+    required = len(fields) - len(struct.__struct_defaults__)
+    result: list[tuple[str, Any]] = []
+    for index, field in enumerate(fields):
+        value = getattr(struct, field)
+        if index < required:
+            result.append(("", value))
+        elif value != struct.__struct_defaults__[index - required]:
+            result.append(("" if field == "n" and index == 0 else f"{field}=", value))
+    return result
+
+
+def _imports(script: Script) -> str:
+    used = {"EngineConfig", "Script", *(type(action).__name__ for action in script.actions)}
+    source = to_source(script)
+    used |= {name for name in ("Prompt", "SessionParams") if f"{name}(" in source}
+    names = sorted(used)
+    line = f"from sr_fuzz.script import {', '.join(names)}"
+    if len(line) <= WIDTH:
+        return line
+    return "\n".join(["from sr_fuzz.script import (", *(f"    {name}," for name in names), ")"])
+
+
+def _quoted(value: str) -> str:
+    shown = repr(value)
+    return shown if '"' in value or shown[0] == '"' else f'"{shown[1:-1]}"'
+
+
+def _literal(value: str, room: int) -> list[str]:
+    """A string literal: one line if it fits into ``room`` columns, else several that Python joins."""
+    shown = _quoted(value)
+    if len(shown) <= room:
+        return [shown]
+    # Escapes make a line longer than its text, up to tenfold; the blank stays at the end of its line.
+    for width in (room - 20, room // 2, room // 12):
+        chunks = textwrap.wrap(value, width, drop_whitespace=False, break_on_hyphens=False)
+        lines = [_quoted(chunk) for chunk in chunks]
+        if max(map(len, lines)) <= room:
+            break
+    return lines
+
+
+def _assignment(name: str, value: str) -> str:
+    """``name = "value"``, in parentheses where one line does not hold it."""
+    line = f"{name} = {_quoted(value)}"
+    if len(line) <= WIDTH:
+        return line
+    return "\n".join([f"{name} = (", *(f"    {part}" for part in _literal(value, WIDTH - 4)), ")"])
+
+
+def _mark(cause: str, releases: str | None) -> str:
+    """The decorator that says that a bug is open."""
+    cause = " ".join(cause.split())
+    name, first = ("xfail", "strict=True") if releases is None else ("sglang_bug", _quoted(releases))
+    arguments = f"{first}, reason={_quoted(cause)}"
+    line = f"@pytest.mark.{name}({arguments})"
+    if len(line) <= WIDTH:
+        return line
+    if len(arguments) <= WIDTH - 4:
+        return f"@pytest.mark.{name}(\n    {arguments}\n)"
+    parts = _literal(cause, WIDTH - len("    reason=,"))
+    return "\n".join([f"@pytest.mark.{name}(", f"    {first},", "    reason=" + "\n    ".join(parts) + ",", ")"])

@@ -1,0 +1,99 @@
+"""Properties of two runs: the same script twice, and each request alone.
+
+`DifferentialEngine` plays scripts once more. *Determinism*: the same script on the same engine gives the same trace and
+the same outputs. *Independence*: what a request gets does not depend on its batch mates, on the cache's history or on
+being retracted; it is compared with the request alone, by `AloneEngine`. A difference is a violation like any other, so
+it is counted, minimised, confirmed and written out like one.
+
+For engines that start each script from the same state (the local one): a tree that another script has filled and
+emptied again hands out other pages, and a shuffling schedule policy goes on with its random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from sr_fuzz.engine.around.independence import NAME as INDEPENDENCE
+from sr_fuzz.engine.around.independence import AloneEngine
+from sr_fuzz.engine.around.wrapped_engine import WrappedEngine
+from sr_fuzz.outcome import Outcome, StepRecord, Violation
+from sr_fuzz.script import Script
+
+DETERMINISM = "determinism"
+
+
+class DifferentialEngine(WrappedEngine):
+    """Its outcomes also say when a second run goes another way, and when a request gets something else than alone."""
+
+    def __init__(self, engine: Any, every: int = 1) -> None:
+        """``every``: compare each so many-th script that shows nothing else; the others are played once.
+
+        From the first difference on all are compared, so that a script that shows one can be shortened.
+        """
+        if every < 1:
+            raise ValueError(f"every: expected 1 or more, got {every}")
+        super().__init__(engine)
+        self._every = every
+        self._alone = AloneEngine(engine)
+        self._runs = 0
+
+    def around(self, engine: Any) -> DifferentialEngine:
+        return DifferentialEngine(engine, self._every)
+
+    def run(self, script: Script, **options: Any) -> Outcome:
+        """As the engine's own ``run``."""
+        outcome = self._engine.run(script, **options)
+        if outcome.violation is not None:
+            return outcome
+        self._runs += 1
+        if self._runs % self._every:
+            return outcome
+        outcome = self._compared(script, outcome, options)
+        if outcome.violation is not None:
+            self._every = 1
+        return outcome
+
+    def _compared(self, script: Script, outcome: Outcome, options: dict[str, Any]) -> Outcome:
+        wanted: Sequence[str] | None = options.get("invariants")
+        if wanted is None or DETERMINISM in wanted:
+            violation = difference(outcome, self._engine.run(script, **options))
+            if violation is not None:
+                return replace(outcome, violation=violation)
+            outcome = replace(outcome, checks=outcome.checks | {DETERMINISM: 1})
+        return self._alone.compare(script, outcome, **options)
+
+
+def compared(engine: Any, signature: str | None) -> Any:
+    """The engine that can show a finding again: one that compares runs where the finding is a difference of two."""
+    return DifferentialEngine(engine) if (signature or "").partition(":")[0] in (DETERMINISM, INDEPENDENCE) else engine
+
+
+def difference(one: Outcome, other: Outcome) -> Violation | None:
+    """A `determinism` violation where two runs of one script differ: the first turn that does; None where none does."""
+    if other.violation is not None:
+        broken = other.violation
+        message = f"of two runs of the script the second broke {broken.invariant}: {broken.rule} ({broken.message})"
+        return Violation(DETERMINISM, "other_violation", message, broken.step, "end")
+    for a, b in zip(one.trace, other.trace):
+        if a != b:
+            message = f"two runs of the script differ from step {a.step} on, in {_fields(a, b)}"
+            return Violation(DETERMINISM, "other_trace", message, a.step, "end")
+    if one.steps != other.steps:
+        message = f"two runs of the script take {one.steps} and {other.steps} steps"
+        return Violation(DETERMINISM, "other_trace", message, min(one.steps, other.steps), "end")
+    for name in sorted(one.outputs.keys() | other.outputs.keys()):
+        if one.outputs.get(name) != other.outputs.get(name):
+            return Violation(DETERMINISM, "other_output", f"{name} gets two outputs in two runs", one.steps, "end")
+    return None
+
+
+def _fields(a: StepRecord, b: StepRecord) -> str:
+    fields = ((name, getattr(a, name), getattr(b, name)) for name in a.__struct_fields__)
+    return "; ".join(f"{name}: {_shown(x)} against {_shown(y)}" for name, x, y in fields if x != y)
+
+
+def _shown(value: Any) -> str:
+    return " ".join(value) or "none" if isinstance(value, tuple) else str(value)

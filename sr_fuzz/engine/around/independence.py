@@ -1,0 +1,90 @@
+"""Checking a model that has no oracle: each request must get what it gets when it runs alone.
+
+`AloneEngine` plays a script, and then every request of it that ran to its end once more, in a script of its own. At
+temperature 0 the two outputs are equal unless the schedule had a say in them: that is a violation like any other, so
+it is minimised, confirmed and written out like one.
+
+A reference from another process, or another framework's, was rejected: it would have to agree in every rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from sr_fuzz.engine.around.wrapped_engine import WrappedEngine
+from sr_fuzz.oracle.function import all_prompt_tokens
+from sr_fuzz.outcome import Outcome, Violation
+from sr_fuzz.script import Abort, Action, EngineConfig, Prompt, Script, StartReq
+
+NAME = "schedule_dependent_output"
+FAMILY = "output"
+
+# Tokens around the first difference, in the message.
+_SHOWN = 8
+
+_Key = tuple[EngineConfig, StartReq, tuple[int, ...]]
+
+
+class AloneEngine(WrappedEngine):
+    """Its outcomes also say when a request got something else than it gets alone."""
+
+    def __init__(self, engine: Any) -> None:
+        super().__init__(engine)
+        self._alone: dict[_Key, tuple[int, ...] | None] = {}
+
+    def run(self, script: Script, *, invariants: Sequence[str] | None = None, **options: Any) -> Outcome:
+        """As the engine's own ``run``; compares where ``invariants`` are all, or name the family ``output``."""
+        return self.compare(script, self._engine.run(script, invariants=invariants, **options), invariants=invariants)
+
+    def compare(
+        self, script: Script, outcome: Outcome, *, invariants: Sequence[str] | None = None, **_options: Any
+    ) -> Outcome:
+        """The outcome of a run of ``script``, with a violation where a request got something else than alone."""
+        if outcome.violation is not None or (invariants is not None and FAMILY not in invariants):
+            return outcome
+        # With max_new_tokens=0 a placeholder stands for the token.
+        requests = [a for a in script.actions if isinstance(a, StartReq) and a.max_new_tokens]
+        tokens = all_prompt_tokens(script.actions)
+        checks = 0
+        for request in (a for a in requests if a.name in outcome.outputs):
+            got, alone = outcome.outputs[request.name], self._output_alone(script, request, tokens[request.name])
+            if alone is not None and got != alone:
+                message = _difference(request.name, got, alone)
+                return replace(outcome, violation=Violation(NAME, "differs_from_alone", message, outcome.steps, "end"))
+            checks += alone is not None
+        return replace(outcome, checks=outcome.checks | {NAME: checks})
+
+    def _output_alone(self, script: Script, request: StartReq, tokens: list[int]) -> tuple[int, ...] | None:
+        """What the request gets alone; None when it does not run to its end there."""
+        # The name stands in its prompt's tail only: requests that differ in nothing else share an answer.
+        key = (script.config, replace(request, name="r0", prompt=Prompt()), tuple(tokens))
+        if key not in self._alone:
+            outcome = self._engine.run(Script(script.config, _alone(script, request)), invariants=())
+            self._alone[key] = outcome.outputs.get(request.name)
+        return self._alone[key]
+
+
+def _alone(script: Script, request: StartReq) -> tuple[Action, ...]:
+    """The request, behind those that its prompt comes after: aborted in the turn of their start, these never run."""
+    starts = {action.name: action for action in script.actions if isinstance(action, StartReq)}
+    actions: list[Action] = [request]
+    while (after := request.prompt.after) is not None:
+        request = starts[after]
+        actions = [request, Abort(after), *actions]
+    return tuple(actions)
+
+
+def _difference(name: str, got: tuple[int, ...], alone: tuple[int, ...]) -> str:
+    at = next((i for i, (one, other) in enumerate(zip(got, alone)) if one != other), min(len(got), len(alone)))
+    return (
+        f"{name} got another output than alone, from token {at} on: {_part(got, at)} of {len(got)} tokens, "
+        f"alone {_part(alone, at)} of {len(alone)}"
+    )
+
+
+def _part(tokens: tuple[int, ...], at: int) -> str:
+    shown = " ".join(map(str, tokens[at : at + _SHOWN]))
+    return f"[{shown}{' …' if len(tokens) > at + _SHOWN else ''}]"

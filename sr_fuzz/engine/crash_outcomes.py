@@ -1,0 +1,69 @@
+"""What a script that its scheduler did not survive comes back as: a crash or a hang, with the stack it was in."""
+
+from __future__ import annotations
+
+from sr_fuzz.engine.process_messages import Done, Execute, Run
+from sr_fuzz.engine.stacks import dumped_locations, portable
+from sr_fuzz.outcome import Outcome, Violation
+from sr_fuzz.script import script_hash
+
+Faults = dict[str, tuple[int, int]]
+
+_NO_STACK = "(no stack: the process was killed before it could write one)"
+
+
+def hung(
+    job: Run | Execute,
+    stack: str,
+    *,
+    sglang_version: str,
+    wall_s: float,
+    package: str = "",
+    faults: Faults | None = None,
+) -> Done:
+    """It was not over in time.
+
+    ``package``: folder of the SGLang that wrote ``stack``, if not that of this process. ``faults``: as in `Outcome`.
+    """
+    message = f"the script was not over after {job.limit_s:g} s"
+    return _ended(job, ("hang", "timeout", message), stack, sglang_version, wall_s, package, faults or {})
+
+
+def crashed(
+    job: Run | Execute,
+    rule: str,
+    message: str,
+    stack: str,
+    *,
+    sglang_version: str,
+    wall_s: float,
+    package: str = "",
+    faults: Faults | None = None,
+) -> Done:
+    """The process died. ``rule``: the signal's name, where there was one. ``package``, ``faults``: see `hung`."""
+    return _ended(job, ("crash", rule, message), stack, sglang_version, wall_s, package, faults or {})
+
+
+def _ended(
+    job: Run | Execute,
+    how: tuple[str, str, str],
+    stack: str,
+    sglang_version: str,
+    wall_s: float,
+    package: str,
+    faults: Faults,
+) -> Done:
+    invariant, rule, message = how
+    violation = Violation(
+        invariant=invariant,
+        rule=rule,
+        message=message,
+        step=0,
+        location=dumped_locations(stack, package),
+        stack=portable(stack, package) or _NO_STACK,
+    )
+    played = script_hash(job.script) if isinstance(job, Run) else ""
+    outcome = Outcome(
+        script_hash=played, sglang_version=sglang_version, violation=violation, wall_s=wall_s, faults=faults
+    )
+    return Done(outcome)

@@ -1,0 +1,120 @@
+"""A tree of processes that cannot outlive this one, and leaves neither process, file nor shared memory behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sr_fuzz.script.errors import EngineError
+
+# The keeper imports little more than the standard library; a loaded machine may still be slow at it.
+_START_LIMIT_S = 30.0
+
+# Five times the three seconds promised to users: a clean-up that takes longer is stuck, and is said to be.
+_CLOSE_LIMIT_S = 15.0
+
+
+class KeptProcess:
+    """``command`` under a keeper. In its arguments and environment ``{folder}`` stands for the private folder."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], *, files: Mapping[str, str] | None = None
+    ) -> None:
+        """``files``: texts to put into the private folder before the command starts, by file name."""
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-m", "sr_fuzz.engine.live.keeper"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env=dict(environment),
+        )
+        self._buffer = b""
+        self._death: dict[str, Any] | None = None
+        order = json.dumps(
+            {"command": list(command), "environment": dict(environment), "files": dict(files or {})}
+        )
+        try:
+            self._keeper.stdin.write(order.encode() + b"\n")
+            self._keeper.stdin.flush()
+            hello = self._read(_START_LIMIT_S)
+        except BaseException:
+            self.close()
+            raise
+        if hello is None:
+            self.close()
+            raise EngineError(f"the process that watches over the engine said nothing within {_START_LIMIT_S:g} s")
+        self.folder = Path(hello["folder"])
+        self.pid: int = hello["pid"]
+
+    @property
+    def keeper_pid(self) -> int:
+        return self._keeper.pid
+
+    def death(self) -> str | None:
+        """One sentence on the first process of the tree that ended; None while all of them run."""
+        if self._death is None:
+            self._death = self._read(0.0)
+        if self._death is None:
+            return None if self._keeper.poll() is None else "the process that watches over the engine is gone"
+        return f"{self._death['died']} (pid {self._death['pid']}) {ending(self._death['status'])}"
+
+    @property
+    def death_signal(self) -> str | None:
+        """The name of the signal that ended it, if one did."""
+        status = (self._death or {}).get("status", 0)
+        return signal.Signals(os.WTERMSIG(status)).name if status > 0 and os.WIFSIGNALED(status) else None
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The last lines that the processes printed."""
+        try:
+            text = (self.folder / "log").read_bytes()[-16384:].decode(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def close(self) -> None:
+        """Kill the tree and remove what it left. Idempotent."""
+        if self._keeper.stdin and not self._keeper.stdin.closed:
+            try:
+                self._keeper.stdin.close()
+            except BrokenPipeError:
+                pass
+        try:
+            self._keeper.wait(_CLOSE_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self._keeper.kill()
+            self._keeper.wait()
+            raise EngineError(f"the engine's processes were not gone within {_CLOSE_LIMIT_S:g} s") from None
+        finally:
+            self._keeper.stdout.close()
+
+    def _read(self, wait_s: float) -> dict[str, Any] | None:
+        """The keeper's next message; None when none comes within ``wait_s``."""
+        if self._keeper.stdout.closed:
+            return None
+        fd = self._keeper.stdout.fileno()
+        while b"\n" not in self._buffer:
+            if not select.select([fd], [], [], wait_s)[0]:
+                return None
+            part = os.read(fd, 4096)
+            if not part:
+                return None
+            self._buffer += part
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return json.loads(line)
+
+
+def ending(status: int) -> str:
+    """How a process ended, from its wait status; -1 stands for unknown."""
+    if status < 0:
+        return "ended"
+    if os.WIFSIGNALED(status):
+        return f"died by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"ended with exit status {os.waitstatus_to_exitcode(status)}"

@@ -1,0 +1,154 @@
+"""What our plugin does in an SGLang process that belongs to a live engine: gets the hook in, and says who it is.
+
+Called in every SGLang process by the entry point of the group ``sglang.srt.plugins``, before its work begins; does
+something only where the environment names a private folder. The rank that takes requests gets the dispatcher; other
+ranks follow it as they always do. Other data-parallel replicas run free: SGLang steps each of them by itself.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sr_fuzz.cpu import standins
+from sr_fuzz.engine.boot import Booted, bind_oracle
+from sr_fuzz.engine.environment import LIVE
+from sr_fuzz.engine.live.channel import Channel
+from sr_fuzz.engine.live.dispatch import Dispatcher, no_warm_up, warm_up
+from sr_fuzz.engine.live.keeper import PROCESSES
+from sr_fuzz.engine.process_messages import SOCKET, STACKS
+from sr_fuzz.runtime.hook import ScriptedSchedulerHook
+from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
+from sr_fuzz.sglang_api import messages, seams, session_clock, versions
+
+# The functions SGLang starts its processes with, and what their users call them.
+_ROLES = {
+    "run_scheduler_process": "scheduler process",
+    "run_detokenizer_process": "detokenizer process",
+    "run_data_parallel_controller_process": "data-parallel controller process",
+}
+
+
+def attach() -> None:
+    """Take part in the live engine of this process's environment."""
+    folder = Path(os.environ[LIVE])
+    role = _role()
+    if role is None:
+        return  # the main process: its keeper knows it
+    register(folder, role)
+    if role == "scheduler process":
+        if standins.wanted():
+            from sr_fuzz.cpu import kernels
+
+            kernels.install()
+        live = _Live(folder)
+        seams.live_seams(wrap_channels=live.wrap_channels, make_hook=live.make_hook, run_loop=live.run_loop)
+
+
+def register(folder: Path, role: str) -> None:
+    """Ask the keeper to say so when this process dies."""
+    path = folder / PROCESSES / str(os.getpid())
+    # Whole or not at all: the keeper may look at any moment.
+    draft = folder / f"{os.getpid()}.draft"
+    draft.write_text(role)
+    draft.rename(path)
+
+
+def _role() -> str | None:
+    frame = sys._getframe()
+    while frame is not None:
+        role = _ROLES.get(frame.f_code.co_name)
+        if role is not None:
+            return role
+        frame = frame.f_back
+    return None
+
+
+def dump_stacks_to(folder: Path) -> None:
+    """From now on, a fatal signal or SIGUSR1 writes this process's Python stack into `STACKS`."""
+    # Kept open for good: the handler needs the descriptor.
+    stacks = os.open(folder / STACKS, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    faulthandler.enable(file=stacks, all_threads=False)
+    faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=False)
+
+
+class _Live:
+    """One scheduler process: collects our ends of SGLang's seams in the order in which its constructor meets them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started = time.monotonic()
+        self._proxy: Any = None
+        self._underlying: Any = None
+        self._recorder = OutputRecorder()
+        self._senders: tuple[RecordingSender, ...] = ()
+        self._dispatcher: Dispatcher | None = None
+
+    def wrap_channels(self, channels: Any) -> dict[str, Any]:
+        if channels.recv_from_tokenizer is None:
+            return {}  # a rank that gets its requests from another rank
+        from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
+
+        self._underlying = channels.recv_from_tokenizer
+        self._proxy = ScriptedTokenizerRecvProxy(underlying=self._underlying, decode=messages.ipc_decoder())
+        names = ("send_to_tokenizer", "send_to_detokenizer")
+        senders = {name: RecordingSender(self._recorder, onward=getattr(channels, name)) for name in names}
+        self._senders = tuple(senders.values())
+        return {"recv_from_tokenizer": self._proxy, **senders}
+
+    def make_hook(self, scheduler: Any) -> ScriptedSchedulerHook | None:
+        if self._proxy is None:
+            return None
+        if not seams.is_driver(scheduler):
+            # Another data-parallel replica, which plays no script: nobody would empty what is kept of its messages.
+            self._proxy.stand_aside()
+            self._recorder.close()
+            return None
+        from sr_fuzz.runtime.http_poster import BackgroundHttpPoster
+        from sr_fuzz.runtime.http_transport import HttpTransport
+
+        hook = ScriptedSchedulerHook(scheduler)
+        args = scheduler.server_args
+        transport = HttpTransport(
+            self._proxy,
+            BackgroundHttpPoster(),
+            f"http://{args.host}:{args.port}",
+            default_dp_rank=0 if args.dp_size > 1 else None,
+            answered=self._recorder.answered,
+        )
+        version = versions.sglang_version()
+        booted = Booted(scheduler, hook, self._proxy, self._recorder, transport, version)
+        self._dispatcher = begin(booted, self._folder, self._started, skip_warm_up=args.skip_server_warmup)
+        return hook
+
+    def run_loop(self, scheduler: Any, loop: Callable[[], None]) -> None:
+        bind_oracle(scheduler)
+        session_clock.install(scheduler)
+        # Here and not before: SGLang itself enables faulthandler, towards standard error, when it sets a process up.
+        dump_stacks_to(self._folder)
+        if self._dispatcher is None:
+            return loop()
+        run_dispatched(self._dispatcher, loop)
+
+
+def begin(booted: Booted, folder: Path, started: float, *, skip_warm_up: bool) -> Dispatcher:
+    """Connect to the user's process and give the hook the dispatcher's generator."""
+    dispatcher = Dispatcher(booted, Channel(folder / SOCKET, bind=False), os.getpid(), started)
+    generator = dispatcher.loop(no_warm_up() if skip_warm_up else warm_up(booted))
+    booted.hook.begin(generator, observer=None, proxy=booted.proxy)
+    return dispatcher
+
+
+def run_dispatched(dispatcher: Dispatcher, loop: Callable[[], None]) -> None:
+    """Run SGLang's event loop; tell the user's process when it ends by an exception, then let that go its way."""
+    try:
+        loop()
+    except BaseException as error:
+        dispatcher.scheduler_raised(error)
+        raise

@@ -1,0 +1,287 @@
+"""The user's side of a live scheduler: starts it, hands it jobs, watches over it, and says what became of it.
+
+A live scheduler plays script after script in one process. Whatever ends it before its time comes back as a violation of
+the script that was being played: an exception (said by the scheduler itself), a crash (seen by the keeper), a hang (a
+time-out here, with the stack where the scheduler was). After any of these it is dead, and so it is when it could not be
+emptied after a script: then `problem` says why, and its owner starts another one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from sr_fuzz.cpu import standins
+from sr_fuzz.engine.crash_outcomes import crashed, hung
+from sr_fuzz.engine.environment import LIVE
+from sr_fuzz.engine.live.channel import Channel
+from sr_fuzz.engine.live.keeper_client import KeptProcess
+from sr_fuzz.engine.process_messages import (
+    PROTOCOL,
+    SETTINGS,
+    SOCKET,
+    STACKS,
+    Attached,
+    Done,
+    Execute,
+    Failed,
+    LiveReply,
+    Reset,
+    Run,
+    decode_live_reply,
+)
+from sr_fuzz.faults import ENVIRONMENT_VARIABLE as FAULTS
+from sr_fuzz.script.errors import EngineError
+
+# Often enough that a death is reported in a small part of the two seconds promised.
+_POLL_S = 0.05
+# A scheduler that hangs gets this long to dump its stack; faulthandler needs no GIL for it.
+_DUMP_S = 1.0
+# After a job: draining, flushing and the HTTP clients' answers have limits of their own well below this.
+_RESET_S = 60.0
+# A message sent just before the end is read before the end is believed.
+_LAST_WORDS_S = 0.3
+
+_ERROR = re.compile(r"[\w.]*(?:Error|Exception|UnsupportedVersion): ")
+"""The last line of a traceback in a log."""
+
+
+class LiveScheduler:
+    """One life of a scheduler process, from start to `close`."""
+
+    def __init__(
+        self,
+        module: str,
+        *,
+        settings: bytes,
+        environment: Mapping[str, str],
+        start_limit_s: float,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Start ``python -m module FOLDER`` and wait for its `Attached`, then until ``ready()``.
+
+        ``settings``: JSON for the module, which finds it in its folder. Raises `EngineError`.
+        """
+        command = [sys.executable, "-m", module, "{folder}"]
+        self._process = KeptProcess(
+            command, {**environment, LIVE: "{folder}"}, files={SETTINGS: settings.decode()}
+        )
+        self.problem: str | None = None
+        """Why it can play no more; None while it can."""
+        self._resetting = False
+        try:
+            self._channel = Channel(self._process.folder / SOCKET, bind=True)
+        except BaseException:
+            self._process.close()
+            raise
+        try:
+            self.attached = self._await_start(start_limit_s, ready)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def sglang_version(self) -> str:
+        return self.attached.sglang_version
+
+    @property
+    def pid(self) -> int:
+        """Of the scheduler process that plays."""
+        return self.attached.pid
+
+    @property
+    def folder(self) -> Path:
+        """The private folder of its processes."""
+        return self._process.folder
+
+    def log_tail(self) -> str:
+        return self._process.log_tail()
+
+    def is_usable(self) -> bool:
+        """Whether it can play; waits until it has been emptied after the last script. `problem` says why not."""
+        self._await_reset()
+        if self.problem is None:
+            self.problem = self._process.death()
+        return self.problem is None
+
+    def submit(self, job: Run | Execute) -> Done:
+        """Play a job; raises `EngineError` when that was not possible. Look at `problem` before the next one."""
+        if not self.is_usable():
+            raise EngineError(f"the engine can play no more: {self.problem}")
+        started = time.monotonic()
+        self._channel.send(job)
+        reply = self._receive(started + job.limit_s)
+        if reply is None:
+            self.problem = self._process.death() or f"a script was not over after {job.limit_s:g} s"
+            return self._ended(job, time.monotonic() - started)
+        if isinstance(reply, Failed):
+            self._resetting = True
+            raise EngineError(f"{reply.message}\n{reply.detail}".rstrip())
+        if not isinstance(reply, Done):
+            self.problem = f"it answered a job with {type(reply).__name__}"
+            raise EngineError(f"the engine can play no more: {self.problem}")
+        self._resetting = True
+        violation = reply.outcome.violation
+        if violation is not None and violation.invariant == "exception":
+            self.problem = f"SGLang's scheduler ended by an exception: {violation.message.splitlines()[0]}"
+        return reply
+
+    def close(self) -> None:
+        """End every process of it and remove what they left. Idempotent."""
+        self.problem = self.problem or "it was shut down"
+        self._channel.close()
+        self._process.close()
+
+    def _await_start(self, limit_s: float, ready: Callable[[], bool]) -> Attached:
+        deadline = time.monotonic() + limit_s
+        first = self._receive(deadline)
+        if isinstance(first, Failed):
+            raise EngineError(f"{first.message}\n{first.detail}".rstrip())
+        if not isinstance(first, Attached):
+            raise EngineError(f"{self._why_no_start(limit_s)}\n{self._process.log_tail()}")
+        if first.protocol != PROTOCOL:
+            raise EngineError(
+                f"the scheduler process speaks protocol {first.protocol}, this one {PROTOCOL}: two versions of sr_fuzz "
+                "are installed; `sr-fuzz doctor` shows from where"
+            )
+        while not ready():
+            if self._process.death() is not None or time.monotonic() > deadline:
+                raise EngineError(f"{self._why_no_start(limit_s)}\n{self._process.log_tail()}")
+            time.sleep(_POLL_S)
+        return first
+
+    def _why_no_start(self, limit_s: float) -> str:
+        death = self._process.death() or f"it was not ready within {limit_s:g} s"
+        # When one process fails SGLang kills the others: the log knows which error came first, the death does not.
+        errors = [line for line in self._process.log_tail(200).splitlines() if _ERROR.match(line)]
+        return f"the engine did not start: {errors[0][:400] if errors else death}"
+
+    def _receive(self, deadline: float) -> LiveReply | None:
+        """The next message; None at the deadline or when a process has died."""
+        while True:
+            data = self._channel.receive(_POLL_S)
+            if data is None and self._process.death() is not None:
+                data = self._channel.receive(_LAST_WORDS_S)
+                if data is None:
+                    return None
+            if data is not None:
+                return decode_live_reply(data)
+            if time.monotonic() > deadline:
+                return None
+
+    def _await_reset(self) -> None:
+        if not self._resetting or self.problem is not None:
+            return
+        self._resetting = False
+        reply = self._receive(time.monotonic() + _RESET_S)
+        if isinstance(reply, Reset):
+            self.problem = f"it could not be emptied after a script: {reply.problem}" if reply.problem else None
+        elif isinstance(reply, Failed):
+            self.problem = f"{reply.message} (after a script)"
+        else:
+            self.problem = self._process.death() or f"it was not emptied within {_RESET_S:g} s after a script"
+
+    def _ended(self, job: Run | Execute, wall_s: float) -> Done:
+        death = self._process.death()
+        if death is None:
+            self._ask_for_stack()
+        attached = self.attached
+        told = {"sglang_version": attached.sglang_version, "wall_s": wall_s, "package": attached.sglang_folder}
+        if death is None:
+            return hung(job, self._stack(), **told)
+        return crashed(job, self._process.death_signal or "ended", death, self._stack(), **told)
+
+    def _ask_for_stack(self) -> None:
+        try:
+            os.kill(self.pid, signal.SIGUSR1)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + _DUMP_S
+        seen = ""
+        # It is written line by line: whole once it has stopped growing.
+        while time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            now = self._stack()
+            if now and now == seen:
+                return
+            seen = now
+
+    def _stack(self) -> str:
+        try:
+            return (self._process.folder / STACKS).read_text(errors="replace")
+        except OSError:
+            return ""
+
+
+class LiveHolder:
+    """Holds one live scheduler at a time and starts another one when it is needed."""
+
+    def __init__(self, start: Callable[[], LiveScheduler]) -> None:
+        self._start = start
+        self._live: LiveScheduler | None = None
+        self._closed = False
+        self.played: list[Run | Execute] = []
+        """Jobs since the present one was started, the latest last."""
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether there is no scheduler that can play."""
+        return self._live is None or not self._live.is_usable()
+
+    def ready(self) -> LiveScheduler:
+        """A scheduler that can play, another one if the last one cannot. Raises `EngineError`."""
+        if self._closed:
+            raise EngineError("this engine is closed")
+        if self._live is None or not self._live.is_usable():
+            self.replace()
+        assert self._live is not None
+        return self._live
+
+    def replace(self) -> None:
+        """Start afresh."""
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+        self.played.clear()
+        self._live = self._start()
+
+    def submit(self, job: Run | Execute) -> Done:
+        live = self.ready()
+        self.played.append(job)
+        return live.submit(job)
+
+    def log_tail(self) -> str:
+        return self._live.log_tail() if self._live is not None else ""
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._closed = True
+        if self._live is not None:
+            self._live.close()
+
+
+def process_environment(device: str, *, faults: Sequence[str] = (), sys_path: Sequence[str] = ()) -> dict[str, str]:
+    """The environment of an engine's processes: faults by import path, and the folders they are imported from."""
+    base = dict(os.environ) | standins.environment()
+    if device == "cpu":
+        base |= {standins.WANTED: "1"} | standins.WITHOUT_GPU
+    paths = [*map(str, sys_path), *filter(None, base.get("PYTHONPATH", "").split(os.pathsep))]
+    base["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    if faults:
+        base[FAULTS] = ",".join(faults)
+    return base
+
+
+def encode_settings(settings: object) -> bytes:
+    """As JSON. Raises `EngineError` for what JSON cannot hold."""
+    try:
+        return msgspec.json.encode(settings)
+    except TypeError as error:
+        raise EngineError(f"engine settings must be plain data: {error}") from None

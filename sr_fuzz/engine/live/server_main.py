@@ -1,0 +1,42 @@
+"""The main process of the server engine: ``python -m sr_fuzz.engine.live.server_main FOLDER``.
+
+SGLang starts its other processes with multiprocessing's ``spawn``, which imports this module anew in each of them,
+under the name ``__mp_main__`` and before anything else: so what SGLang's import needs without a GPU is in place there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from sr_fuzz.cpu import missing_kernels, standins
+from sr_fuzz.engine.parent_death import die_with_parent
+
+if standins.wanted():
+    standins.mend_imports()
+else:
+    missing_kernels.install()
+
+
+def main(folder: Path) -> None:
+    """Launch SGLang's HTTP server with the keyword arguments in its settings file."""
+    # The keeper is the parent; without it nobody would ever stop this process.
+    die_with_parent(os.getppid())
+    from sglang.srt.entrypoints.http_server import launch_server
+    from sglang.srt.server_args import ServerArgs
+
+    from sr_fuzz.engine.parallel_ranks import fit_binding
+    from sr_fuzz.engine.process_messages import SETTINGS
+    from sr_fuzz.sglang_api import server_args, versions
+
+    versions.sglang_version()
+    arguments = json.loads((folder / SETTINGS).read_text())
+    if arguments.get("device") == "cpu":
+        fit_binding(arguments)
+    launch_server(server_args.construct(ServerArgs, arguments))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

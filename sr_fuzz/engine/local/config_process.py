@@ -1,0 +1,146 @@
+"""A configuration process: boots one scheduler, then forks a child for each job and watches over it.
+
+The scheduler in this process never turns: each child starts from the same freshly booted state, and what a script
+breaks dies with its child. A child that dies by a signal or outlives its limit becomes a violation here.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import select
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from sr_fuzz.engine.boot import Booted, boot
+from sr_fuzz.engine.crash_outcomes import crashed, hung
+from sr_fuzz.engine.local.child import play
+from sr_fuzz.engine.parent_death import die_with_parent, shed_threads
+from sr_fuzz.engine.process_messages import Boot, Done, Execute, Failed, Ready, Run, decode_job, encode
+from sr_fuzz.faults import counts
+from sr_fuzz.script.errors import EngineError
+
+# A hung child gets this long to dump its stack; faulthandler writes it from the signal handler, without the GIL.
+_DUMP_S = 1.0
+
+
+def serve(channel: Connection, request: Boot) -> None:
+    """Boot and serve until the channel closes. Runs in a process of its own."""
+    started = time.monotonic()
+    zygote = os.getppid()
+    try:
+        booted = boot(request.config, request.faults)
+    except EngineError as error:
+        channel.send_bytes(encode(Failed(str(error))))
+        return
+    except BaseException as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        message = f"SGLang did not boot with this configuration: {type(error).__name__}: {line}"
+        channel.send_bytes(encode(Failed(message, traceback.format_exc())))
+        return
+    # What is alive now will live on: keep the collector, and with it copy-on-write, away from it in every child.
+    gc.collect()
+    gc.freeze()
+    # The process groups' threads look for messages a hundred times a second each, although there is one rank; what is
+    # forked has none of them anyway.
+    shed_threads(zygote)
+    channel.send_bytes(encode(Ready(booted.sglang_version, os.getpid(), time.monotonic() - started)))
+    while True:
+        try:
+            job = decode_job(channel.recv_bytes())
+        except EOFError:
+            return
+        channel.send_bytes(_run_in_child(booted, job))
+
+
+def _run_in_child(booted: Booted, job: Run | Execute) -> bytes:
+    read_end, write_end = os.pipe()
+    dump = os.memfd_create("stack")
+    started = time.monotonic()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _child(booted, job, write_end, dump, parent)
+    os.close(write_end)
+    try:
+        data, timed_out = _read_until(read_end, lambda: started + job.limit_s + _kept_waiting_s(pid))
+        if timed_out:
+            os.kill(pid, signal.SIGUSR1)
+            _wait_exit(pid, _DUMP_S)
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        if data and not timed_out and status == 0:
+            return data
+        stack = _read_all(dump)
+    finally:
+        os.close(read_end)
+        os.close(dump)
+    return encode(_died(booted, job, status, timed_out, stack, time.monotonic() - started))
+
+
+def _child(booted: Booted, job: Run | Execute, write_end: int, dump: int, parent: int) -> None:
+    """Never returns."""
+    code = 1
+    try:
+        die_with_parent(parent)
+        faulthandler.enable(file=dump, all_threads=False)
+        faulthandler.register(signal.SIGUSR1, file=dump, all_threads=False)
+        data = encode(play(booted, job))
+        with os.fdopen(write_end, "wb", closefd=False) as pipe:
+            pipe.write(data)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _kept_waiting_s(pid: int) -> float:
+    """How long a process was ready to run and had no processor: a busy machine is no reason to call a script hung."""
+    try:
+        # Linux: on the processor (ns), waiting for one (ns), time slices.
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
+def _read_until(fd: int, deadline: Callable[[], float]) -> tuple[bytes, bool]:
+    """Read to the end of the pipe; (what came, whether the deadline, which may move, passed first)."""
+    parts = []
+    poller = select.poll()
+    poller.register(fd, select.POLLIN | select.POLLHUP)
+    while (left := deadline() - time.monotonic()) > 0:
+        if not poller.poll(left * 1000):
+            continue
+        part = os.read(fd, 1 << 16)
+        if not part:
+            return b"".join(parts), False
+        parts.append(part)
+    return b"".join(parts), True
+
+
+def _wait_exit(pid: int, seconds: float) -> None:
+    """Give a process time to react to a signal without reaping it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
+        time.sleep(0.02)
+
+
+def _read_all(fd: int) -> str:
+    return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
+
+
+def _died(booted: Booted, job: Run | Execute, status: int, timed_out: bool, stack: str, wall_s: float) -> Done | Failed:
+    told: dict[str, Any] = {"sglang_version": booted.sglang_version, "wall_s": wall_s, "faults": counts()}
+    if timed_out:
+        return hung(job, stack, **told)
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        return crashed(job, name, f"the scheduler process died by {name}", stack, **told)
+    return Failed(f"the child ended with status {os.waitstatus_to_exitcode(status)} and said nothing", stack)

@@ -1,0 +1,250 @@
+"""The local engine: runs scripts on a real scheduler in this machine's process tree, without HTTP.
+
+A zygote imports SGLang once; a configuration process boots a scheduler once; each script runs in a child forked from
+that, so a crash, a hang or a leak dies with it. Alternatives that were rejected: a fresh process per script (10 s of
+import each); one scheduler reset between scripts (a leak of one script becomes the finding of the next).
+
+Processes are started from the thread that calls `run` first, and end with that thread (see `lifeline`): use an engine
+from the main thread.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from sr_fuzz.engine.parallel_ranks import refuse_ranks
+from sr_fuzz.engine.process_messages import Boot, Done, Execute, Failed, Ready, Run, decode_reply, encode
+from sr_fuzz.outcome import Outcome
+from sr_fuzz.script import EngineConfig, Script, validate
+from sr_fuzz.script.errors import EngineError
+
+# Import takes 6 to 15 s on a quiet machine; a loaded one may need several times that.
+_IMPORT_LIMIT_S = 180.0
+# Boot takes 1 to 2 s.
+_BOOT_LIMIT_S = 90.0
+# On a machine with so many times more to do than it has processors, a script is still waited for.
+_BUSIEST = 20
+# On top of a script's own limit: dumping the stack, killing, reporting.
+_REPLY_SLACK_S = 15.0
+# More than the largest set has, or its members would push each other out, and each script wait a second for a boot. A
+# booted configuration keeps some 45 MB of its own beside what it shares with the zygote, and takes no time.
+MAX_CONFIGS = 100
+
+
+class Zygote:
+    """The process that has SGLang imported. Shared by engines that differ in their faults only."""
+
+    def __init__(self, sys_path: Sequence[str] = ()) -> None:
+        self._log = tempfile.TemporaryFile(mode="w+b")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = dict(os.environ)
+        paths = [*sys_path, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sr_fuzz.engine.local.zygote", str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                env=environment,
+                # Ctrl-C is for the user's process, which then closes the engine in order.
+                start_new_session=True,
+            )
+        self._control = ours
+        try:
+            self.sglang_version = self._await_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _await_ready(self) -> str:
+        self._control.settimeout(_IMPORT_LIMIT_S)
+        try:
+            data = self._control.recv(65536)
+        except TimeoutError:
+            raise EngineError(f"SGLang was not imported within {_IMPORT_LIMIT_S:g} s\n{self.log_tail()}") from None
+        self._control.settimeout(None)
+        if not data:
+            raise EngineError(f"the process that imports SGLang died\n{self.log_tail()}")
+        reply = decode_reply(data)
+        if isinstance(reply, Failed):
+            raise EngineError(reply.message)
+        assert isinstance(reply, Ready)
+        return reply.sglang_version
+
+    def boot(self, config: EngineConfig, faults: tuple[str, ...]) -> Connection:
+        """Ask for a configuration process; returns our end of its job channel, on which `Ready` comes first."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(self._control, [encode(Boot(config, faults))], [theirs.fileno()])
+            except OSError as error:
+                ours.close()
+                raise EngineError(f"the zygote process is gone ({error})\n{self.log_tail()}") from None
+        return Connection(ours.detach())
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The last lines SGLang's processes printed."""
+        size = os.fstat(self._log.fileno()).st_size
+        text = os.pread(self._log.fileno(), 16384, max(0, size - 16384)).decode(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def close(self) -> None:
+        """End the zygote and, with it, every process it started. Idempotent."""
+        self._control.close()
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._log.close()
+
+
+class LocalEngine:
+    """Runs scripts; a context manager. Boots configurations as they come and keeps them."""
+
+    def __init__(
+        self,
+        *,
+        faults: Sequence[str] = (),
+        limit_s: float = 20.0,
+        sys_path: Sequence[str] = (),
+        zygote: Zygote | None = None,
+    ) -> None:
+        """``faults``: import paths of context managers. ``limit_s``: limit of a script, in seconds, less
+        those in which it was ready to run and had no processor.
+
+        ``sys_path``: folders that faults and script functions are imported from. ``zygote``: one to share.
+        """
+        self.faults = tuple(faults)
+        self._limit_s = limit_s
+        self._sys_path = tuple(sys_path)
+        self._zygote = zygote
+        self._owns_zygote = zygote is None
+        self._configs: OrderedDict[EngineConfig, Connection] = OrderedDict()
+        self._closed = False
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    @property
+    def zygote(self) -> Zygote:
+        if self._closed:
+            raise EngineError("this engine is closed")
+        if self._zygote is None:
+            self._zygote = Zygote(self._sys_path)
+        return self._zygote
+
+    @property
+    def sglang_version(self) -> str:
+        """Version of the SGLang under test; starts the engine if need be."""
+        return self.zygote.sglang_version
+
+    def with_faults(self, *faults: str) -> LocalEngine:
+        """A second engine over the same zygote, with other faults. Close it before this one."""
+        return LocalEngine(faults=faults, limit_s=self._limit_s, zygote=self.zygote)
+
+    def start(self, config: EngineConfig) -> None:
+        """Boot a configuration without playing anything. Raises `EngineError` where it cannot be booted."""
+        refuse_ranks(config)
+        self._channel(config)
+
+    def run(
+        self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
+    ) -> Outcome:
+        """Play a script in a fresh child. Never raises for what SGLang does; `EngineError` when it cannot run.
+
+        ``invariants``: names or families to check, None for all. Raises `ScriptError` for a script that is invalid.
+        """
+        validate(script)
+        wanted = tuple(invariants) if invariants is not None else None
+        job = Run(script, wanted, limit_s or self._limit_s)
+        return self._submit(script.config, job).outcome
+
+    def execute(
+        self,
+        path: str,
+        *,
+        config: EngineConfig,
+        args: Sequence[Any] = (),
+        invariants: Sequence[str] | None = None,
+        limit_s: float | None = None,
+    ) -> Outcome:
+        """Run a script function, ``module:function`` over a context, as SGLang's scripted runtime would.
+
+        Raises ``AssertionError`` with the function's traceback when it raises, as a failing assertion of it does.
+        """
+        wanted = tuple(invariants) if invariants is not None else None
+        done = self._submit(config, Execute(path, tuple(args), wanted, limit_s or self._limit_s))
+        if done.failure:
+            raise AssertionError(f"script function {path} failed:\n{done.failure}")
+        return done.outcome
+
+    def close(self) -> None:
+        """End every process of this engine. Idempotent."""
+        self._closed = True
+        while self._configs:
+            self._configs.popitem()[1].close()
+        if self._owns_zygote and self._zygote is not None:
+            self._zygote.close()
+
+    def _submit(self, config: EngineConfig, job: Run | Execute) -> Done:
+        refuse_ranks(config)
+        channel = self._channel(config)
+        try:
+            channel.send_bytes(encode(job))
+            reply = self._receive(channel, _BUSIEST * job.limit_s + _REPLY_SLACK_S, "a job")
+        except EngineError:
+            self._drop(config)
+            raise
+        except OSError as error:
+            self._drop(config)
+            raise EngineError(f"the configuration process is gone ({error})\n{self.zygote.log_tail()}") from None
+        if isinstance(reply, Failed):
+            raise EngineError(f"{reply.message}\n{reply.detail}".rstrip())
+        assert isinstance(reply, Done)
+        return reply
+
+    def _channel(self, config: EngineConfig) -> Connection:
+        channel = self._configs.get(config)
+        if channel is not None:
+            self._configs.move_to_end(config)
+            return channel
+        while len(self._configs) >= MAX_CONFIGS:
+            self._configs.popitem(last=False)[1].close()
+        channel = self.zygote.boot(config, self.faults)
+        try:
+            reply = self._receive(channel, _BOOT_LIMIT_S, "booting")
+        except BaseException:
+            channel.close()
+            raise
+        if isinstance(reply, Failed):
+            channel.close()
+            raise EngineError(f"{reply.message}\n{reply.detail}".rstrip())
+        self._configs[config] = channel
+        return channel
+
+    def _drop(self, config: EngineConfig) -> None:
+        self._configs.pop(config).close()
+
+    def _receive(self, channel: Connection, limit_s: float, what: str) -> Ready | Failed | Done:
+        if not channel.poll(limit_s):
+            raise EngineError(f"no answer to {what} within {limit_s:g} s\n{self.zygote.log_tail()}")
+        try:
+            return decode_reply(channel.recv_bytes())
+        except EOFError:
+            raise EngineError(f"the configuration process died at {what}\n{self.zygote.log_tail()}") from None

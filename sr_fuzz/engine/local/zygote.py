@@ -1,0 +1,93 @@
+"""The zygote: imports SGLang once, then forks a configuration process for each engine configuration.
+
+Started by the user's process as ``python -m sr_fuzz.engine.local.zygote CONTROL_FD PARENT_PID``. It reads `Boot`
+messages, each with one end of a job channel, from the control socket, and ends when that socket closes.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import socket
+import sys
+from multiprocessing.connection import Connection
+
+from sr_fuzz.engine.parent_death import adopt_orphans, die_with_parent
+
+# How often ended configuration processes are reaped while nothing is asked for.
+_REAP_S = 0.5
+
+
+def main(control_fd: int, parent_pid: int) -> None:
+    die_with_parent(parent_pid)
+    adopt_orphans()
+    control = socket.socket(fileno=control_fd)
+    _import_sglang(control)
+    while True:
+        readable, _, _ = select.select([control], [], [], _REAP_S)
+        _reap()
+        if readable and not _serve_one(control):
+            return
+
+
+def _import_sglang(control: socket.socket) -> None:
+    """Import what every configuration needs, and say ``ready`` or why not."""
+    from sr_fuzz.cpu import standins
+    from sr_fuzz.engine.process_messages import Failed, Ready, encode
+    from sr_fuzz.script.errors import EngineError
+
+    try:
+        standins.install()
+        from sr_fuzz.sglang_api import versions
+
+        version = versions.sglang_version()
+        import sglang.srt.managers.scheduler  # noqa: F401
+
+        import sr_fuzz.engine.local.config_process  # noqa: F401
+        import sr_fuzz.oracle.models.oracle_hybrid  # noqa: F401
+        import sr_fuzz.oracle.models.oracle_model  # noqa: F401
+    except EngineError as error:
+        control.send(encode(Failed(str(error))))
+        sys.exit(2)
+    except ImportError as error:
+        control.send(encode(Failed(f"cannot import SGLang: {error}; `sr-fuzz doctor` says what is missing")))
+        raise
+    # The collector writes into every object that it looks at, and so copies its page in each process forked from here.
+    gc.collect()
+    gc.freeze()
+    control.send(encode(Ready(version, os.getpid(), 0.0)))
+
+
+def _serve_one(control: socket.socket) -> bool:
+    from sr_fuzz.engine.local.config_process import serve
+    from sr_fuzz.engine.process_messages import MAX_BOOT_BYTES, decode_boot
+
+    data, fds, _, _ = socket.recv_fds(control, MAX_BOOT_BYTES, 1)
+    if not data:
+        return False
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            die_with_parent(parent)
+            control.close()
+            serve(Connection(fds[0]), decode_boot(data))
+        finally:
+            os._exit(0)
+    os.close(fds[0])
+    return True
+
+
+def _reap() -> None:
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

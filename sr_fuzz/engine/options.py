@@ -1,0 +1,110 @@
+"""Which engine a test session plays on: what the command line asks for, checked, and the engine it means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from sr_fuzz.script import EngineConfig, Script
+
+KINDS = ("local", "persistent", "server")
+
+# The range of `EngineConfig`'s fields: the most GPUs that one machine commonly has.
+_MAX_RANKS = 8
+
+
+# Schedulers that stay up on a GPU. A start takes 10 s and more, so as many as the largest group of configurations in
+# tests/properties has; each takes half a gigabyte of the device for its CUDA context and 2 GB of the machine, a server
+# three times that.
+_LIVE_ON_GPU = {"persistent": 8, "server": 3}
+
+
+class Ranks(NamedTuple):
+    """Tensor, pipeline and data parallel ranks, in that order; 1 leaves a configuration as it is."""
+
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+
+    @property
+    def several(self) -> bool:
+        return max(self) > 1
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """Those of more than one rank, as fields of `EngineConfig` and of SGLang's ``ServerArgs``."""
+        return {f"{name}_size": count for name, count in zip(self._fields, self) if count > 1}
+
+    def in_config(self, config: EngineConfig) -> EngineConfig:
+        return replace(config, **self.fields)
+
+    def in_script(self, script: Script) -> Script:
+        return replace(script, config=self.in_config(script.config)) if self.several else script
+
+
+class EngineOptions(NamedTuple):
+    """A valid choice of engine."""
+
+    kind: str
+    device: str | None
+    """``cuda``, or None: what the engine takes by itself."""
+    model: str | None
+    """Path or name of a real model; None stands for the oracle model."""
+    ranks: Ranks
+
+    @property
+    def line(self) -> str:
+        """For a report's header."""
+        named = {"device": self.device, "model": self.model} | self.ranks.fields
+        return " ".join([self.kind, *(f"{name}={value}" for name, value in named.items() if value)])
+
+
+def choose(
+    kind: str | None = None, *, model: str | None = None, ranks: Ranks = Ranks(), gpu: bool = False
+) -> EngineOptions:
+    """Fill in what was not asked for. ``gpu``: on CUDA, which a forked process cannot use.
+
+    Raises ``ValueError``, one line, for options that do not go together.
+    """
+    for name, count in zip(ranks._fields, ranks):
+        if not 1 <= count <= _MAX_RANKS:
+            raise ValueError(f"--sr-{name} {count}: expected a number from 1 to {_MAX_RANKS}")
+    if kind is None:
+        kind = ("server" if ranks.several else "persistent") if gpu else "local"
+    if ranks.several and kind != "server":
+        asked = " ".join(f"--sr-{name} {count}" for name, count in zip(ranks._fields, ranks) if count > 1)
+        raise ValueError(f"{asked}: several ranks need --sr-engine server, not {kind}")
+    if kind == "local" and gpu:
+        raise ValueError("--sr-engine local runs on the CPU alone; the gpu profile needs persistent or server")
+    if kind == "local" and model is not None:
+        raise ValueError(f"--sr-model {model}: needs --sr-engine persistent or server; local runs the oracle alone")
+    return EngineOptions(kind, "cuda" if gpu else None, model, ranks)
+
+
+def make_engine(options: EngineOptions, *, faults: Sequence[str], sys_path: Sequence[str]) -> Any:
+    """The engine, a context manager; nothing starts yet."""
+    common: dict[str, Any] = {"faults": faults, "sys_path": sys_path}
+    if options.kind == "local":
+        from sr_fuzz.engine.local.engine import LocalEngine
+
+        return LocalEngine(**common)
+    from sr_fuzz.engine.live.persistent import PersistentEngine
+    from sr_fuzz.engine.live.server import ServerEngine
+
+    kind = PersistentEngine if options.kind == "persistent" else ServerEngine
+    engine = kind(**common, device=options.device, model=options.model)
+    if options.device == "cuda":
+        engine.max_schedulers = _LIVE_ON_GPU[options.kind]
+    return engine
+
+
+def start(engine: Any, options: EngineOptions) -> None:
+    """Start what most tests will use, so that an engine that cannot start says so once. Raises `EngineError`."""
+    if options.kind == "local":
+        engine.sglang_version
+        return
+    config = options.ranks.in_config(EngineConfig())
+    engine.refuse(config)
+    engine.holder(config).ready()

@@ -1,0 +1,106 @@
+"""SGLang's ``ServerArgs`` for an engine configuration: its settings, the device's and the model's."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from sr_fuzz.cpu import host_cache, speculation, transfer
+from sr_fuzz.oracle import adapter_weights
+from sr_fuzz.oracle.settings import oracle_settings
+from sr_fuzz.script import EngineConfig
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api.server_args import BY_ENVIRONMENT, check_policy, construct, device_settings
+
+_WHEN_GIVEN = {
+    "retraction_policy", "enable_hierarchical_cache", "hicache_write_policy", "speculative_algorithm",
+    "disaggregation_mode", "swa_full_tokens_ratio", "max_mamba_cache_size", "mamba_radix_cache_strategy",
+    "mamba_track_interval", "enable_streaming_session", "is_embedding", "enable_lora", "max_loras_per_batch",
+    "lora_eviction_policy", "lora_drain_wait_threshold", "enable_lora_overlap_loading",
+}  # fmt: skip
+
+_DEFAULT = {name: getattr(EngineConfig(), name) for name in EngineConfig.__struct_fields__}
+
+
+def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> dict[str, Any]:
+    """Keyword arguments for SGLang's ``ServerArgs``: those of ``config``, of the device, and of the model.
+
+    ``model``: a path or name; None stands for the oracle model.
+    """
+    fields = {name: getattr(config, name) for name in config.__struct_fields__ if name not in BY_ENVIRONMENT}
+    kind = fields.pop("model")
+    if config.enable_lora:
+        if model is not None:
+            raise EngineError("enable_lora: the adapters are made for the oracle model, not for a real one")
+        kind = "lora" if kind == "dense" else f"{kind}_lora"
+    # What is newer than the oldest release, or nobody asked for, is left to the release's own default.
+    fields = {name: value for name, value in fields.items() if name not in _WHEN_GIVEN or value != _DEFAULT[name]}
+    # -1 makes SGLang size the pool from device memory unless the fraction is given; max_total_tokens then caps it.
+    extra: dict[str, Any] = {"mem_fraction_static": 0.5} if config.chunked_prefill_size < 0 else {}
+    chosen = {**oracle_settings(kind), **device_settings(device)} if model is None else model_settings(model, device)
+    if config.disaggregation_mode != "null":
+        extra["disaggregation_transfer_backend"] = transfer.BACKENDS[config.disaggregation_mode]
+        # Room that the decode half leaves to each request before it takes another; 512 by default, more than the pool.
+        extra["num_reserved_decode_tokens"] = 4
+    if config.enable_hierarchical_cache or config.disaggregation_mode == "decode":
+        # The decode half keeps on the host what it retracts; by default a fifth of the pool, and aborts the rest.
+        extra |= host_cache.SETTINGS | {"hicache_ratio": 2.0}
+    if config.enable_lora:
+        extra |= adapter_weights.settings(config)
+    if config.speculative_algorithm is not None:
+        extra |= speculation.settings(config.page_size, device)
+    return {**chosen, **fields, **extra}
+
+
+def model_settings(model: str, device: str) -> dict[str, Any]:
+    """Settings for a real model on ``device``, its outputs as independent of the schedule as SGLang can make them."""
+    # Prompts and outputs are token ids.
+    settings = {**device_settings(device), "model_path": model, "skip_tokenizer_init": True}
+    if device == "cpu":
+        # SGLang would take 16 bits, whose rounding shows in a small model's outputs after a dozen tokens.
+        return settings | {"dtype": "float32"}
+    # Of the backends that SGLang has deterministic, the one that keeps the prefix cache on every GPU.
+    deterministic = {"enable_deterministic_inference": True, "attention_backend": "triton"}
+    return settings | deterministic | {"sampling_backend": "pytorch"}
+
+
+def install_stand_ins(config: EngineConfig) -> None:
+    """Put in place what only this configuration needs on a CPU. Before faults, which import what they patch."""
+    if config.model == "mamba" or config.enable_lora:
+        from sr_fuzz.cpu import pinned_memory
+
+        pinned_memory.install()
+    if config.speculative_algorithm is not None:
+        speculation.install()
+
+
+def install_kernels() -> None:
+    """Put in place what every configuration needs on a CPU, before its scheduler is made."""
+    from sr_fuzz.cpu import host_cache, kernels, transfer
+
+    kernels.install()
+    host_cache.install()
+    transfer.install()
+
+
+def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> Any:
+    """SGLang's ``ServerArgs`` for a configuration, resolved and checked; after `install_stand_ins`."""
+    from sglang.srt.server_args import ServerArgs
+
+    # Here, not above: it needs torch, and settings are read where that is not there.
+    from sr_fuzz.cpu import recurrent_states
+
+    check_policy(config.schedule_policy)
+    on_cpu = device == "cpu"
+    if config.speculative_algorithm is not None:
+        speculation.check(config, device)
+    with contextlib.ExitStack() as accepted:
+        if on_cpu and config.model == "mamba":
+            accepted.enter_context(recurrent_states.extra_buffer_accepted())
+        if on_cpu and config.speculative_algorithm is not None:
+            accepted.enter_context(speculation.overlap_accepted())
+        args = construct(ServerArgs, engine_kwargs(config, device=device, model=model))
+        if hasattr(args, "resolve_once"):
+            args.resolve_once()
+        args.check_server_args()
+    return args

@@ -1,0 +1,1 @@
+"""Playing on SGLang's own scripted runtime."""

@@ -1,0 +1,23 @@
+"""Faults: bugs put into SGLang on purpose. Fixes: patches that mend SGLang's own bugs."""
+
+from __future__ import annotations
+
+from sr_fuzz.faults.api import (
+    ENVIRONMENT_VARIABLE,
+    Fault,
+    activate,
+    activate_from_environment,
+    as_fault,
+    counts,
+    fault,
+    reached,
+    reset_counts,
+    resolve,
+    triggered,
+    wrapped,
+)
+
+__all__ = [
+    "ENVIRONMENT_VARIABLE", "Fault", "activate", "activate_from_environment", "as_fault", "counts", "fault",
+    "reached", "reset_counts", "resolve", "triggered", "wrapped",
+]  # fmt: skip

@@ -1,0 +1,38 @@
+"""The catalogue of seeded faults: each stands for a class of bugs that SGLang's scheduler has had.
+
+A fault strikes under a condition that a schedule must bring about (a retraction, an abort between two chunks, a shared
+prefix …), not on every call: one that strikes at once would say nothing about the fuzzer. The functions patched exist
+in SGLang 0.5.16 to 0.5.23. SGLang is imported only when a fault is entered.
+
+They lie in one module for each subject; a new module is a line in `MODULES`. On the command line a fault is, for
+instance, ``sr_fuzz.faults.catalogue.memory:double_free``. How to write one: docs/faults.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from sr_fuzz.faults import Fault
+
+MODULES = (
+    "sr_fuzz.faults.catalogue.memory",
+    "sr_fuzz.faults.catalogue.lifecycle",
+    "sr_fuzz.faults.catalogue.streams",
+    "sr_fuzz.faults.catalogue.finishes",
+    "sr_fuzz.faults.catalogue.scheduling",
+    "sr_fuzz.faults.catalogue.sglang_own",
+    "sr_fuzz.faults.catalogue.hybrid_caches",
+    "sr_fuzz.faults.catalogue.modes",
+    "sr_fuzz.faults.catalogue.sessions",
+    "sr_fuzz.faults.catalogue.requests",
+    "sr_fuzz.faults.catalogue.adapters",
+    "sr_fuzz.faults.catalogue.speculation",
+)
+
+FAULTS: dict[str, Fault] = {
+    value.name: value
+    for module in MODULES
+    for value in vars(importlib.import_module(module)).values()
+    if isinstance(value, Fault)
+}
+"""All of them, by name, in the order of the modules."""

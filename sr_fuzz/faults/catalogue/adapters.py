@@ -1,0 +1,147 @@
+"""Faults of LoRA adapters: prefixes, slots of the pool, and who may share a batch."""
+
+from __future__ import annotations
+
+from sr_fuzz.faults import fault, triggered, wrapped
+from sr_fuzz.script import AdvanceClock, Prompt, Script, StartReq, Step, StepUntil
+from sr_fuzz.strategies.configs import CONFIG_SETS
+
+
+@fault(
+    "prefix_without_adapter", stands_for="KV of one adapter reused by another", expected=("lora",), sets=("lora",)
+)
+def prefix_without_adapter():
+    """What a request leaves in the prefix tree is found by requests of any adapter."""
+    from sglang.srt.managers.schedule_batch import Req
+
+    def make(original, req, *args, **kwargs):
+        original(req, *args, **kwargs)
+        if req.lora_id is not None:
+            triggered()
+            req.extra_key = req.extra_key.removesuffix(req.lora_id) or None
+
+    return wrapped(Req, "__init__", make)
+
+
+@fault(
+    "one_adapter_too_many", stands_for="a batch of more adapters than the pool has slots",
+    expected=("exception", "lora"), sets=("lora",),
+)  # fmt: skip
+def one_adapter_too_many():
+    """A request is let in beside those that have taken all slots."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    def may(original, scheduler, req, running_loras, *args, **kwargs):
+        allowed = original(scheduler, req, running_loras, *args, **kwargs)
+        if not allowed and len(running_loras) >= scheduler.max_loras_per_batch:
+            triggered()
+            return True
+        return allowed
+
+    # With an underscore in older releases.
+    name = next(n for n in ("can_schedule_lora_req", "_can_schedule_lora_req") if hasattr(Scheduler, n))
+    return wrapped(Scheduler, name, may)
+
+
+@fault(
+    "running_adapter_evicted", stands_for="an adapter evicted while its requests run",
+    expected=("exception", "lora"), sets=("lora-loading-chunk16",),
+)  # fmt: skip
+def running_adapter_evicted():
+    """An adapter that is loaded beside the model takes the slot of one that runs."""
+    from sglang.srt.lora.lora_manager import LoRAManager
+
+    def fetch(original, manager, new_loras, running_loras=frozenset()):
+        if running_loras - {None}:
+            triggered()
+        return original(manager, new_loras, set())
+
+    return wrapped(LoRAManager, "fetch_new_loras", fetch)
+
+
+@fault(
+    "slot_not_written", stands_for="an adapter with another's weights", expected=("lora",), sets=("lora",)
+)
+def slot_not_written():
+    """An adapter that was evicted and comes again is believed to be in its slot still."""
+    from sglang.srt.lora.mem_pool import LoRAMemoryPool
+
+    seen: set[str] = set()
+
+    def load(original, pool, uid, buffer_id, *args, **kwargs):
+        if uid in seen:
+            return triggered()
+        seen.update([uid] if uid is not None else [])
+        return original(pool, uid, buffer_id, *args, **kwargs)
+
+    return wrapped(LoRAMemoryPool, "load_lora_weight_to_buffer", load)
+
+
+@fault(
+    "adapter_of_neighbour", stands_for="rows of a batch with each other's adapters", expected=("lora",),
+    sets=("lora-mixed-paged4",),
+)  # fmt: skip
+def adapter_of_neighbour():
+    """A request that decodes beside a chunk runs with the chunk's adapter."""
+    from sglang.srt.lora.lora_manager import LoRAManager
+
+    def prepare(original, manager, forward_batch, *args, **kwargs):
+        adapters = list(forward_batch.lora_ids)
+        if forward_batch.forward_mode.is_mixed() and len(set(adapters)) > 1:
+            triggered()
+            forward_batch.lora_ids = adapters[:1] * len(adapters)
+        original(manager, forward_batch, *args, **kwargs)
+        forward_batch.lora_ids = adapters
+
+    return wrapped(LoRAManager, "prepare_lora_batch", prepare)
+
+
+@fault(
+    "drains_for_ever", stands_for="an adapter that is kept out for good", expected=("liveness",),
+    sets=("lora-drain-chunk8",),
+)  # fmt: skip
+def drains_for_ever():
+    """An adapter that has drained for another one is not let in again."""
+    from sglang.srt.lora.lora_drainer import LoRADrainer
+
+    def finish(original, drainer, *args, **kwargs):
+        if any(stats.is_draining_for is not None for stats in drainer.adapter_to_stats.values()):
+            triggered()
+
+    return wrapped(LoRADrainer, "_update_fully_drained_loras", finish)
+
+
+# -- what brings them about ------------------------------------------------------------------------------------
+
+
+def _script(config: str, *actions) -> Script:
+    return Script(CONFIG_SETS["lora"][config], actions)
+
+
+def _one(name: str, adapter: str, length: int = 8, new: int = 4) -> StartReq:
+    return StartReq(name, Prompt(length=length), max_new_tokens=new, lora_path=adapter)
+
+
+SCRIPTS: dict[str, Script] = {
+    "prefix_without_adapter": _script(
+        "lora-chunk16", _one("cached", "l0"), StepUntil("cached", "finished"), _one("r0", "l1")
+    ),
+    "one_adapter_too_many": _script(
+        "lora-chunk16", _one("r0", "l0", new=12), _one("r1", "l1", new=12), Step(3), _one("r2", "l2")
+    ),
+    "running_adapter_evicted": _script(
+        "lora-loading-chunk16", _one("r0", "l0", new=12), StepUntil("r0", "first_decode"), _one("r1", "l1")
+    ),
+    "slot_not_written": _script(
+        "lora-chunk16",
+        *(action for i in range(4) for action in (_one(f"r{i}", f"l{i % 3}"), StepUntil(f"r{i}", "finished"))),
+    ),
+    "adapter_of_neighbour": _script(
+        "lora-mixed-paged4", _one("r0", "l0", new=12), StepUntil("r0", "first_decode"), _one("r1", "l1", length=24)
+    ),
+    "drains_for_ever": _script(
+        "lora-drain-chunk8",
+        _one("r0", "l0", new=16), _one("r1", "l1", new=16), Step(4), _one("r2", "l2"), Step(2), AdvanceClock(11.0),
+        Step(40), _one("r3", "l0"), _one("r4", "l1"),
+    ),
+}  # fmt: skip

@@ -1,0 +1,84 @@
+"""Faults of modes that need a configuration of their own: time-outs, the hierarchical cache, disaggregation."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import torch
+
+from sr_fuzz.faults import fault, triggered, wrapped
+from sr_fuzz.script import AdvanceClock, EvictRadix, Prompt, Script, StartReq, Step, StepUntil
+from sr_fuzz.strategies.configs import find_configs
+
+
+@fault(
+    "timed_out_keeps_all", stands_for="a time-out that forgets to free", expected=("sglang_idle_check", "kv_pages"),
+    sets=("timeouts",),
+)  # fmt: skip
+def timed_out_keeps_all():
+    """A running request that is aborted by its time-out gives neither its pages nor its row back."""
+    from sglang.srt.managers.scheduler_components import batch_result_processor
+
+    def release(original, req, tree_cache, *args, **kwargs):
+        if req.finished() and "timeout" in str(req.finished_reason.to_json().get("message")):
+            return triggered()
+        return original(req, tree_cache, *args, **kwargs)
+
+    return wrapped(batch_result_processor, "release_kv_cache", release)
+
+
+@fault(
+    "loaded_in_wrong_order", stands_for="KV that comes back from the host for other tokens",
+    expected=("kv_content", "oracle_output"), sets=("hicache",),
+)  # fmt: skip
+@contextmanager
+def loaded_in_wrong_order():
+    """What is copied back from the host is one token off."""
+    from sglang.srt.managers.cache_controller import HiCacheController
+    from sglang.srt.mem_cache.hybrid_cache.hybrid_cache_controller import HybridCacheController
+
+    def load(original, controller, host_indices, *args, **kwargs):
+        triggered()
+        return original(controller, torch.roll(host_indices, 1), *args, **kwargs)
+
+    # The legacy tree uses the one, the unified one the other.
+    with wrapped(HiCacheController, "load", load), wrapped(HybridCacheController, "load", load):
+        yield
+
+
+@fault(
+    "lost_in_transfer", stands_for="requests lost between two queues of a disaggregated half",
+    expected=("nobody_lost",), sets=("disaggregation",),
+)  # fmt: skip
+def lost_in_transfer():
+    """Of two prompts whose KV is sent after one prefill the second one is forgotten."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    def process(original, scheduler, *args, **kwargs):
+        original(scheduler, *args, **kwargs)
+        if len(scheduler.disagg_prefill_inflight_queue) > 1:
+            triggered()
+            scheduler.disagg_prefill_inflight_queue.pop()
+
+    return wrapped(Scheduler, "process_batch_result_disagg_prefill", process)
+
+
+def _script(config: str, *actions) -> Script:
+    return Script(find_configs([config])[config], actions)
+
+
+SCRIPTS = {
+    "timed_out_keeps_all": _script(
+        "timeouts-chunk16",
+        StartReq("r0", max_new_tokens=30), StepUntil("r0", "mid_decode"), AdvanceClock(61.0), Step(4),
+    ),
+    "loaded_in_wrong_order": _script(
+        "hicache-through",
+        StartReq("r0", Prompt(length=40), 2), StepUntil("r0", "finished"), Step(2), EvictRadix(), Step(1),
+        StartReq("r1", Prompt(length=40, unique_tail=4), 4), Step(4),
+    ),
+    "lost_in_transfer": _script(
+        "prefill-chunk16",
+        StartReq("r0", Prompt(length=6)), StartReq("r1", Prompt(family=1, length=6)), Step(3),
+    ),
+}  # fmt: skip

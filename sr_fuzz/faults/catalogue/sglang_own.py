@@ -1,0 +1,70 @@
+"""What SGLang ships to provoke itself: the KV canary's perturbations, and forced retractions."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from sr_fuzz.faults import fault, triggered, wrapped
+from sr_fuzz.faults.catalogue.scheduling_triggers import PLAIN
+from sr_fuzz.script import Script, StartReq, Step
+
+SCRIPTS = {"perturbed_page_table": Script(PLAIN, (StartReq("r0"), Step(6)))}
+
+# Forwards before the first perturbation: the prompt is prefilled by then, and something can be mixed up.
+WARMUP_FORWARDS = 3
+
+# Small, so that each request is retracted several times, and more than 1, so that it gets on between.
+RETRACT_EVERY = 3
+
+
+@fault("perturbed_page_table", stands_for="a page table that points elsewhere", expected=("kv_content", "kv_pages"))
+@contextmanager
+def perturbed_page_table() -> Iterator[None]:
+    """The KV canary's ``req_to_token`` perturbation: an entry of a running request's row points at another slot.
+
+    The canary itself is not there: it copies over CUDA streams and pinned memory. What it is tested with does not need
+    them. Its settings are read from the environment, as the canary reads them.
+    """
+    from sglang.srt.kv_canary.perturb import req_to_token
+    from sglang.srt.kv_canary.perturb.config import PerturbConfig
+    from sglang.srt.kv_canary.perturb.utils import WarmupGate
+    from sglang.srt.model_executor.model_runner import ModelRunner
+
+    settings = {"REQ_TO_TOKEN_PROB": "1.0", "WARMUP_STEPS": str(WARMUP_FORWARDS)}
+    with patch.dict(os.environ, {f"SGLANG_KV_CANARY_PERTURB_{name}": value for name, value in settings.items()}):
+        config = PerturbConfig.from_env()
+    forwards = itertools.count()
+    gate = WarmupGate(config=config, outer_step_counter_getter=lambda: next(forwards))
+
+    def forward(original, runner, batch, *args, **kwargs):
+        rows = runner.req_to_token_pool.req_to_token
+        before = rows.clone()
+        req_to_token.run(
+            maybe_inaccurate_forward_batch=batch,
+            config=config,
+            req_to_token_pool=runner.req_to_token_pool,
+            warmup_gate=gate,
+        )
+        if not bool((rows == before).all()):
+            triggered()
+        return original(runner, batch, *args, **kwargs)
+
+    with wrapped(ModelRunner, "forward", forward):
+        yield
+
+
+@contextmanager
+def forced_retraction() -> Iterator[None]:
+    """``SGLANG_TEST_RETRACT``: a retraction at each third forward. No fault: nothing must break.
+
+    Where the environment variable is set before SGLang is imported it does the same; here it is for one engine of a
+    process that has SGLang imported already.
+    """
+    from sglang.srt.managers import scheduler
+
+    with patch.multiple(scheduler, TEST_RETRACT=True, TEST_RETRACT_INTERVAL=RETRACT_EVERY):
+        yield

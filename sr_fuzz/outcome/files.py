@@ -1,0 +1,110 @@
+"""Scripts and findings as files.
+
+Three kinds of file can be handed to the command line, and `load` reads them all: a script (JSON), a finding (JSON,
+saved beside its repro), and the repro itself (the emitted Python test).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sr_fuzz.outcome.finding import Finding
+from sr_fuzz.outcome.trace import StepRecord
+from sr_fuzz.script import Script, ScriptError, from_json, validate
+
+FINDING_FORMAT = 1
+"""Raised whenever an old finding file would be read with another meaning."""
+
+
+class Case(msgspec.Struct, frozen=True):
+    """What a file holds: always a script, and for a finding or a repro what it is known to show."""
+
+    path: Path
+    script: Script
+    signature: str | None = None
+    finding: Finding | None = None
+    trace: tuple[StepRecord, ...] = ()
+    """Last steps of the run that showed the finding."""
+
+
+class _FindingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: int
+    finding: Finding
+    trace: tuple[StepRecord, ...] = ()
+
+
+def save_finding(finding: Finding, path: Path, trace: Sequence[StepRecord] = ()) -> None:
+    """Write ``finding`` and the steps before its violation as readable JSON."""
+    data = msgspec.json.encode(_FindingFile(FINDING_FORMAT, finding, tuple(trace)))
+    path.write_bytes(msgspec.json.format(data, indent=2) + b"\n")
+
+
+def load(path: Path) -> Case:
+    """Read a script, a finding or a repro. Raises `ScriptError`, one line that names the file and the trouble.
+
+    A ``.py`` file is *executed*, as pytest would: pass only repros that you trust.
+    """
+    data = _read(path)
+    if path.suffix == ".py":
+        return _load_repro(path)
+    try:
+        raw = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raw = None  # `from_json` says what is wrong with it
+    if isinstance(raw, dict) and "finding" in raw:
+        return _load_finding(path, raw)
+    return Case(path, from_json(data, source=str(path)))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except IsADirectoryError:
+        raise ScriptError(f"{path}: a directory; expected a script, a finding or an emitted test") from None
+    except OSError as error:
+        raise ScriptError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _load_finding(path: Path, raw: dict[str, Any]) -> Case:
+    if raw.get("format") != FINDING_FORMAT:
+        found = raw.get("format", "none")
+        raise ScriptError(f"{path}: format: this version reads findings of format {FINDING_FORMAT}, got {found!r}")
+    body = raw["finding"]
+    if not isinstance(body, dict):
+        raise ScriptError(f"{path}: finding: expected an object, got {type(body).__name__}")
+    unknown = sorted(set(body) - set(Finding.__struct_fields__))
+    if unknown:
+        raise ScriptError(f"{path}: finding: unknown field `{unknown[0]}`")
+    # First, because it explains what is wrong with a script far better than the general decoder.
+    script = from_json(msgspec.json.encode(body.get("script")), source=f"{path}: finding.script")
+    try:
+        file = msgspec.convert(raw, _FindingFile)
+    except msgspec.ValidationError as error:
+        raise ScriptError(f"{path}: {error}") from None
+    return Case(path, script, file.finding.signature, file.finding, file.trace)
+
+
+def _load_repro(path: Path) -> Case:
+    spec = importlib.util.spec_from_file_location(f"_sr_fuzz_repro_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    keep_clean, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        first_line = str(error).partition("\n")[0]
+        raise ScriptError(f"{path}: cannot be imported: {type(error).__name__}: {first_line}") from None
+    finally:
+        sys.dont_write_bytecode = keep_clean
+    script, promised = getattr(module, "SCRIPT", None), getattr(module, "SIGNATURE", None)
+    if not isinstance(script, Script):
+        raise ScriptError(f"{path}: no SCRIPT in it; expected a test that sr-fuzz emitted")
+    if not isinstance(promised, str | None):
+        raise ScriptError(f"{path}: SIGNATURE: expected a string, got {type(promised).__name__}")
+    return Case(path, validate(script, source=str(path)), promised)

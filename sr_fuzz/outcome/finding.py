@@ -1,0 +1,32 @@
+"""A finding: a violation with its minimal script, its signature, and how often it reproduces."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from sr_fuzz.outcome.violation import Violation
+from sr_fuzz.script import Script
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A violation with its minimal script, its signature, and how often it reproduces."""
+
+    signature: str
+    script: Script
+    violation: Violation
+    sglang_version: str
+    reproduced: Annotated[int, Meta(ge=0)] = 0
+    tried: Annotated[int, Meta(ge=0)] = 0
+    original_actions: int = 0
+    """Length of the script that first showed it."""
+    reruns: int = 0
+    """Runs that the minimiser used."""
+    faults: tuple[str, ...] = ()
+    """Seeded faults that were on."""
+
+    @property
+    def reliability(self) -> str:
+        return f"{self.reproduced} of {self.tried} fresh runs"

@@ -1,0 +1,60 @@
+"""The outcome: what a run of a script gives back."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sr_fuzz.outcome.trace import StepRecord
+from sr_fuzz.outcome.violation import Violation
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The result of one run."""
+
+    script_hash: str
+    sglang_version: str
+    violation: Violation | None = None
+    steps: int = 0
+    forwards: int = 0
+    wall_s: float = 0.0
+    trace: tuple[StepRecord, ...] = ()
+    checks: dict[str, int] = {}
+    """How often each invariant was checked."""
+    no_subject: dict[str, str] = {}
+    """Invariants that are about something that this engine does not have, with what."""
+    not_checked: dict[str, str] = {}
+    """Invariants that could not be checked here, with the reason: what they are about may be broken unseen."""
+    coarse: dict[str, str] = {}
+    """Invariants that were checked in part, with what was checked and why not the rest."""
+    outputs: dict[str, tuple[int, ...]] = {}
+    """Tokens that were sent of each request that finished by length or at a stop, by the script's name for it."""
+    log: tuple[str, ...] = ()
+    """Last lines that SGLang logged (warnings and worse)."""
+    notes: tuple[str, ...] = ()
+    """Remarks on what the script did that not every client can do, e.g. sending requests while paused."""
+    faults: dict[str, tuple[int, int]] = {}
+    """How often each seeded fault was reached and triggered, by its name; unknown where a live scheduler died."""
+    reach: dict[str, int] = {}
+    """How often each kind of `sr_fuzz.play.reach_kinds` was reached."""
+
+    @property
+    def ok(self) -> bool:
+        return self.violation is None
+
+    def report(self, last: int = 30) -> str:
+        """A readable text: the violation, then the last steps of the trace."""
+        if self.violation is None:
+            return f"no violation in {self.steps} steps ({self.forwards} forwards) on SGLang {self.sglang_version}"
+        v = self.violation
+        lines = [f"{v.invariant}: {v.rule} at step {v.step} ({v.when}) on SGLang {self.sglang_version}", v.message]
+        lines += [f"  at {place}" for place in v.location]
+        if self.trace:
+            lines.append(f"last steps (of {self.steps}):")
+            lines += [record.line for record in self.trace[-last:]]
+        lines += [f"note: {note}" for note in self.notes]
+        if v.stack:
+            lines += ["stack:", v.stack.rstrip()]
+        if self.log:
+            lines.append("SGLang said:")
+            lines += [f"  {line}" for line in self.log]
+        return "\n".join(lines)

@@ -1,0 +1,26 @@
+"""A violation: one invariant broken at one step."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+When = Literal["step", "settled", "end"]
+
+
+class Violation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One invariant broken at one step."""
+
+    invariant: str
+    """Name of the invariant, or ``exception``, ``crash``, ``hang`` for what the engine itself did."""
+    rule: str
+    """Which part of the invariant; stable text without numbers (``leaked``, ``AssertionError`` …)."""
+    message: str
+    """What was seen and what was expected, with page numbers and request names."""
+    step: int
+    when: When = "step"
+    location: tuple[str, ...] = ()
+    """Innermost code locations inside SGLang, innermost first: ``managers/scheduler.py:run_batch: <source line>``."""
+    stack: str = ""
+    """The Python stack, where there was one."""

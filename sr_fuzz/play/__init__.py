@@ -1,0 +1,1 @@
+"""Playing a script inside the scheduler process: interpreter, stages, epilogue, monitor, reach."""

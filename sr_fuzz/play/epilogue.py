@@ -1,0 +1,119 @@
+"""What follows every script: its end, in which an engine shows what it has lost.
+
+The epilogue gives everything back that is held, continues, lets all requests run to their end within a bound derived
+from the work left, checks what must hold then, flushes, and checks once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+from sr_fuzz.play.monitor import Monitor
+from sr_fuzz.runtime.context import ScriptedContext
+from sr_fuzz.script import EngineConfig
+from sr_fuzz.view.view import SchedulerView
+
+# The drain's bound: each waiting token of work may be done several times over when requests are retracted again and
+# again, and admission may wait; 6 is twice what the thriftiest pools of the default set were seen to need.
+_REWORK = 6
+# Turns that do nothing: results in flight, the abort's decode, the liveness check's own patience.
+_SLACK = 80
+# The flush's answer comes in the turn after the one that sends it.
+_FLUSH_TURNS = 3
+
+# An HTTP client's answer needs no turn once it was sent; it takes milliseconds, on a stuck server for ever.
+_ANSWER_S = 10.0
+
+# A session whose turn was running when it was closed goes at SGLang's next look, a second of eight turns apart.
+_CLOSE_TURNS = 24
+# Turns without a forward after which sessions are closed: what they keep, nothing can evict.
+_STUCK_TURNS = 12
+
+
+class Epilogue:
+    """The end of one run."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        context: ScriptedContext,
+        view: SchedulerView,
+        monitor: Monitor,
+        release: Callable[[], None],
+    ) -> None:
+        """``release`` gives back what the script's exhausters hold."""
+        self._config = config
+        self._context = context
+        self._view = view
+        self._monitor = monitor
+        self._release = release
+
+    def play(self) -> Generator[None, None, None]:
+        """The generator for the hook."""
+        self._monitor.note_action("epilogue: release, continue, drain")
+        self._release()
+        self._context.continue_generation()
+        yield
+        yield from self._drain()
+        if self._view.sessions.open:
+            yield from self._close_sessions()
+        # One more turn, so that an idle engine has run its own idle checks.
+        yield
+        # Whoever is not answered by then is found by the checks that follow.
+        self._context.settle(_ANSWER_S)
+        self._monitor.check_end()
+        if self._view.unanswered():
+            return  # only when `Liveness` is switched off: an engine that is not idle may refuse
+        self._monitor.note_action("epilogue: flush")
+        self._context.flush_cache()
+        for _ in range(_FLUSH_TURNS):
+            yield
+        self._monitor.check_flushed()
+
+    def _drain(self) -> Generator[None, None, None]:
+        """Turn until everybody is answered, within the bound, or nothing moves because of what sessions keep."""
+        idle, forwards = 0, self._view.forward_steps
+        turns, bound, known = 0, self._work_left(), len(self._view.requests)
+        while turns < bound:
+            if not self._view.unanswered() and self._context.is_fully_idle and not self._context.put_off:
+                return
+            yield
+            turns += 1
+            if len(self._view.requests) > known:
+                # Copies of a request for several answers, which come when its prompt has been prefilled.
+                known, bound = len(self._view.requests), turns + self._work_left()
+            idle = idle + 1 if self._view.forward_steps == forwards else 0
+            forwards = self._view.forward_steps
+            if idle >= _STUCK_TURNS and self._view.now.session_slots:
+                return
+
+    def _close_sessions(self) -> Generator[None, None, None]:
+        """Close them; turns that wait for what another's turn keeps, and so for each other, are aborted."""
+        self._monitor.note_action("epilogue: close sessions")
+        for session_id in self._view.sessions.open:
+            self._context.close_session(session_id)
+        yield
+        yield from self._drain()
+        if self._view.now.session_slots and self._view.unanswered():
+            self._context.abort_all()
+            yield
+            yield from self._drain()
+        for _ in range(_CLOSE_TURNS):
+            if not self._view.sessions.open:
+                return
+            yield
+
+    def _work_left(self) -> int:
+        """Turns that a healthy engine needs at most for what is unanswered, retractions included."""
+        chunk = self._config.chunked_prefill_size
+        turns = 0
+        by_rid = {req.rid: req for req in self._view.requests}
+        for rid in self._view.unanswered():
+            req = by_rid.get(rid)
+            if req is None:
+                turns += _SLACK
+                continue
+            prompt = len(req.origin_input_ids)
+            prefills = 1 if chunk < 0 else -(-prompt // chunk)
+            turns += prefills + max(1, req.sampling_params.max_new_tokens - len(req.output_ids))
+        return _REWORK * turns + _SLACK

@@ -1,0 +1,243 @@
+"""Plays a script: actions become calls on the context, steps become yields; then `sr_fuzz.play.epilogue`.
+
+The only place that turns actions into calls. Actions between two steps are sent at the head of the same turn, in
+order. An action on a name that is not there (yet, or any more) is sent all the same: the engine must cope.
+
+Request ids are the script's names with a suffix that begins with a dot (`ScriptedContext.rid_suffix`). SGLang aborts by
+rid *prefix*; with the dot no name is a prefix of another (``r1.`` is none of ``r10.``), which a script that wants to
+abort one request relies on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from msgspec import structs
+
+from sr_fuzz import script as s
+from sr_fuzz.oracle.function import all_prompt_tokens
+from sr_fuzz.play.epilogue import Epilogue
+from sr_fuzz.play.monitor import Monitor
+from sr_fuzz.runtime.context import ScriptedContext
+from sr_fuzz.script.errors import RequestRefused
+from sr_fuzz.script.text import action_text
+from sr_fuzz.sglang_api import messages
+from sr_fuzz.view.view import SchedulerView
+
+BALLAST_PREFIX = "ballast"
+
+
+class Interpreter:
+    """One run of one script."""
+
+    def __init__(self, script: s.Script, context: ScriptedContext, view: SchedulerView, monitor: Monitor) -> None:
+        self._script = script
+        self._context = context
+        self._view = view
+        self._monitor = monitor
+        self._prompts = all_prompt_tokens(script.actions)
+        self._ballast: list[str] = []
+        self._ballast_sent = 0
+        self._paused = False
+        self._rooms = 0
+        self._epilogue = Epilogue(script.config, context, view, monitor, lambda: self._release(s.Release()))
+        self.notes: dict[str, None] = {}
+        """Remarks on what the script did that an HTTP client could not have done."""
+
+    def play(self) -> Generator[None, None, None]:
+        """The generator for the hook."""
+        for action in self._script.actions:
+            self._monitor.note_action(action_text(action))
+            self._monitor.reach.note_action(action, self._rid(getattr(action, "name", "")))
+            if isinstance(action, s.Step):
+                for _ in range(action.n):
+                    yield
+            elif isinstance(action, s.StepUntil):
+                yield from self._step_until(action)
+            else:
+                _SENDERS[type(action)](self, action)
+        self._monitor.reach.end_of_script()
+        yield from self._epilogue.play()
+
+    def _rid(self, name: str) -> str:
+        """The request id for a name of the script."""
+        return name + self._context.rid_suffix
+
+    # -- actions -----------------------------------------------------------------------------------------------
+
+    def _start_req(self, action: s.StartReq) -> None:
+        if self._paused:
+            self.notes["a request was sent while paused; the HTTP server holds it back until continue"] = None
+        sampling: dict[str, Any] = {"max_new_tokens": action.max_new_tokens, "ignore_eos": action.ignore_eos}
+        if not hasattr(self._view.model, "read_back"):
+            sampling["temperature"] = 0  # only the likeliest tokens of a real model can be compared
+        if action.stop_token_ids:
+            sampling["stop_token_ids"] = list(action.stop_token_ids)
+        fields: dict[str, Any] = {"stream": action.stream}
+        if action.return_logprob:
+            fields["return_logprob"] = True
+            fields["logprob_start_len"] = action.logprob_start_len
+            fields["top_logprobs_num"] = action.top_logprobs_num
+        if action.priority is not None:
+            fields["priority"] = action.priority
+        fields |= self._of_a_pair()
+        if action.session is not None:
+            fields["session_params"] = self._session_params(action.session)
+        if action.n > 1:
+            sampling["n"] = action.n
+        adapter = {} if action.lora_path is None else {"lora_path": action.lora_path}
+        request = {"rid": self._rid(action.name), "input_ids": self._prompts[action.name]}
+        if action.prompt.after is not None:
+            self._monitor.reach.note_history(request["rid"], len(self._prompts[action.prompt.after]))
+        try:
+            if self._script.config.is_embedding:
+                self._context.start_embedding(**request, **adapter)
+            else:
+                self._context.start_tokens(**request, sampling=sampling, **fields, **adapter)
+        except RequestRefused as refused:
+            # Legal: too long for the context, or its name is in use. The scheduler would have aborted it.
+            self.notes[f"{action.name} was refused by the HTTP server: {refused.text[:200]}"] = None
+
+    def _of_a_pair(self) -> dict[str, Any]:
+        half = self._view.half
+        if half is None:
+            return {}
+        self._rooms += 1
+        return messages.disaggregation_fields(half, self._rooms)
+
+    def _session_params(self, params: s.SessionParams) -> dict[str, Any]:
+        values = {name: value for name, value in structs.asdict(params).items() if value not in (None, False)}
+        return values | {name: self._rid(values[name]) for name in ("id", "rid") if name in values}
+
+    def _open_session(self, action: s.OpenSession) -> None:
+        self._context.open_session(self._rid(action.name), streaming=action.streaming, timeout=action.timeout)
+
+    def _close_session(self, action: s.CloseSession) -> None:
+        self._context.close_session(self._rid(action.name))
+
+    def _pause(self, action: s.Pause) -> None:
+        self._paused = True
+        if action.mode == "abort":
+            self._context.pause_abort()
+        else:
+            self._context.pause_generation(mode=action.mode)
+
+    def _continue(self, action: s.Continue) -> None:
+        self._paused = False
+        self._context.continue_generation()
+
+    def _abort(self, action: s.Abort) -> None:
+        self._context.abort_rid(self._rid(action.name), await_arrival=action.await_arrival)
+
+    def _abort_all(self, action: s.AbortAll) -> None:
+        if action.await_arrival:
+            self._context.abort_all()
+        else:
+            self._context.abort_all_later()
+
+    def _flush_cache(self, action: s.FlushCache) -> None:
+        self._context.flush_cache()
+
+    def _evict_radix(self, action: s.EvictRadix) -> None:
+        self._context.evict_tree(action.num_tokens)
+
+    def _exhaust_kv(self, action: s.ExhaustKv) -> None:
+        # A script may ask to leave more pages than the pool has: then there is nothing to take.
+        if action.leave_pages <= self._view.num_pages:
+            self._context.exhaust_kv(leave_pages=action.leave_pages)
+
+    def _exhaust_lock_refs(self, action: s.ExhaustLockRefs) -> None:
+        self._context.exhaust_lock_refs(leave_refs=action.leave_refs)
+
+    def _exhaust_rows(self, action: s.ExhaustRows) -> None:
+        if self._script.config.is_embedding:
+            return  # an embedding is over before it could hold a row for long, and no other request is served
+        count = len(self._view.scheduler.req_to_token_pool.free_slots) - action.leave_rows
+        # Admission reserves the whole length of a request that ignores EOS: together they may take half of the pool,
+        # else the first of them would keep the others out of their rows.
+        length = max(8, self._view.num_pages * self._view.page_size // (2 * max(1, count)))
+        for _ in range(max(0, count)):
+            rid = self._rid(f"{BALLAST_PREFIX}{self._ballast_sent}")
+            self._ballast_sent += 1
+            self._ballast.append(rid)
+            sampling = {"max_new_tokens": length, "ignore_eos": True}
+            self._context.start_tokens(rid=rid, input_ids=[3], sampling=sampling, **self._of_a_pair())
+
+    def _release(self, action: s.Release) -> None:
+        self._context._release_exhausted_pools()
+        ballast, self._ballast = self._ballast, []
+        for rid in ballast:
+            if not self._view.answered(rid):
+                self._context.abort_rid(rid)
+
+    def _advance_clock(self, action: s.AdvanceClock) -> None:
+        self._context.advance_clock(action.seconds)
+
+    # -- stepping until a stage --------------------------------------------------------------------------------
+
+    def _step_until(self, action: s.StepUntil) -> Generator[None, None, None]:
+        reached = _STAGES[action.stage]
+        rid = self._rid(action.name)
+        over = self._view.answered(rid)
+        for _ in range(action.max_steps):
+            if reached(self, rid, action):
+                break
+            yield
+        # What counts as passed only because the request is over was not reached.
+        over = over or (action.stage != "finished" and self._view.answered(rid))
+        self._monitor.reach.note_stage(action.stage, reached=not over and reached(self, rid, action))
+
+    def _output_len(self, rid: str) -> int:
+        req = self._req(rid)
+        return len(req.output_ids) if req is not None else 0
+
+    def _req(self, rid: str) -> Any | None:
+        return next((req for req in self._view.requests if req.rid == rid), None)
+
+    def _decoded(self, rid: str, count: Callable[[int], int]) -> bool:
+        req = self._req(rid)
+        if req is None:
+            return self._view.answered(rid)
+        wanted = max(1, count(req.sampling_params.max_new_tokens))
+        return len(req.output_ids) >= wanted or req.finished() or self._view.answered(rid)
+
+    def _chunked(self, rid: str, nth: int) -> bool:
+        return self._context.chunks_done(rid) >= nth or self._output_len(rid) > 0 or self._view.answered(rid)
+
+    def _last_chunk(self, rid: str) -> bool:
+        """The chunk before the extend that completes the prompt; for an unchunked prompt, its only extend."""
+        req, size = self._req(rid), self._script.config.chunked_prefill_size
+        if req is None or size < 0:
+            return self._chunked(rid, 1)
+        return self._chunked(rid, max(1, (len(req.origin_input_ids) - 1) // size))
+
+
+_SENDERS: dict[type, Callable[[Interpreter, Any], None]] = {
+    s.StartReq: Interpreter._start_req,
+    s.Pause: Interpreter._pause,
+    s.Continue: Interpreter._continue,
+    s.Abort: Interpreter._abort,
+    s.AbortAll: Interpreter._abort_all,
+    s.FlushCache: Interpreter._flush_cache,
+    s.EvictRadix: Interpreter._evict_radix,
+    s.ExhaustKv: Interpreter._exhaust_kv,
+    s.ExhaustLockRefs: Interpreter._exhaust_lock_refs,
+    s.ExhaustRows: Interpreter._exhaust_rows,
+    s.Release: Interpreter._release,
+    s.AdvanceClock: Interpreter._advance_clock,
+    s.OpenSession: Interpreter._open_session,
+    s.CloseSession: Interpreter._close_session,
+}
+
+_STAGES: dict[str, Callable[[Interpreter, str, s.StepUntil], bool]] = {
+    "first_chunk": lambda i, rid, a: i._chunked(rid, 1),
+    "nth_chunk": lambda i, rid, a: i._chunked(rid, a.nth),
+    "last_chunk": lambda i, rid, a: i._last_chunk(rid),
+    "first_decode": lambda i, rid, a: i._decoded(rid, lambda new: 1),
+    "mid_decode": lambda i, rid, a: i._decoded(rid, lambda new: new // 2),
+    "last_decode": lambda i, rid, a: i._decoded(rid, lambda new: new - 1),
+    "waiting": lambda i, rid, a: i._context.status(rid) == "waiting",
+    "retracted": lambda i, rid, a: (req := i._req(rid)) is not None and req.retraction_count > 0,
+    "finished": lambda i, rid, a: i._view.answered(rid),
+}

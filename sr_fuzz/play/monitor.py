@@ -1,0 +1,133 @@
+"""The observer of a run: after each turn it refreshes the view, counts, writes the trace and checks the invariants.
+
+The first violation ends the run: what comes after a broken invariant says nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from sr_fuzz.invariants import Invariant
+from sr_fuzz.outcome import StepRecord, Violation
+from sr_fuzz.play.reach import Reach
+from sr_fuzz.view.view import SchedulerView, name_of
+
+# A trace longer than this is cut at its head: a report shows the end, and an Outcome should stay small.
+MAX_TRACE = 400
+
+
+class ViolationFound(BaseException):
+    """Leaves SGLang's event loop at a violation. Not an ``Exception``: nothing in between may eat it."""
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(violation.message)
+        self.violation = violation
+
+
+class Monitor:
+    """Implements the hook's ``Observer``."""
+
+    def __init__(self, view: SchedulerView, invariants: Sequence[Invariant]) -> None:
+        self.view = view
+        self.reach = Reach(view)
+        self.trace: deque[StepRecord] = deque(maxlen=MAX_TRACE)
+        self.checks: dict[str, int] = {}
+        self.no_subject: dict[str, str] = {}
+        self.not_checked: dict[str, str] = {}
+        self.coarse: dict[str, str] = {}
+        self.turns = 0
+        self._actions: list[str] = []
+        self._invariants: list[Invariant] = []
+        for invariant in invariants:
+            self._take(invariant)
+
+    def _take(self, invariant: Invariant) -> None:
+        if (reason := invariant.no_subject(self.view)) is not None:
+            self.no_subject[invariant.name] = reason
+        elif (reason := invariant.not_covered(self.view)) is not None:
+            self.not_checked[invariant.name] = reason
+        else:
+            self._invariants.append(invariant)
+            self.checks[invariant.name] = 0
+            if (instead := invariant.coarse(self.view)) is not None:
+                self.coarse[invariant.name] = instead
+
+    def note_action(self, text: str) -> None:
+        """Called by the interpreter for each action it sends; it goes into the record of the coming turn."""
+        self._actions.append(text)
+
+    # -- the hook's side ---------------------------------------------------------------------------------------
+
+    def begin_turn(self, step: int) -> None:
+        self.view.begin_turn(step)
+
+    def on_run_batch(self, batch: Any) -> None:
+        self.view.on_run_batch(batch)
+        self.reach.on_run_batch(batch, self.view.batches[-1][0])
+
+    def end_turn(self, step: int) -> None:
+        self.turns = step
+        self.view.refresh(step)
+        self.reach.end_turn()
+        self.trace.append(self._record(step))
+        self._actions.clear()
+        for invariant in self._invariants:
+            self.checks[invariant.name] += 1
+            problem = invariant.check(self.view)
+            if problem is not None:
+                raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, step, "step"))
+
+    def check_end(self) -> None:
+        """After the epilogue has drained the engine."""
+        for invariant in self._invariants:
+            problem = invariant.check_end(self.view)
+            if problem is not None:
+                raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, self.turns, "end"))
+
+    def check_flushed(self) -> None:
+        """After the flush that ends the epilogue."""
+        for invariant in self._invariants:
+            problem = invariant.check_flushed(self.view)
+            if problem is not None:
+                raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, self.turns, "end"))
+
+    # -- the trace ---------------------------------------------------------------------------------------------
+
+    def record_unfinished_turn(self) -> None:
+        """Add a record for the turn in which the scheduler raised."""
+        self.trace.append(
+            StepRecord(step=self.turns + 1, actions=tuple(self._actions), **_last_batch(self.view.batches))
+        )
+
+    def _record(self, step: int) -> StepRecord:
+        scheduler, now = self.view.scheduler, self.view.now
+        chunked = scheduler.chunked_req
+        running = scheduler.running_batch
+        return StepRecord(
+            step=step,
+            actions=tuple(self._actions),
+            chunked=name_of(chunked.rid) if chunked is not None else None,
+            waiting=tuple(name_of(req.rid) for req in scheduler.waiting_queue),
+            running=tuple(name_of(req.rid) for req in running.reqs) if running is not None else (),
+            free_pages=len(now.free_pages),
+            free_rows=len(now.free_rows),
+            paused=self.view.paused,
+            sent=tuple(_sent(rid, delta) for rid, delta in self.view.recorder.sent_in_turn),
+            **_last_batch(self.view.batches),
+        )
+
+
+def _last_batch(batches: list[Any]) -> dict[str, Any]:
+    if not batches:
+        return {}
+    mode, rids = batches[-1]
+    return {"mode": mode, "batch": tuple(name_of(rid) for rid in rids)}
+
+
+def _sent(rid: str, delta: Any) -> str:
+    text = f"{name_of(rid)} abort" if delta.aborted else f"{name_of(rid)} +{len(delta.tokens)}"
+    if delta.finish is not None and not delta.aborted:
+        text += f" finish:{delta.finish.get('type')}"
+    return text

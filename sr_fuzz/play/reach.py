@@ -1,0 +1,223 @@
+"""What a run has reached, counted from the view: which states of the scheduler a script has really brought about.
+
+The names of what is counted are in `sr_fuzz.play.reach_kinds`. Everything is read, once a turn or when a batch is
+launched; nothing is asked of SGLang that the view does not ask anyway, so that counting costs little.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+from sr_fuzz.play import reach_drafts
+from sr_fuzz.script import EOS_TOKEN_ID, Abort, AbortAll, Action, EvictRadix, Pause, StartReq
+from sr_fuzz.view.view import SchedulerView
+
+# SGLang's own switch: it retracts every few decodes for no reason at all.
+_TEST_RETRACT = os.environ.get("SGLANG_TEST_RETRACT", "").lower() in ("1", "true")
+
+# What FINISH_ABORT and AbortReq say without a reason of SGLang's own.
+_BY_CLIENT = ("", "Aborted", "Aborted by AbortReq.")
+
+
+class Reach:
+    """Counters of one run. The monitor calls it for turns and batches, the interpreter for what it plays."""
+
+    def __init__(self, view: SchedulerView) -> None:
+        self._view = view
+        self._counts: Counter[str] = Counter()
+        self._most: dict[str, int] = {}
+        self._sent: set[str] = set()
+        self._retractions: dict[int, int] = {}
+        self._chunks: dict[int, int] = {}
+        """Chunks launched so far of each prompt that is being prefilled."""
+        self._drafts = reach_drafts.DraftCounts()
+        self._read_before: dict[str, int] = {}
+        self._nodes: set[int] = set()
+        self._script_evicts = False
+        self._replies = 0
+        self._ended = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """By kind; what never occurred is missing."""
+        counts = {kind: count for kind, count in self._counts.items() if count}
+        return counts | {f"max.{name}": most for name, most in self._most.items() if most}
+
+    # -- the interpreter's side --------------------------------------------------------------------------------
+
+    def note_action(self, action: Action, rid: str = "") -> None:
+        """Count an action that is about to be played, and what it meets. ``rid``: of the request it names."""
+        self._counts[f"action.{action.__struct_config__.tag}"] += 1
+        if isinstance(action, StartReq):
+            self._sent.add(rid)
+        elif isinstance(action, Abort):
+            self._counts[f"abort.{self._place(rid)}"] += 1
+        elif isinstance(action, AbortAll):
+            for unanswered in self._view.unanswered():
+                self._counts[f"abort.{self._place(unanswered)}"] += 1
+        elif isinstance(action, Pause):
+            self._counts[f"pause.{action.mode}"] += 1
+            met = {self._place(unanswered) for unanswered in self._view.unanswered()} or {"idle"}
+            self._counts.update(f"pause.at_{place}" for place in met)
+        elif isinstance(action, EvictRadix):
+            self._script_evicts = True
+
+    def note_stage(self, stage: str, *, reached: bool) -> None:
+        """Count how a `StepUntil` ended."""
+        self._counts[f"stage.{stage}" if reached else f"stage.{stage}.missed"] += 1
+
+    def note_history(self, rid: str, prompt_len: int) -> None:
+        """The prompt of ``rid`` goes on behind ``prompt_len`` tokens with what another request generates."""
+        self._read_before[rid] = prompt_len
+
+    def end_of_script(self) -> None:
+        """What follows is the epilogue: its idle turns and its flush are not the script's doing."""
+        self._ended = True
+
+    def _place(self, rid: str) -> str:
+        """One word for where a request is at the head of this turn."""
+        view = self._view
+        if view.answered(rid):
+            return "finished"
+        scheduler = view.scheduler
+        if scheduler.chunked_req is not None and scheduler.chunked_req.rid == rid:
+            return "chunked"
+        for req in scheduler.waiting_queue:
+            if req.rid == rid:
+                return "retracted" if req.retraction_count else "waiting"
+        places = {place for place, reqs in view.places() for req in reqs if req.rid == rid}
+        if "running" in places:
+            return "running"
+        return "in_flight" if places else "arriving" if rid in self._sent else "unknown"
+
+    # -- the monitor's side ------------------------------------------------------------------------------------
+
+    def on_run_batch(self, batch: Any, mode: str | None) -> None:
+        """A batch is about to run."""
+        self._counts[f"batch.{mode}"] += 1
+        chunked = self._view.scheduler.chunked_req
+        if chunked is not None and not any(req is chunked for req in batch.reqs):
+            self._counts["chunk.parked"] += 1
+        if batch.forward_mode is not None and batch.forward_mode.is_extend():
+            decoding = {id(req) for req in batch.decoding_reqs or ()}
+            for req, prefix in zip(batch.reqs, batch.prefix_lens or (), strict=False):
+                if id(req) not in decoding:
+                    self._prefill(req, prefix, middle=req is chunked)
+
+    def _prefill(self, req: Any, prefix: int, *, middle: bool) -> None:
+        done = self._chunks.pop(id(req), 0)
+        if done == 0 and prefix > 0:
+            self._counts["cache.hits"] += 1
+            self._counts["cache.tokens"] += prefix
+            self._counts["cache.retracted"] += req.retraction_count > 0
+            self._counts["cache.outputs"] += prefix > self._read_before.get(req.rid, prefix)
+        if middle:
+            self._counts["chunk.middle"] += 1
+            self._counts["chunk.prompts"] += done == 0
+            self._chunks[id(req)] = done + 1
+        if done:
+            self._at_least("chunks", done + 1)
+
+    def end_turn(self) -> None:
+        """A turn is over, and the view is that after it."""
+        self._count_retractions()
+        self._count_nodes()
+        self._count_sizes()
+        self._count_flushes()
+        self._count_drafts()
+        for rid, delta in self._view.recorder.sent_in_turn:
+            if delta.finish is not None or delta.aborted:
+                self._count_finish(rid, delta)
+
+    def _count_retractions(self) -> None:
+        for req in self._view.requests:
+            times = req.retraction_count
+            if times and times > self._retractions.get(id(req), 0):
+                self._retractions[id(req)] = times
+                self._chunks.pop(id(req), None)
+                self._counts[f"retract.{self._cause()}"] += 1
+
+    def _cause(self) -> str:
+        """Why requests were retracted in this turn: a pause does it when its message is handled; a preemption belongs
+        to the prefill that it makes room for; memory runs out before a decode."""
+        view = self._view
+        if any(getattr(message, "mode", None) == "retract" for message in view.received):
+            return "pause"
+        if _TEST_RETRACT:
+            return "test"
+        prefill = any(mode != "decode" for mode, _ in view.batches)
+        return "preempt" if prefill and view.scheduler.enable_priority_scheduling else "memory"
+
+    def _count_nodes(self) -> None:
+        view = self._view
+        if not view.has_tree or view.unreadable_tree is not None:
+            return
+        nodes, before = view.now.nodes, self._nodes
+        self._nodes = {node.id for node in nodes}
+        gone = len(before - self._nodes)
+        flushed = gone and any(type(message).__name__ == "FlushCacheReqInput" for message in view.received)
+        if gone and not flushed and not self._script_evicts:
+            self._counts["tree.evict"] += gone
+        self._script_evicts = False
+        if len(self._nodes) + gone > len(before):
+            # The half of a node that is split off at its head is new, and the parent of the half that was there.
+            parents = {node.parent.id for node in nodes if node.parent is not None and node.id in before}
+            self._counts["tree.split"] += len(parents - before)
+
+    def _count_sizes(self) -> None:
+        view = self._view
+        scheduler = view.scheduler
+        waiting = len(scheduler.waiting_queue)
+        running = len(scheduler.running_batch.reqs) if scheduler.running_batch is not None else 0
+        self._at_least("waiting", waiting)
+        self._at_least("running", running)
+        tree = scheduler.tree_cache
+        free = len(view.now.free_pages) * view.page_size
+        size = tree.evictable_size() if view.has_tree else 0
+        evictable = size[0] if isinstance(size, tuple) else size
+        self._at_least("pool_percent", 100 - 100 * (free + evictable) // max(1, view.num_pages * view.page_size))
+        if view.paused:
+            self._counts["turn.paused"] += 1
+        elif waiting:
+            self._counts["turn.memory_full" if view.now.free_rows else "turn.rows_full"] += 1
+        elif not running and not view.batches and not self._ended:
+            self._counts["turn.idle"] += 1
+
+    def _count_flushes(self) -> None:
+        replies = self._view.recorder.replies
+        for _, reply in replies[self._replies :]:
+            if type(reply).__name__ == "FlushCacheReqOutput" and self._flushes_to_come:
+                self._counts["flush.accepted" if reply.success else "flush.refused"] += 1
+        self._replies = len(replies)
+
+    def _count_drafts(self) -> None:
+        for accepted in self._drafts.new(self._view.requests):
+            reach_drafts.add(self._counts, accepted)
+            self._at_least("drafts", accepted)
+
+    @property
+    def _flushes_to_come(self) -> int:
+        """Of the script's own; those of the epilogue come after them."""
+        counts = self._counts
+        return counts["action.flush_cache"] - counts["flush.accepted"] - counts["flush.refused"]
+
+    def _count_finish(self, rid: str, delta: Any) -> None:
+        finish = delta.finish or {}
+        kind = finish.get("type")
+        if kind == "stop":
+            self._counts["finish.eos" if finish.get("matched") == EOS_TOKEN_ID else "finish.stop"] += 1
+        elif kind != "abort":
+            self._counts[f"finish.{kind}"] += 1
+        elif (finish.get("message") or "") in _BY_CLIENT:
+            self._counts["finish.abort"] += 1
+        else:
+            # SGLang's reasons have status codes: 400 for what it refuses, 503 for a full queue, 500 for lack of memory.
+            code = int(finish.get("status_code") or 0)
+            named = {400: "refused.invalid", 503: "refused.queue_full", 500: "finish.memory"}
+            self._counts[named.get(code, "finish.abort")] += 1
+
+    def _at_least(self, name: str, value: int) -> None:
+        if value > self._most.get(name, 0):
+            self._most[name] = value

@@ -1,0 +1,51 @@
+"""How many drafts were right: counted from what SGLang itself keeps for each request."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sr_fuzz.script import EngineConfig
+
+
+def _speculating(config: EngineConfig) -> bool:
+    return config.speculative_algorithm is not None
+
+
+KINDS = {
+    "draft.none": ("steps of a request in which no draft was accepted", _speculating),
+    "draft.some": ("steps of a request in which drafts were accepted", _speculating),
+    "draft.accepted": ("drafts that were accepted", _speculating),
+}
+"""Kinds of `sr_fuzz.play.reach_kinds`, with what each counts and where it can occur."""
+
+MOST = {"max.drafts": ("drafts of one step that were accepted", _speculating)}
+
+
+class DraftCounts:
+    """By request it remembers how many of its steps had how many right drafts."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, list[int]] = {}
+
+    def new(self, requests: Iterable[Any]) -> Iterator[int]:
+        """For each step that was processed since the last call, of whatever request: how many drafts were accepted."""
+        for req in requests:
+            # By number of accepted drafts how often it was that many; empty without speculation.
+            histogram = getattr(req, "spec_correct_drafts_histogram", None)
+            if not histogram:
+                continue
+            before = self._seen.get(id(req), [])
+            if histogram == before:
+                continue
+            self._seen[id(req)] = list(histogram)
+            for accepted, steps in enumerate(histogram):
+                known = before[accepted] if accepted < len(before) else 0
+                yield from [accepted] * (steps - known)
+
+
+def add(counts: Counter[str], accepted: int) -> None:
+    """Count one step."""
+    counts["draft.some" if accepted else "draft.none"] += 1
+    counts["draft.accepted"] += accepted

@@ -1,0 +1,171 @@
+"""What a run can reach: the kinds that are counted, what each means, and where it can occur at all.
+
+A kind is ``group.what``. Counts of several runs add up, but those of the group ``max``, of which the largest counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import get_args
+
+from sr_fuzz.play import reach_drafts
+from sr_fuzz.script import STAGES, Action, EngineConfig
+
+PLACES = {
+    "waiting": "in the waiting queue, for the first time",
+    "retracted": "in the waiting queue, after a retraction or a preemption",
+    "chunked": "in the chunked slot, its prompt under way or parked",
+    "running": "in the running batch",
+    "in_flight": "in the last batch or the result queue only: prefilled, not yet in the running batch",
+}
+"""Where a request can be that is not finished."""
+
+_NOBODY = {
+    "arriving": "sent in this turn, or in a turn of the tokenizer manager, and in no queue yet",
+    "finished": "answered already",
+    "unknown": "never sent",
+}
+
+_MODES = {"retract": "its memory given back", "in_place": "left as it is", "abort": "aborted"}
+
+_FINISHES = {
+    "length": "by its length",
+    "eos": "at EOS",
+    "stop": "at a stop token",
+    "abort": "aborted by the script",
+    "memory": "aborted by SGLang for lack of memory",
+}
+
+_REFUSALS = {
+    "invalid": "at the door: too long, or a field that does not go with another",
+    "queue_full": "because the queue was full, or for one of higher priority",
+}
+
+
+def _chunked(config: EngineConfig) -> bool:
+    return 0 < config.chunked_prefill_size < config.max_total_tokens
+
+
+def _cached(config: EngineConfig) -> bool:
+    return not config.disable_radix_cache
+
+
+def _preempting(config: EngineConfig) -> bool:
+    return config.enable_priority_scheduling and not config.disable_priority_preemption
+
+
+def _always(config: EngineConfig) -> bool:
+    return True
+
+
+def _with_sessions(config: EngineConfig) -> bool:
+    return config.enable_streaming_session
+
+
+def _timed(config: EngineConfig) -> bool:
+    times_out = config.req_waiting_timeout is not None or config.req_running_timeout is not None
+    return times_out or config.enable_streaming_session
+
+
+def _in_tree(config: EngineConfig) -> bool:
+    """The Rust tree keeps its nodes to itself, so what becomes of them cannot be seen."""
+    return _cached(config) and config.prefix_tree != "rust"
+
+
+def _parked(config: EngineConfig) -> bool:
+    """With one pool a chunk always goes on, whoever must make room; beside a window's pool it may have to wait. See
+    ``available_chunk_tokens`` in ``mem_cache/prefill_budget.py``."""
+    return _chunked(config) and config.model in ("swa", "pure_swa")
+
+
+_ACTIONS = {
+    "advance_clock": _timed,
+    "evict_radix": _cached,
+    "exhaust_lock_refs": _cached,
+    "open_session": _with_sessions,
+    "close_session": _with_sessions,
+}
+"""Where an action is drawn at all; those not listed are drawn everywhere."""
+
+
+_Row = tuple[str, Callable[[EngineConfig], bool]]
+
+
+def _kinds() -> dict[str, _Row]:
+    rows: dict[str, _Row] = {}
+    for tag in (action.__struct_config__.tag for action in get_args(Action)):
+        rows[f"action.{tag}"] = ("played", _ACTIONS.get(tag, _always))
+    for stage in STAGES:
+        where = _chunked if stage.endswith("_chunk") and stage != "first_chunk" else _always
+        rows[f"stage.{stage}"] = ("StepUntil reached it, the request not answered before", where)
+        rows[f"stage.{stage}.missed"] = ("StepUntil gave up, or the request was answered before", where)
+    rows |= {
+        "batch.extend": ("prefill batches", lambda config: config.disaggregation_mode != "decode"),
+        "batch.decode": ("decode batches", lambda config: config.disaggregation_mode != "prefill"),
+        "batch.mixed": ("prefill batches with decoding requests in them", lambda config: config.enable_mixed_chunk),
+        "chunk.prompts": ("prompts that took several chunks", _chunked),
+        "chunk.middle": ("chunks but the last", _chunked),
+        "chunk.parked": ("batches that ran without the request in the chunked slot", _parked),
+        "retract.memory": ("requests retracted for lack of memory", _always),
+        "retract.pause": ("requests retracted by a pause", _always),
+        "retract.preempt": ("running requests that gave way to a higher priority", _preempting),
+        "tree.evict": ("nodes that the scheduler evicted from the prefix tree", _in_tree),
+        "tree.split": ("nodes that were split where prompts diverge", _in_tree),
+        "cache.hits": ("prefills that found a cached prefix", _cached),
+        "cache.tokens": ("prompt tokens found there", _cached),
+        "cache.outputs": ("hits that reach into the output of an earlier request", _cached),
+        "cache.retracted": ("hits of a request that was retracted", _cached),
+    }
+    rows |= {f"abort.{place}": (f"aborts of a request {what}", _always) for place, what in (PLACES | _NOBODY).items()}
+    rows["abort.chunked"] = (rows["abort.chunked"][0], _chunked)
+    rows |= {f"pause.{mode}": (f"pauses with running requests {what}", _always) for mode, what in _MODES.items()}
+    rows |= {f"pause.at_{place}": (f"pauses that met a request {what}", _always) for place, what in PLACES.items()}
+    rows["pause.at_chunked"] = (rows["pause.at_chunked"][0], _chunked)
+    rows["pause.at_idle"] = ("pauses of an engine with nothing to do", _always)
+    rows |= {
+        "flush.accepted": ("flushes that emptied the cache", _always),
+        "flush.refused": ("flushes refused because something ran", _always),
+    }
+    rows |= {f"refused.{why}": (f"requests refused {what}", _always) for why, what in _REFUSALS.items()}
+    rows["refused.queue_full"] = (rows["refused.queue_full"][0], lambda config: config.max_queued_requests is not None)
+    rows |= {f"finish.{how}": (f"requests ended {what}", _always) for how, what in _FINISHES.items()}
+    rows |= {
+        **reach_drafts.KINDS,
+        "turn.idle": ("turns with nobody to serve", _always),
+        "turn.paused": ("turns of a paused engine", _always),
+        "turn.rows_full": ("turns in which requests waited and no row was free", _always),
+        "turn.memory_full": ("turns in which requests waited although a row was free", _always),
+        "max.pool_percent": ("of the KV pool in use by requests, tree pages that can be evicted left out", _always),
+        "max.running": ("requests in the running batch", _always),
+        "max.waiting": ("requests in the waiting queue", _always),
+        "max.chunks": ("chunks of one prompt", _chunked),
+        **reach_drafts.MOST,
+    }
+    return rows
+
+
+KINDS: dict[str, str] = {kind: what for kind, (what, _) in _kinds().items()}
+"""What each kind counts, in the order of a table. A run may count others too, such as a batch mode of its own."""
+
+_WHERE = {kind: where for kind, (_, where) in _kinds().items()}
+
+_NOT_AIMED_AT = (".missed",)
+"""Endings of kinds that are no loss when they never occur."""
+
+
+def applies(kind: str, config: EngineConfig) -> bool:
+    """Whether ``kind`` can occur on ``config`` at all; True for a kind that is not listed."""
+    return _WHERE.get(kind, _always)(config)
+
+
+def dead_kinds(reach: Mapping[str, int], configs: Iterable[EngineConfig]) -> list[str]:
+    """Kinds that could occur on one of ``configs`` and never did."""
+    members = list(configs)
+    missing = [kind for kind in KINDS if not reach.get(kind) and not kind.endswith(_NOT_AIMED_AT)]
+    return [kind for kind in missing if any(applies(kind, config) for config in members)]
+
+
+def add_reach(total: dict[str, int], reach: Mapping[str, int]) -> None:
+    """Add the counts of one run to ``total``."""
+    for kind, count in reach.items():
+        total[kind] = max(total.get(kind, 0), count) if kind.startswith("max.") else total.get(kind, 0) + count

@@ -1,0 +1,212 @@
+"""The actions: what a script can do to an engine, as immutable data.
+
+A script holds no token: a prompt is *described* (`Prompt`), so that prefixes are shared on purpose and a script stays a
+few lines.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Union
+
+import msgspec
+from msgspec import Meta
+
+from sr_fuzz.script.adapters import AdapterName
+
+VOCAB_SIZE = 64
+"""Tokens of the oracle model: small, so that families collide now and then and stop tokens are really hit."""
+
+EOS_TOKEN_ID = 2
+
+STAGES = (
+    "first_chunk",
+    "nth_chunk",
+    "last_chunk",
+    "first_decode",
+    "mid_decode",
+    "last_decode",
+    "waiting",
+    "retracted",
+    "finished",
+)
+
+# \Z, not $: that one also matches before a line break at the end.
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z][A-Za-z0-9_]{0,15}\Z",
+        description="a name: a letter, then at most 15 letters, digits or underscores",
+    ),
+]
+Stage = Literal[
+    "first_chunk", "nth_chunk", "last_chunk", "first_decode", "mid_decode", "last_decode",
+    "waiting", "retracted", "finished",
+]  # fmt: skip
+TokenId = Annotated[int, Meta(ge=0, lt=VOCAB_SIZE)]
+
+# 4096 is the context length of the oracle model: a longer prompt is refused by SGLang whatever the pool.
+PromptLen = Annotated[int, Meta(ge=1, le=4096)]
+NewTokens = Annotated[int, Meta(ge=0, le=4096)]
+
+
+class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, array_like=False):
+    """A described prompt: ``length - unique_tail`` tokens shared by its family, then a tail of its own.
+
+    Two prompts of one family share their first ``min`` of the shared parts; two of different families share
+    nothing but chance. The tail is a function of the request's name.
+    """
+
+    family: Annotated[int, Meta(ge=0, le=255)] = 0
+    length: PromptLen = 8
+    unique_tail: Annotated[int, Meta(ge=0, le=4096)] = 0
+    uniform: bool = False
+    """All tokens equal, one token a family, and no tail: the only prompts that SGLang's scripted runtime can send."""
+    after: Name | None = None
+    """A request started earlier: the shared part is then the beginning of what that one reads and generates, its prompt
+    and behind it its reference output, as in the next turn of a chat; the family does not matter."""
+
+
+class SessionParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What of a session a request continues: SGLang's ``session_params``, with the script's names for ids.
+
+    A streaming session only appends to its last turn, so there the rest is refused. A plain one is a tree of requests:
+    without ``rid`` and ``replace`` a request begins a new branch.
+    """
+
+    id: Name
+    """The session's name; it need not be open."""
+    rid: Name | None = None
+    """The request to continue."""
+    offset: Annotated[int, Meta(ge=0, le=4096)] | None = None
+    """Tokens of the history to keep; SGLang takes 0 for all."""
+    replace: bool = False
+    drop_previous_output: bool = False
+
+
+class _Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="action"):
+    """Base of all actions; the tag is the ``action`` field of the JSON form."""
+
+
+class StartReq(_Action, frozen=True, tag="start_req"):
+    """Send a generate request. ``max_new_tokens`` is clipped by SGLang to what the context and the pool hold."""
+
+    name: Name
+    prompt: Prompt = Prompt()
+    max_new_tokens: NewTokens = 8
+    ignore_eos: bool = False
+    stop_token_ids: Annotated[tuple[TokenId, ...], Meta(max_length=8)] = ()
+    priority: Annotated[int, Meta(ge=-1000, le=1000)] | None = None
+    return_logprob: bool = False
+    logprob_start_len: Annotated[int, Meta(ge=-1, le=4096)] = -1
+    top_logprobs_num: Annotated[int, Meta(ge=0, le=8)] = 0
+    stream: bool = True
+    session: SessionParams | None = None
+    n: Annotated[int, Meta(ge=1, le=8)] = 1
+    """Answers wanted: SGLang's tokenizer manager prefills the prompt once, then sends ``n`` requests of its own."""
+    lora_path: AdapterName | None = None
+    """The adapter to run with, by name, as in a ``/generate`` body; None is the base model."""
+
+
+class Step(_Action, frozen=True, tag="step"):
+    """Let the event loop turn ``n`` times."""
+
+    n: Annotated[int, Meta(ge=1, le=1000)] = 1
+
+
+class StepUntil(_Action, frozen=True, tag="step_until"):
+    """Step until request ``name`` reaches ``stage``, at most ``max_steps`` turns; not reaching it is no error.
+
+    ``nth`` says which chunk ``nth_chunk`` means. A stage that has passed counts as reached, except ``waiting``.
+    """
+
+    name: Name
+    stage: Stage
+    nth: Annotated[int, Meta(ge=1, le=1000)] = 1
+    max_steps: Annotated[int, Meta(ge=1, le=1000)] = 40
+
+
+class Pause(_Action, frozen=True, tag="pause"):
+    """``/pause_generation``. ``abort`` aborts everything first, as the tokenizer manager does in that mode."""
+
+    mode: Literal["retract", "in_place", "abort"] = "retract"
+
+
+class Continue(_Action, frozen=True, tag="continue"):
+    """``/continue_generation``."""
+
+
+class Abort(_Action, frozen=True, tag="abort"):
+    """``/abort_request`` for one name. Without ``await_arrival`` the message arrives one turn later."""
+
+    name: Name
+    await_arrival: bool = True
+
+
+class AbortAll(_Action, frozen=True, tag="abort_all"):
+    """``/abort_request`` with ``abort_all``."""
+
+    await_arrival: bool = True
+
+
+class FlushCache(_Action, frozen=True, tag="flush_cache"):
+    """``/flush_cache``; SGLang refuses it while anything runs, which is legal."""
+
+
+class EvictRadix(_Action, frozen=True, tag="evict_radix"):
+    """The prefix cache's own ``evict``, of ``num_tokens`` tokens or (None) of all that can go."""
+
+    num_tokens: Annotated[int, Meta(ge=1, le=65536)] | None = None
+
+
+class ExhaustKv(_Action, frozen=True, tag="exhaust_kv"):
+    """Take free KV pages through the allocator's ``alloc`` until ``leave_pages`` are left."""
+
+    leave_pages: Annotated[int, Meta(ge=0, le=65536)] = 0
+
+
+class ExhaustLockRefs(_Action, frozen=True, tag="exhaust_lock_refs"):
+    """Lock evictable tree nodes through ``inc_lock_ref`` until ``leave_refs`` of them are left."""
+
+    leave_refs: Annotated[int, Meta(ge=0, le=65536)] = 0
+
+
+class ExhaustRows(_Action, frozen=True, tag="exhaust_rows"):
+    """Send long requests with one-token prompts (ballast) so that ``leave_rows`` request rows are left.
+
+    Their outputs share half of the pool, so they end by themselves in a tiny one.
+    """
+
+    leave_rows: Annotated[int, Meta(ge=0, le=65536)] = 0
+
+
+class Release(_Action, frozen=True, tag="release"):
+    """Give back what the exhausters hold; ballast requests are aborted."""
+
+
+class AdvanceClock(_Action, frozen=True, tag="advance_clock"):
+    """Let ``seconds`` pass on the scheduler's clock, at once; see `sr_fuzz.sglang_api.clock`."""
+
+    seconds: Annotated[float, Meta(gt=0, le=86400)] = 1.0
+
+
+class OpenSession(_Action, frozen=True, tag="open_session"):
+    """``/open_session``. SGLang refuses a name that is open. A streaming session keeps its KV between its turns."""
+
+    name: Name
+    streaming: bool = False
+    timeout: Annotated[float, Meta(ge=0.5, le=1000.0)] | None = None
+    """Idle seconds after which SGLang closes it; eight turns of the event loop count as one second."""
+
+
+class CloseSession(_Action, frozen=True, tag="close_session"):
+    """``/close_session``; while a turn of a streaming session runs, SGLang puts it off."""
+
+    name: Name
+
+
+Action = Union[
+    StartReq, Step, StepUntil, Pause, Continue, Abort, AbortAll, FlushCache, EvictRadix,
+    ExhaustKv, ExhaustLockRefs, ExhaustRows, Release, AdvanceClock, OpenSession, CloseSession,
+]  # fmt: skip
+
+EXHAUSTERS = (ExhaustKv, ExhaustLockRefs, ExhaustRows)

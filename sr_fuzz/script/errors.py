@@ -1,0 +1,26 @@
+"""Errors that cross rooms: bad scripts, engines that cannot run. A finding is none: it comes back in the outcome."""
+
+from __future__ import annotations
+
+
+class ScriptError(ValueError):
+    """A script that cannot be read or makes no sense. The message is one line and names the field."""
+
+
+class EngineError(RuntimeError):
+    """The engine could not run a script; the message is one line that says what happened and what to do."""
+
+
+class UnsupportedVersion(EngineError):
+    """The installed SGLang is outside the supported range."""
+
+
+class RequestRefused(Exception):
+    """The tokenizer manager refused a generate request: the scheduler will never see it."""
+
+    def __init__(self, rid: str, status: int | None, text: str) -> None:
+        super().__init__(f"request {rid!r} was refused before it reached the scheduler: {text}")
+        self.rid = rid
+        self.status = status
+        """The server's status or error code; None when there was no answer."""
+        self.text = text

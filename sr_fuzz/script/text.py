@@ -1,0 +1,65 @@
+"""Scripts as one line of text, for logs and reports; it cannot be read back."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sr_fuzz.script.actions import Action, SessionParams, StartReq
+from sr_fuzz.script.engine_config import EngineConfig
+from sr_fuzz.script.script import Script
+
+
+def config_text(config: EngineConfig) -> str:
+    """The fields that differ from the default, as ``name=value``, or ``default``."""
+    changed = msgspec.to_builtins(config)
+    return " ".join(f"{name}={value}" for name, value in changed.items()) or "default"
+
+
+def action_text(action: Action) -> str:
+    """One action in one short line, e.g. ``r0 = start_req(0:40+3, new=8)``."""
+    if isinstance(action, StartReq):
+        return _start_text(action)
+    fields = {f: getattr(action, f) for f in action.__struct_fields__}
+    defaults = type(action).__struct_defaults__
+    first_default = len(action.__struct_fields__) - len(defaults)
+    shown = []
+    for index, (field, value) in enumerate(fields.items()):
+        if index < first_default:
+            shown.append(str(value))
+        elif index == first_default and field in ("n", "mode", "leave_pages", "leave_refs", "leave_rows"):
+            shown.append(str(value))
+        elif value != defaults[index - first_default]:
+            shown.append(f"{field}={value}")
+    tag = action.__struct_config__.tag
+    return f"{tag}({', '.join(shown)})" if shown else str(tag)
+
+
+def _start_text(action: StartReq) -> str:
+    prompt = action.prompt
+    shape = f"{prompt.after or prompt.family}:{prompt.length}"
+    shape += f"+{prompt.unique_tail}" if prompt.unique_tail else ""
+    parts = [shape, *["uniform"] * prompt.uniform, f"new={action.max_new_tokens}"]
+    for field in ("ignore_eos", "stop_token_ids", "priority", "return_logprob", "logprob_start_len",
+                  "top_logprobs_num", "stream", "session", "n", "lora_path"):  # fmt: skip
+        value = getattr(action, field)
+        if value != _START_DEFAULTS[field]:
+            shown = _session_text(value) if isinstance(value, SessionParams) else value
+            parts.append(field if value is True else f"{field}={shown}")
+    return f"{action.name} = start_req({', '.join(parts)})"
+
+
+def _session_text(params: SessionParams) -> str:
+    """``s0``, or with what else it says ``s0(rid=r1, replace)``."""
+    more = {name: value for name, value in msgspec.to_builtins(params).items() if name != "id"}
+    shown = [name if value is True else f"{name}={value}" for name, value in more.items()]
+    return f"{params.id}({', '.join(shown)})" if shown else params.id
+
+
+_START_DEFAULTS = dict(
+    zip(StartReq.__struct_fields__[-len(StartReq.__struct_defaults__) :], StartReq.__struct_defaults__, strict=True)
+)
+
+
+def text(script: Script) -> str:
+    """The whole script in one line: ``[config] action; action; …``."""
+    return f"[{config_text(script.config)}] " + "; ".join(action_text(a) for a in script.actions)

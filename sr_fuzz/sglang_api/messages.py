@@ -1,0 +1,134 @@
+"""The objects that the tokenizer manager sends to the scheduler, made as this release makes them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import pickle
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> Any:
+    """The ``TokenizedGenerateReqInput`` that the tokenizer manager would send for a ``/generate`` body."""
+    from sglang.srt.managers.io_struct import SessionParams, TokenizedGenerateReqInput
+    from sglang.srt.sampling.sampling_params import SamplingParams
+
+    params = SamplingParams(**sampling)
+    params.normalize(None)
+    if "session_params" in fields:
+        fields["session_params"] = SessionParams(**fields["session_params"])
+    values = {
+        "rid": rid,
+        "input_text": "",
+        "input_ids": array("q", input_ids),
+        "sampling_params": params,
+        "return_logprob": False,
+        "logprob_start_len": -1,
+        "top_logprobs_num": 0,
+        "stream": True,
+        **fields,
+    }
+    for name in _required_fields(TokenizedGenerateReqInput):
+        values.setdefault(name, None)
+    return TokenizedGenerateReqInput(**values)
+
+
+def embedding_message(*, rid: str, input_ids: Sequence[int], **fields: Any) -> Any:
+    """The ``TokenizedEmbeddingReqInput`` that the tokenizer manager would send for an ``/encode`` body."""
+    from sglang.srt.managers.io_struct import TokenizedEmbeddingReqInput
+    from sglang.srt.sampling.sampling_params import SamplingParams
+
+    params = SamplingParams(max_new_tokens=0)
+    params.normalize(None)
+    values = {
+        "rid": rid,
+        "input_text": "",
+        "input_ids": array("q", input_ids),
+        "sampling_params": params,
+        **fields,
+    }
+    for name in _required_fields(TokenizedEmbeddingReqInput):
+        values.setdefault(name, None)
+    return TokenizedEmbeddingReqInput(**values)
+
+
+def adapter_fields(name: str) -> dict[str, Any]:
+    """What the tokenizer manager adds for a LoRA adapter whose id is its name."""
+    from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
+
+    # The name, for events about the cache, came later than the id.
+    known = inspect.signature(TokenizedGenerateReqInput).parameters
+    return {field: name for field in ("lora_id", "lora_name") if field in known}
+
+
+@functools.cache
+def _required_fields(cls: type) -> tuple[str, ...]:
+    """Parameters without a default; remembered, since looking at a signature of msgspec's takes a millisecond."""
+    parameters = inspect.signature(cls).parameters.items()
+    return tuple(name for name, parameter in parameters if parameter.default is inspect.Parameter.empty)
+
+
+def pause_message(mode: str) -> Any:
+    from sglang.srt.managers.io_struct import PauseGenerationReqInput
+
+    return PauseGenerationReqInput(mode=mode)
+
+
+def continue_message(torch_empty_cache: bool) -> Any:
+    from sglang.srt.managers.io_struct import ContinueGenerationReqInput
+
+    return ContinueGenerationReqInput(torch_empty_cache=torch_empty_cache)
+
+
+def abort_message(rid: str, abort_all: bool) -> Any:
+    from sglang.srt.managers.io_struct import AbortReq
+
+    return AbortReq(rid=rid, abort_all=abort_all)
+
+
+def flush_message() -> Any:
+    from sglang.srt.managers.io_struct import FlushCacheReqInput
+
+    return FlushCacheReqInput()
+
+
+def open_session_message(session_id: str, streaming: bool, timeout: float | None) -> Any:
+    from sglang.srt.managers.io_struct import OpenSessionReqInput
+
+    # The capacity is stored and never read.
+    return OpenSessionReqInput(
+        capacity_of_str_len=4096, session_id=session_id, streaming=streaming, timeout=timeout
+    )
+
+
+def close_session_message(session_id: str) -> Any:
+    from sglang.srt.managers.io_struct import CloseSessionReqInput
+
+    return CloseSessionReqInput(session_id=session_id)
+
+
+def disaggregation_fields(half: str, number: int) -> dict[str, Any]:
+    """What a request brings along from the router of a disaggregated pair; ``number`` tells requests apart.
+
+    The prefill half does not get SGLang's fake bootstrap host: it marks warm-ups, which leave nothing in the prefix
+    tree, and whose prompts up to 0.5.22 may not be longer than a chunk. The decode half, which has no tree here, looks
+    for everybody else in a table of prefill servers.
+    """
+    from sglang.srt.disaggregation.utils import FAKE_BOOTSTRAP_HOST
+
+    return {"bootstrap_host": FAKE_BOOTSTRAP_HOST if half == "decode" else "127.0.0.1", "bootstrap_room": number}
+
+
+# -- the sockets between SGLang's processes --------------------------------------------------------------------
+
+
+def ipc_decoder() -> Callable[[bytes], Any]:
+    """What turns the bytes of a message between SGLang's processes into the object, as SGLang itself does here."""
+    from sglang.srt.managers import io_struct
+
+    # A release without the switch knows pickle alone.
+    if getattr(io_struct, "_USE_PICKLE_IPC", True):
+        return pickle.loads
+    return io_struct.msgpack_decode

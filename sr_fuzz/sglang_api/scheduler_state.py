@@ -1,0 +1,47 @@
+"""Reading a scheduler: its batches and queues, and what its event loop may still hide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def batches(scheduler: Any) -> list[tuple[str, Any]]:
+    """The batches whose requests can go on, with the names of their places; with pipeline stages one for each slot."""
+    if scheduler.server_args.pp_size == 1:
+        named = [("running", scheduler.running_batch), ("last_batch", scheduler.last_batch)]
+    else:
+        # The loop swaps these lists' entries in and out of ``running_batch`` and ``last_batch`` as it goes round.
+        slots = (("microbatch", "mbs"), ("last_batch", "last_mbs"), ("running", "running_mbs"))
+        named = [(place, batch) for place, name in slots for batch in getattr(scheduler, name, ())]
+        named += [("running", scheduler.running_batch)]
+    return [(place, batch) for place, batch in named if batch is not None]
+
+
+def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
+    """The queues of one half of a disaggregated pair, with the requests in them; none in the unified mode."""
+    found = []
+    for place, owner, names in (
+        ("bootstrap", "disagg_prefill_bootstrap_queue", ("queue",)),
+        ("prealloc", "disagg_decode_prealloc_queue", ("queue", "retracted_queue", "held_rebootstrap_reqs")),
+        ("transfer", "disagg_decode_transfer_queue", ("queue",)),
+    ):
+        queue = getattr(scheduler, owner, None)
+        for name in names:
+            # Of a decode queue the entries are records of a request and its receiver.
+            reqs = [getattr(entry, "req", entry) for entry in getattr(queue, name, ())]
+            found.append((place if name == "queue" else name, reqs))
+    found.append(("inflight", list(getattr(scheduler, "disagg_prefill_inflight_queue", None) or ())))
+    return [(place, reqs) for place, reqs in found if reqs]
+
+
+def pipeline_turns(scheduler: Any) -> int:
+    """Turns for which an engine must look idle before it is: a result may be between two pipeline stages."""
+    args = scheduler.server_args
+    return 1 if args.pp_size == 1 else 2 * (args.pp_size + getattr(args, "pp_async_batch_depth", 0))
+
+
+def busy_check_knows_prompts() -> bool:
+    """Whether SGLang's busy memory check counts what never leaves a window (``swa_evict_floor``): from 0.5.22 on."""
+    from sglang.srt.managers.scheduler_components import pool_stats_observer
+
+    return hasattr(pool_stats_observer, "kv_private_swa_tokens")

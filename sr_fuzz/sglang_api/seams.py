@@ -1,0 +1,103 @@
+"""Booting a scheduler, and the seams at which our channels and our hook get into it. The seams are SGLang's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from contextlib import contextmanager
+from typing import Any
+
+
+def make_scheduler(args: Any) -> Any:
+    """Build SGLang's own ``Scheduler`` the way its ``run_scheduler_process`` does."""
+    from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.server_args import PortArgs
+
+    port_args = PortArgs.init_new(args)
+    _publish(args)
+    if "gpu_id" not in inspect.signature(Scheduler.__init__).parameters:
+        return Scheduler(args, port_args)
+    ranks = {"gpu_id": 0, "dp_rank": None}
+    wanted = list(inspect.signature(Scheduler.__init__).parameters)[3:]
+    return Scheduler(args, port_args, **{name: ranks.get(name, 0) for name in wanted})
+
+
+def _publish(args: Any) -> None:
+    try:
+        from sglang.srt import runtime_context
+    except ImportError:
+        return  # before 0.5.17 the constructor publishes
+    if not hasattr(runtime_context, "publish"):
+        return
+    extra = {}
+    if hasattr(runtime_context, "SpawnRanks"):
+        extra["ranks"] = runtime_context.SpawnRanks(world_rank=0, dp_rank=None, gpu_id=0)
+    runtime_context.publish(args, role="scheduler", **extra)
+
+
+@contextmanager
+def seams(*, channels: dict[str, Any], hook_factory: Any):
+    """While inside, a scheduler that is constructed gets our channels and our hook at SGLang's own seams.
+
+    ``SchedulerIpcChannels.create`` builds every socket, ``maybe_init_scripted_scheduler_hook`` sets the hook that the
+    request receiver calls at the head of each turn; both are restored on leaving.
+    """
+    from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.managers.scheduler_components.ipc_channels import SchedulerIpcChannels
+
+    create = SchedulerIpcChannels.__dict__["create"]
+    init_hook = Scheduler.maybe_init_scripted_scheduler_hook
+
+    def local_create(cls, **_ignored):
+        return cls(**channels)
+
+    def local_hook(self):
+        self.scripted_scheduler_hook = hook_factory(self)
+
+    SchedulerIpcChannels.create = classmethod(local_create)
+    Scheduler.maybe_init_scripted_scheduler_hook = local_hook
+    try:
+        yield
+    finally:
+        SchedulerIpcChannels.create = create
+        Scheduler.maybe_init_scripted_scheduler_hook = init_hook
+
+
+def live_seams(*, wrap_channels: Any, make_hook: Any, run_loop: Any) -> None:
+    """The same seams for the rest of this process, in a scheduler that SGLang itself starts, sockets and all.
+
+    ``wrap_channels(channels)`` returns the fields to replace; ``make_hook(scheduler)`` returns a hook or None;
+    ``run_loop(scheduler, loop)`` is called instead of ``loop()``, SGLang's own ``run_event_loop``.
+    """
+    from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.managers.scheduler_components.ipc_channels import SchedulerIpcChannels
+
+    create, loop = SchedulerIpcChannels.create, Scheduler.run_event_loop
+
+    def live_create(cls, **arguments):
+        channels = create(**arguments)
+        return dataclasses.replace(channels, **wrap_channels(channels))
+
+    def live_hook(self):
+        self.scripted_scheduler_hook = make_hook(self)
+
+    def live_loop(self):
+        return run_loop(self, lambda: loop(self))
+
+    SchedulerIpcChannels.create = classmethod(live_create)
+    Scheduler.maybe_init_scripted_scheduler_hook = live_hook
+    Scheduler.run_event_loop = live_loop
+
+
+def is_driver(scheduler: Any) -> bool:
+    """Whether this rank takes requests from the tokenizer and plays scripts: the first of each kind of parallelism."""
+    return not any(_rank(scheduler, name) for name in ("pp_rank", "tp_rank", "attn_cp_rank", "dp_rank"))
+
+
+def _rank(scheduler: Any, name: str) -> int:
+    holder = getattr(scheduler, "ps", None)
+    if holder is None or not hasattr(holder, name):
+        from sglang.srt.runtime_context import get_parallel
+
+        holder = get_parallel()
+    return getattr(holder, name, None) or 0

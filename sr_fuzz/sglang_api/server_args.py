@@ -1,0 +1,77 @@
+"""SGLang's ``ServerArgs``: which settings come by the environment, what a device needs, and how releases differ."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from sr_fuzz.script import EngineConfig
+from sr_fuzz.script.errors import UnsupportedVersion
+
+# Fields that SGLang reads from the environment.
+BY_ENVIRONMENT = ("prefix_tree", "req_waiting_timeout", "req_running_timeout")
+
+# Positions that leave a sliding window are given back so many at a time, 128 by default: more than a request is long
+# here. Not one, so that some are late.
+_WINDOW_INTERVAL = 3
+
+
+def engine_environment(config: EngineConfig) -> dict[str, str]:
+    """Settings of ``config`` that SGLang reads from the environment, all of them after it is imported."""
+    found = {}
+    if config.prefix_tree is not None:
+        # Up to 0.5.18; later releases have one tree, and `sr_fuzz.engine.boot` compares.
+        found["SGLANG_ENABLE_UNIFIED_RADIX_TREE"] = "0" if config.prefix_tree == "legacy" else "1"
+        found["SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND"] = "rust" if config.prefix_tree == "rust" else "python"
+    if config.model in ("swa", "pure_swa"):
+        found["SGLANG_SWA_EVICTION_INTERVAL"] = str(_WINDOW_INTERVAL)
+    for field, variable in (
+        ("req_waiting_timeout", "SGLANG_REQ_WAITING_TIMEOUT"),
+        ("req_running_timeout", "SGLANG_REQ_RUNNING_TIMEOUT"),
+    ):
+        if getattr(config, field) is not None:
+            found[variable] = str(getattr(config, field))
+    return found
+
+
+def device_settings(device: str) -> dict[str, Any]:
+    """Settings that a fuzzed scheduler needs on ``device`` (``cpu`` or ``cuda``)."""
+    common = {
+        "device": device,
+        "kv_canary": "none",
+        "kv_canary_sweep_interval": 0,
+        "skip_server_warmup": True,
+        "log_level": "warning",
+        # The watchdog is a clock; a script that hangs is found by the engine's own limit.
+        "watchdog_timeout": 3600,
+    }
+    if device == "cpu":
+        return common | {"attention_backend": "torch_native", "sampling_backend": "pytorch"}
+    return common | {
+        # A captured graph would leave out the model's own reads and writes of the KV cache, and takes memory.
+        "disable_cuda_graph": True,
+        # SGLang gives what is left of the device to the KV pool unless it is capped; a configuration's own cap wins.
+        # Enough for the largest ballast of SGLang's tests, 32 MB with the oracle, some GB with a small real model.
+        "max_total_tokens": 65536,
+        # It registers buffers on every device, and its kernels may be missing; NCCL does without.
+        "disable_custom_all_reduce": True,
+    }
+
+
+def check_policy(name: str) -> None:
+    from sglang.srt.managers.schedule_policy import CacheAgnosticPolicy, CacheAwarePolicy
+
+    known = [policy.value for kind in (CacheAwarePolicy, CacheAgnosticPolicy) for policy in kind]
+    if name not in known:
+        raise UnsupportedVersion(f"this SGLang has no schedule policy {name!r}; it has {', '.join(known)}")
+
+
+def construct(cls: type, fields: dict[str, Any]) -> Any:
+    """Call ``cls`` with those fields it has; refuse to drop one that was asked for by a configuration."""
+    known = set(inspect.signature(cls).parameters)
+    # Settings that only some releases have and whose absence changes nothing.
+    optional = {"kv_canary", "kv_canary_sweep_interval", "skip_server_warmup", "grammar_backend", "disable_cuda_graph"}
+    missing = set(fields) - known - optional
+    if missing:
+        raise UnsupportedVersion(f"this SGLang's {cls.__name__} has no {', '.join(sorted(missing))}")
+    return cls(**{name: value for name, value in fields.items() if name in known})

@@ -1,0 +1,54 @@
+"""From a violation to a finding: minimise the script, then confirm it in fresh runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from sr_fuzz.outcome import Finding, Outcome, signature
+from sr_fuzz.script import Script
+from sr_fuzz.shrink.confirm import CONFIRM_RUNS, confirm
+from sr_fuzz.shrink.minimise import MAX_RUNS, Run, minimise
+
+
+class Investigated(NamedTuple):
+    """A finding, and the outcome that shows it (its trace goes into the repro)."""
+
+    finding: Finding
+    outcome: Outcome
+
+
+def first_seen(script: Script, outcome: Outcome, faults: Sequence[str] = ()) -> Investigated:
+    """The finding as it stands: not minimised, not confirmed. Raises ``ValueError`` when nothing was violated."""
+    violation = outcome.violation
+    if violation is None:
+        raise ValueError("an outcome without a violation is no finding")
+    finding = Finding(
+        signature=signature(violation, script.config),
+        script=script,
+        violation=violation,
+        sglang_version=outcome.sglang_version,
+        original_actions=len(script.actions),
+        faults=tuple(faults),
+    )
+    return Investigated(finding, outcome)
+
+
+def shrink(
+    seen: Investigated, run: Run, *, max_runs: int = MAX_RUNS, stop: Callable[[], bool] = lambda: False
+) -> Investigated:
+    """Minimise; the signature stays."""
+    finding, outcome = seen
+    small = minimise(finding.script, finding.violation, run, max_runs=max_runs, outcome=outcome, stop=stop)
+    shrunk = replace(finding, script=small.script, violation=small.violation, reruns=small.runs)
+    return Investigated(shrunk, small.outcome)
+
+
+def reproduce(seen: Investigated, run: Run, *, n: int = CONFIRM_RUNS) -> Investigated:
+    """Confirm by ``n`` fresh runs."""
+    finding, outcome = seen
+    k, tried = confirm(finding.script, finding.signature, run, n=n)
+    return Investigated(replace(finding, reproduced=k, tried=tried), outcome)
+

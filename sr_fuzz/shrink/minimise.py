@@ -1,0 +1,277 @@
+"""The script minimiser: the shortest script that still breaks the same rule at the same place.
+
+Hypothesis shrinks the choices behind a script; this works on the script itself, where names tie actions to
+requests and the trace tells where the violation happened, and so needs an order of magnitude fewer runs.
+
+Rules:
+
+* A candidate is accepted only if its run shows the *same whole signature* (`sr_fuzz.outcome.signature`). A run that
+  shows another violation is a rejection, however similar it looks: a minimal script never slides to another bug.
+* Every candidate is simpler than what it was made from: it has fewer actions, a smaller number, or one more field
+  at its default. So the search ends, and the same script and engine give the same result every time.
+* No script runs twice (what was rejected is remembered by `script_hash`), and a candidate that changes nothing, or
+  that `validate` refuses, does not run at all.
+* At most ``max_runs`` runs. Passes are ordered by what they win for a run: deletion before cosmetics; and
+  cosmetics stop at half of the budget.
+
+Each pass is a list of independent edits (`sr_fuzz.shrink.edits`). `_Search.apply` tries all of them at once and, where
+that fails, halves: where nearly all edits succeed (most actions of a random script are noise) that takes few runs,
+and where a half succeeded, the other half is known to fail without a run, because the two together are a script
+already seen.
+
+The passes, in order:
+
+1. *bold*: cut what was never played, and keep only the requests that the violation names, or those of its turn;
+2. *actions*: drop everything but the requests; neighbouring steps are merged on the way, at no cost. It comes before
+   the requests because they are easier to drop once what is noise between them has gone;
+3. *requests*: drop whole requests, each with the actions that name it;
+4. *configuration*: every field to its default at once, then by halves. Traits in the signature stay. Each run here
+   boots a scheduler, so there are few;
+5. *fields*: optional fields of actions to their defaults, ``StepUntil`` to the ``Step`` that it amounted to;
+6. *again*: requests, then all actions, one by one: of a simpler script more is superfluous. A script that is still
+   long may use up the whole budget here, a short one only what cosmetics may;
+7. *numbers*: to 1, then by halves;
+8. *names*: ``r0``, ``r1`` … in order of appearance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from sr_fuzz.outcome import Outcome, Violation, signature
+from sr_fuzz.script import EngineConfig, Script, ScriptError, SessionParams, StartReq, Step, script_hash, validate
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.shrink.edits import (
+    Edit,
+    State,
+    configure,
+    cut,
+    drop,
+    numbers,
+    optional_fields,
+    rename,
+    replace_with,
+    set_fields,
+    set_prompt,
+    turns_of_step_until,
+    without,
+    without_session,
+)
+
+Run = Callable[[Script], Outcome]
+"""Plays a script in a fresh scheduler. May raise `EngineError`."""
+
+MAX_RUNS = 60
+"""At 20 to 50 ms a run this is one to three seconds for a finding; most findings need half of it."""
+
+SHORT = 6
+"""Actions that a reader takes in at a glance: going over a longer script again is worth the whole budget."""
+
+# Traits in the signature: with another value it is another finding, so there is nothing to try.
+_TRAITS = (
+    "disable_radix_cache", "disable_overlap_schedule", "page_size", "prefix_tree", "enable_hierarchical_cache",
+    "disaggregation_mode", "enable_streaming_session", "is_embedding", "model", "enable_lora", "speculative_algorithm",
+)  # fmt: skip
+
+
+class Minimised(msgspec.Struct, frozen=True):
+    """What the minimiser made of a script."""
+
+    script: Script
+    violation: Violation
+    """As the minimal script shows it: same signature, usually another step and other names."""
+    runs: int
+    outcome: Outcome
+    """The run of the minimal script. Without a violation when the script given did not reproduce at all."""
+
+
+def minimise(
+    script: Script,
+    violation: Violation,
+    run: Run,
+    *,
+    max_runs: int = MAX_RUNS,
+    outcome: Outcome | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Minimised:
+    """Shrink ``script`` while ``run`` shows a violation with the signature of ``violation``.
+
+    ``outcome`` is the run that showed it, if at hand: its trace guides the search. Without it the script is run
+    once more, which counts. ``stop`` is asked before each run; once it says True the search ends with what it has.
+    Raises `EngineError` only if that first run does; a candidate that the engine cannot run (say, a configuration
+    that it refuses) is rejected like any other.
+    """
+    runs = 0
+    if outcome is None:
+        outcome, runs = run(script), 1
+        if not _shows(outcome, script.config, signature(violation, script.config)):
+            return Minimised(script, violation, runs, outcome)
+    search = _Search(script, violation, outcome, run, stop, max_runs, runs)
+    for each in _PASSES:
+        each(search)
+    return Minimised(search.script, search.violation, search.runs, search.outcome)
+
+
+def _shows(outcome: Outcome, config: EngineConfig, target: str) -> bool:
+    return outcome.violation is not None and signature(outcome.violation, config) == target
+
+
+# -- the search ------------------------------------------------------------------------------------------------
+
+
+class _Search:
+    """The simplest script so far, and the ways to try for a simpler one."""
+
+    def __init__(
+        self,
+        script: Script,
+        violation: Violation,
+        outcome: Outcome,
+        run: Run,
+        stop: Callable[[], bool],
+        max_runs: int,
+        runs: int,
+    ) -> None:
+        self.state = State(script.config, dict(enumerate(script.actions)))
+        self.script = script
+        self.violation = violation
+        self.outcome = outcome
+        self.runs = runs
+        self._run = run
+        self._stop = stop
+        self._max_runs = max_runs
+        self._target = signature(violation, script.config)
+        self._rejected: set[str] = set()
+
+    @property
+    def cosmetics_left(self) -> bool:
+        """False once half of the budget is gone: from 40 tokens to 37 helps no reader."""
+        return self.runs < self._max_runs // 2
+
+    def accept(self, *edits: Edit) -> bool:
+        """Try all ``edits`` together; keep them if the same signature shows."""
+        state = self.state
+        for edit in edits:
+            state = edit(state)
+        state = state.merged()
+        script = state.script
+        if script == self.script:
+            self.state = state
+            return True
+        key = script_hash(script)
+        if key in self._rejected or self.runs >= self._max_runs or self._stop():
+            return False
+        outcome = self._try(script)
+        if outcome is None or not _shows(outcome, script.config, self._target):
+            self._rejected.add(key)
+            return False
+        assert outcome.violation is not None
+        self.state, self.script = state, script
+        self.outcome, self.violation = outcome, outcome.violation
+        return True
+
+    def _try(self, script: Script) -> Outcome | None:
+        try:
+            validate(script)
+        except ScriptError:
+            return None
+        self.runs += 1
+        try:
+            return self._run(script)
+        except EngineError:
+            return None
+
+    def apply(self, edits: Sequence[Edit], *, cosmetic: bool = False) -> list[Edit]:
+        """Keep as many of ``edits`` as reproduce; returns those that failed on their own."""
+        if not edits or (cosmetic and not self.cosmetics_left):
+            return []
+        if self.accept(*edits):
+            return []
+        if len(edits) == 1:
+            return list(edits)
+        half = (len(edits) + 1) // 2
+        return self.apply(edits[:half], cosmetic=cosmetic) + self.apply(edits[half:], cosmetic=cosmetic)
+
+
+# -- passes ----------------------------------------------------------------------------------------------------
+
+
+def _pass_bold(search: _Search) -> None:
+    played = cut(search.state, search.outcome)
+    names = search.script.names
+    named = {name for name in names if re.search(rf"\b{name}\b", search.violation.message)}
+    last = search.outcome.trace[-1:]
+    active = named.union(*((*turn.batch, *turn.waiting, *turn.running, turn.chunked) for turn in last))
+    for keep in (named, active & set(names)):
+        others = [name for name in names if name not in keep]
+        if keep and others and search.accept(played, *(without(search.state, name) for name in others)):
+            return
+    search.accept(played)
+
+
+def _pass_actions(search: _Search) -> None:
+    search.apply([drop([k]) for k, a in search.state.actions.items() if not isinstance(a, StartReq)])
+
+
+def _pass_requests(search: _Search) -> None:
+    search.apply([without_session(search.state, name) for name in search.script.sessions])
+    search.apply([without(search.state, name) for name in search.script.names])
+
+
+def _pass_config(search: _Search) -> None:
+    config, defaults = search.state.config, EngineConfig()
+    changed = [f for f in config.__struct_fields__ if getattr(config, f) != getattr(defaults, f)]
+    search.apply([configure(**{f: getattr(defaults, f)}) for f in changed if f not in _TRAITS])
+
+
+def _pass_fields(search: _Search) -> None:
+    edits: list[Edit] = []
+    for key, action in search.state.actions.items():
+        edits += [set_fields(key, **{field: default}) for field, default in optional_fields(action)]
+        if isinstance(action, StartReq):
+            simpler = {"family": 0, "unique_tail": 0, "after": None}
+            edits += [set_prompt(key, **{f: value}) for f, value in simpler.items() if getattr(action.prompt, f)]
+            if action.session is not None:
+                edits.append(set_fields(key, session=SessionParams(action.session.id, action.session.rid)))
+    search.apply(edits, cosmetic=True)
+    turns = turns_of_step_until(search.state, search.outcome)
+    search.apply([replace_with(key, Step(n)) for key, n in turns.items()], cosmetic=True)
+
+
+def _pass_again(search: _Search) -> None:
+    cosmetic = len(search.script.actions) <= SHORT
+    edits = [without(search.state, name) for name in search.script.names]
+    edits += [drop([key]) for key in search.state.actions]
+    for edit in edits:
+        search.apply([edit], cosmetic=cosmetic)
+
+
+def _pass_numbers(search: _Search) -> None:
+    sites = [site for key, action in search.state.actions.items() for site in numbers(key, action)]
+    search.apply([site.edit(1) for site in sites], cosmetic=True)
+    while sites and search.cosmetics_left:
+        halves = [(site, site.value(search.state) // 2) for site in sites]
+        edits = {site.edit(half): site for site, half in halves if half > 1}
+        failed = search.apply(list(edits), cosmetic=True)
+        sites = [site for edit, site in edits.items() if edit not in failed]
+
+
+def _pass_names(search: _Search) -> None:
+    names = {name: f"r{index}" for index, name in enumerate(search.script.names)}
+    names |= {name: f"s{index}" for index, name in enumerate(search.script.sessions)}
+    search.accept(rename(names))
+
+
+_PASSES = (
+    _pass_bold,
+    _pass_actions,
+    _pass_requests,
+    _pass_config,
+    _pass_fields,
+    _pass_again,
+    _pass_numbers,
+    _pass_names,
+)

@@ -1,0 +1,19 @@
+"""Playing a script, a finding or a repro again, and comparing what shows with what its file promises."""
+
+from __future__ import annotations
+
+from sr_fuzz.engine.contract import Engine
+from sr_fuzz.outcome import Outcome, signature
+from sr_fuzz.outcome.files import Case
+
+
+def replay(engine: Engine, case: Case) -> tuple[Outcome, str]:
+    """Play ``case`` once; returns the outcome and one sentence that compares it with what the file promises."""
+    outcome = engine.run(case.script)
+    if outcome.violation is None:
+        return outcome, "not reproduced"
+    found = signature(outcome.violation, case.script.config)
+    if case.signature in (None, found):
+        return outcome, f"reproduced: {found}"
+    # Still a failure: another SGLang version alone moves code, and with it the location in a signature.
+    return outcome, f"reproduced, with another signature: {found}; the file says {case.signature}"

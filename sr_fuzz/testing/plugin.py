@@ -1,0 +1,266 @@
+"""The pytest plugin: Hypothesis profiles, engine and server as fixtures, options.
+
+Profiles are registered here, not in a ``conftest.py`` of a sub-folder, which is loaded too late for
+``--hypothesis-profile``; and each with an explicit parent and all its values, because Hypothesis takes the values of
+its own ``ci`` profile (derandomised, no database) for defaults as soon as a ``CI`` variable is set.
+
+The plugin changes nothing for projects that merely have it installed: a profile is only loaded where an ini file
+says ``sr_profile`` or the command line names one, and no engine starts before a test asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from packaging.specifiers import SpecifierSet
+
+from sr_fuzz.engine.options import KINDS, EngineOptions, Ranks, choose, make_engine, start
+from sr_fuzz.strategies.fresh import BACKEND
+
+# Without Phase.shrink Hypothesis stops at the first failure after one replay: the minimiser takes over. No database: a
+# saved failing example would be the first and, without shrinking, the last thing that later runs look at; what keeps a
+# finding is its emitted test.
+_COMMON: dict[str, Any] = {
+    "backend": BACKEND,
+    "phases": (Phase.explicit, Phase.generate),
+    "database": None,
+    "deadline": None,
+    "print_blob": False,
+    "report_multiple_bugs": False,
+    # One example runs a scheduler for a while; that is not what these checks are about.
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+}
+
+PROFILES: dict[str, dict[str, Any]] = {
+    # What a developer runs between two edits: other scripts each time.
+    "cpu": {"max_examples": 25, "derandomize": False},
+    # What decides whether a change lands: the same scripts each time, so that red means the change.
+    "ci": {"max_examples": 30, "derandomize": True},
+    "nightly": {"max_examples": 2000, "derandomize": False},
+    "gpu": {"max_examples": 25, "derandomize": False},
+}
+
+# What `sr_server` starts with: chunks that a prompt of a test fills several of, a pool and rows that it can exhaust.
+_SERVER_SIZES = {"chunked_prefill_size": 16, "page_size": 1, "max_total_tokens": 2048, "max_running_requests": 8}
+
+_OPTIONS: pytest.StashKey[EngineOptions] = pytest.StashKey()
+
+
+def register_profiles() -> None:
+    """Register the profiles with Hypothesis."""
+    for name, values in PROFILES.items():
+        settings.register_profile(name, parent=settings.get_profile("default"), **{**_COMMON, **values})
+
+
+register_profiles()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("sr_fuzz", "sr_fuzz: fuzzing SGLang's scheduler")
+    group.addoption(
+        "--sr-engine",
+        choices=KINDS,
+        help="engine of sr_engine and sr_check (default: local; with the gpu profile persistent, or server for "
+        "several ranks)",
+    )
+    group.addoption("--sr-model", metavar="PATH_OR_NAME", help="run a real model instead of the oracle model")
+    for name, kind in (("tp", "tensor"), ("pp", "pipeline"), ("dp", "data")):
+        group.addoption(f"--sr-{name}", metavar="N", type=int, default=1, help=f"{kind} parallel ranks")
+    group.addoption(
+        "--sr-sglang", metavar="VERSION", help="another release of SGLang than the installed one, fetched into a cache"
+    )
+    group.addoption("--sr-emit", metavar="DIR", type=Path, help="write new findings to DIR as tests")
+    group.addoption(
+        "--sr-fault",
+        metavar="MODULE:FUNCTION",
+        action="append",
+        default=[],
+        help="seed a fault into SGLang (a context manager, see sr_fuzz.faults); may be given several times",
+    )
+    group.addoption(
+        "--sr-known",
+        metavar="DIR",
+        type=Path,
+        help="folder of known findings (default: tests/regressions below the root directory)",
+    )
+    parser.addini("sr_profile", "Hypothesis profile of sr_fuzz to load when the command line names none", default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "gpu: needs a CUDA GPU; skipped, with the reason, where there is none")
+    config.addinivalue_line(
+        "markers",
+        "sglang_bug(releases, reason): a bug of the releases of SGLang that a version specifier names; an expected "
+        "failure there, strict, and an ordinary test on any other",
+    )
+    profile = config.getini("sr_profile")
+    if profile and profile not in PROFILES:
+        raise pytest.UsageError(f"ini option sr_profile: {profile!r} is none of {', '.join(PROFILES)}")
+    if profile and not _profile_option(config):
+        settings.load_profile(profile)
+    ranks = Ranks(*(config.getoption(f"--sr-{name}") for name in Ranks._fields))
+    try:
+        config.stash[_OPTIONS] = choose(
+            config.getoption("--sr-engine"), model=config.getoption("--sr-model"), ranks=ranks, gpu=_on_gpu(config)
+        )
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    for path in config.getoption("--sr-fault"):
+        if path.count(":") != 1:
+            raise pytest.UsageError(f"--sr-fault {path}: expected package.module:function")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    profile = _profile_option(config) or config.getini("sr_profile")
+    lines = [f"sr_fuzz profile: {profile}"] if profile in PROFILES else []
+    if config.stash[_OPTIONS] != choose():
+        lines.append(f"sr_fuzz engine: {config.stash[_OPTIONS].line}")
+    return lines
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and (reason := _no_gpu()):
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def _sr_engine_as_chosen(pytestconfig: pytest.Config) -> Iterator[Any]:
+    """The session's engine, started; configurations run on it with the ranks that they have themselves."""
+    options = pytestconfig.stash[_OPTIONS]
+    _skip_without_gpu(pytestconfig)
+    from sr_fuzz.engine.around.independence import AloneEngine
+    from sr_fuzz.script.errors import EngineError
+
+    _tell_sglang_about_model(options)
+    with make_engine(options, **_faults_and_path(pytestconfig)) as engine:
+        try:
+            start(engine, options)
+        except EngineError as error:
+            pytest.fail(f"the engine does not start: {error}", pytrace=False)
+        yield engine if options.model is None else AloneEngine(engine)
+
+
+@pytest.fixture(scope="session")
+def sr_engine(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
+    """The session's engine, by default a `LocalEngine`, with the faults of ``--sr-fault``.
+
+    With ``--sr-tp``, ``--sr-pp``, ``--sr-dp`` every configuration gets these ranks. With ``--sr-model`` each request
+    is also compared with itself alone, as `AloneEngine` does.
+    """
+    from sr_fuzz.engine.around.wrapped_engine import RankedEngine
+
+    ranks = pytestconfig.stash[_OPTIONS].ranks
+    return RankedEngine(_sr_engine_as_chosen, ranks) if ranks.several else _sr_engine_as_chosen
+
+
+@pytest.fixture(autouse=True)
+def _sr_expected_failure(request: pytest.FixtureRequest) -> None:
+    """Turns ``sglang_bug`` into a strict ``xfail`` on the releases it names; only the engine knows the release."""
+    mark = request.node.get_closest_marker("sglang_bug")
+    if mark is None:
+        return
+    name = next((name for name in ("sr_engine", "sr_server_engine") if name in request.fixturenames), None)
+    if name is None or len(mark.args) != 1 or "reason" not in mark.kwargs:
+        pytest.fail("sglang_bug: expected sglang_bug(releases, reason=...) on a test with an engine", pytrace=False)
+    if SpecifierSet(mark.args[0]).contains(request.getfixturevalue(name).sglang_version, prereleases=True):
+        request.applymarker(pytest.mark.xfail(strict=True, reason=mark.kwargs["reason"]))
+
+
+@pytest.fixture(scope="session")
+def sr_check(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
+    """A `PropertyChecker` on the session's engine: ``sr_check(scripts(configs), invariants=[...])``."""
+    from sr_fuzz.bugs.known import known_signatures
+    from sr_fuzz.testing.properties import PropertyChecker
+
+    folder = pytestconfig.getoption("--sr-known") or pytestconfig.rootpath / "tests" / "regressions"
+    emit_to, ranks = pytestconfig.getoption("--sr-emit"), pytestconfig.stash[_OPTIONS].ranks
+    known = known_signatures(folder, _sr_engine_as_chosen.sglang_version)
+    # Not `sr_engine`, which would put the ranks back into a script that the minimiser has freed of them.
+    return PropertyChecker(_sr_engine_as_chosen, known, emit_to, ranks)
+
+
+@pytest.fixture(scope="session")
+def sr_server_engine(pytestconfig: pytest.Config) -> Iterator[Any]:
+    """A `ServerEngine`, for what only a whole server shows; device, model and faults are those of `sr_engine`."""
+    options = pytestconfig.stash[_OPTIONS]
+    _skip_without_gpu(pytestconfig)
+    _tell_sglang_about_model(options)
+    with make_engine(options._replace(kind="server"), **_faults_and_path(pytestconfig)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def sr_server(pytestconfig: pytest.Config) -> Iterator[Any]:
+    """A `ScriptedHttpServer` that has started, with a small pool and small chunks, for script functions.
+
+    Device, model, ranks and faults are those of `sr_engine`, whatever engine that is.
+    """
+    options = pytestconfig.stash[_OPTIONS]
+    _skip_without_gpu(pytestconfig)
+    from sr_fuzz.engine.live.persistent import default_device
+    from sr_fuzz.engine.live.server import ScriptedHttpServer
+    from sr_fuzz.engine.settings import model_settings
+    from sr_fuzz.script.errors import EngineError
+
+    device = options.device or default_device()
+    kwargs = {"device": device} if options.model is None else model_settings(options.model, device)
+    kwargs |= _SERVER_SIZES | options.ranks.fields
+    _tell_sglang_about_model(options)
+    try:
+        server = ScriptedHttpServer.start(**_faults_and_path(pytestconfig), **kwargs)
+    except EngineError as error:
+        pytest.fail(f"the server does not start: {error}", pytrace=False)
+    with server:
+        yield server
+
+
+def _faults_and_path(config: pytest.Config) -> dict[str, list[str]]:
+    return {"faults": config.getoption("--sr-fault"), "sys_path": [*_release(config), str(config.rootpath)]}
+
+
+def _release(config: pytest.Config) -> list[str]:
+    """The folder of the release that ``--sr-sglang`` asks for."""
+    version = config.getoption("--sr-sglang")
+    if version is None:
+        return []
+    from sr_fuzz.script.errors import EngineError
+    from sr_fuzz.sglang_api.releases import release_folder
+
+    try:
+        return [str(release_folder(version))]
+    except EngineError as error:
+        pytest.fail(f"--sr-sglang {version}: {error}", pytrace=False)
+
+
+def _tell_sglang_about_model(options: EngineOptions) -> None:
+    """Up to 0.5.21 a deterministic SGLang cuts prompts at multiples of 4096 tokens: it would admit no longer one."""
+    if options.model is not None:
+        os.environ.setdefault("SGLANG_TRITON_PREFILL_TRUNCATION_ALIGN_SIZE", "1")
+
+
+def _profile_option(config: pytest.Config) -> str | None:
+    """The profile the command line names; the option belongs to Hypothesis's own plugin."""
+    return config.getoption("--hypothesis-profile", default=None)
+
+
+def _on_gpu(config: pytest.Config) -> bool:
+    return (_profile_option(config) or config.getini("sr_profile")) == "gpu"
+
+
+def _skip_without_gpu(config: pytest.Config) -> None:
+    if _on_gpu(config) and (reason := _no_gpu()):
+        pytest.skip(reason)
+
+
+def _no_gpu() -> str | None:
+    """Why nothing can run on a GPU here; None when there is one."""
+    import torch
+
+    return None if torch.cuda.is_available() else "no CUDA GPU here (torch.cuda.is_available() is false)"

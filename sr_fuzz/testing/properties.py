@@ -1,0 +1,100 @@
+"""What a property test does: Hypothesis makes scripts, an engine plays them, a new finding fails the test.
+
+The order matters. Hypothesis only generates (its profiles leave ``Phase.shrink`` out): its last act, replaying the
+failing example, is answered from memory, so it costs nothing and cannot flake. Then the minimiser shrinks the script
+itself, the finding is confirmed in fresh processes and, if asked for, written out; then the test fails with a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import event, given
+from hypothesis.strategies import SearchStrategy
+
+from sr_fuzz.emit.pytest_repro import emit
+from sr_fuzz.engine.contract import Engine
+from sr_fuzz.engine.options import Ranks
+from sr_fuzz.outcome import Outcome, Violation, signature
+from sr_fuzz.script import Script, script_hash
+from sr_fuzz.script.text import text
+from sr_fuzz.shrink.finding_steps import first_seen, reproduce, shrink
+
+
+class FindingFailure(AssertionError):
+    """Base of one class per signature: failures raised from one line are one failure to Hypothesis otherwise."""
+
+    _classes: dict[str, type[FindingFailure]] = {}
+
+    def __init__(self, script: Script, outcome: Outcome, violation: Violation) -> None:
+        super().__init__(f"{violation.invariant}: {violation.rule}")
+        self.script, self.outcome, self.violation = script, outcome, violation
+
+    @classmethod
+    def of(cls, found: str) -> type[FindingFailure]:
+        """The exception class of a signature."""
+        return cls._classes.setdefault(found, type("FindingFailure", (cls,), {"__doc__": found}))
+
+
+class PropertyChecker:
+    """Checks properties on an engine; known findings do not fail a test."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        known: Mapping[str, tuple[Path, str]],
+        emit_to: Path | None = None,
+        ranks: Ranks = Ranks(),
+    ) -> None:
+        """``ranks`` are put into each script, so that a finding that is written out says what it ran on."""
+        self._engine = engine
+        self._known = known
+        self._emit_to = emit_to
+        self._ranks = ranks
+
+    def __call__(self, scripts: SearchStrategy[Script], *, invariants: Sequence[str] | None = None) -> None:
+        """Run as many scripts as the Hypothesis profile says; ``pytest.fail`` with a report at a new finding.
+
+        ``invariants``: names or families to check, None for all.
+        """
+        outcomes: dict[str, Outcome] = {}
+
+        def run(script: Script) -> Outcome:
+            key = script_hash(script)
+            if key not in outcomes:
+                outcomes[key] = self._engine.run(script, invariants=invariants)
+            return outcomes[key]
+
+        @given(scripts.map(self._ranks.in_script))
+        def holds(script: Script) -> None:
+            outcome = run(script)
+            if outcome.violation is None:
+                return
+            found = signature(outcome.violation, script.config)
+            if found in self._known:
+                event(f"known finding: {found}")
+                return
+            raise FindingFailure.of(found)(script, outcome, outcome.violation)
+
+        try:
+            holds()
+        except FindingFailure as failure:
+            pytest.fail(self._report(failure, lambda s: self._engine.run(s, invariants=invariants)), pytrace=False)
+
+    def _report(self, failure: FindingFailure, run: Callable[[Script], Outcome]) -> str:
+        seen = first_seen(failure.script, failure.outcome, getattr(self._engine, "faults", ()))
+        finding, outcome = reproduce(shrink(seen, run), run)
+        lines = [
+            f"new finding {finding.signature} ({finding.reliability})",
+            f"minimised from {finding.original_actions} to {len(finding.script.actions)} actions in "
+            f"{finding.reruns} runs:",
+            text(finding.script),
+            outcome.report(),
+        ]
+        if self._emit_to is not None:
+            lines.append(f"written to {emit(finding, self._emit_to, trace=outcome.trace)}")
+        else:
+            lines.append("run with --sr-emit DIR to have it written out as a test")
+        return "\n".join(lines)
