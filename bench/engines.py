@@ -1,7 +1,7 @@
 """The same scripts on the local engine, on live schedulers, on the server engine, and on SGLang's own scripted runtime.
 
 Each plays them through the public API of the scripted runtime (`sr_fuzz.engine.upstream.script_player`), start-up left
-out. Prints whether all saw the same forward modes and batches turn by turn and the same outputs, and scripts per
+out. Prints whether all saw the same forward modes and batches step by step and the same outputs, and scripts per
 second. Usage: ``python -m bench.engines [--scripts 40] [--seed 0]``.
 """
 

@@ -30,10 +30,10 @@ SCRIPT = Script(
 class _Bare:
     """An observer that does nothing."""
 
-    def begin_turn(self, step: int) -> None: ...
+    def begin_step(self, step: int) -> None: ...
 
-    def end_turn(self, step: int) -> None:
-        self.turns = step
+    def end_step(self, step: int) -> None:
+        self.steps = step
 
     def on_run_batch(self, batch: object) -> None: ...
 
@@ -92,7 +92,7 @@ def _bare(booted) -> float:
         booted.scheduler.run_event_loop()
     except ScriptEnded:
         pass
-    return _finish(booted, started, observer.turns)
+    return _finish(booted, started, observer.steps)
 
 
 def _checked(booted, wanted, *, counting: bool = True) -> float:
@@ -109,11 +109,11 @@ def _checked(booted, wanted, *, counting: bool = True) -> float:
         booted.scheduler.run_event_loop()
     except ScriptEnded:
         player.done()
-    return _finish(booted, started, player.monitor.turns)
+    return _finish(booted, started, player.monitor.steps)
 
 
-def _finish(booted, started: float, turns: int) -> float:
-    ms = (time.process_time() - started) * 1000 / turns
+def _finish(booted, started: float, steps: int) -> float:
+    ms = (time.process_time() - started) * 1000 / steps
     booted.recorder.clear()
     booted.scheduler.flush_cache()
     return ms

@@ -19,11 +19,11 @@ _HELD = "held_rebootstrap_reqs"
 
 
 class HeldBack:
-    """Whom a decode half holds back, at each message of a turn.
+    """Whom a decode half holds back, at each message of a step.
 
-    Pause, abort and continue may all come in one turn, so the state at its end does not tell. What it held when the
-    turn began it gives up at the first continue. Whom the first ``pause(retract)`` of the turn takes back, it has
-    retracted once more than at the end of the turn before; a second one in the same turn finds no batch.
+    Pause, abort and continue may all come in one step, so the state at its end does not tell. What it held when the
+    step began it gives up at the first continue. Whom the first ``pause(retract)`` of the step takes back, it has
+    retracted once more than at the end of the step before; a second one in the same step finds no batch.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class HeldBack:
         self._retractions: dict[str, int] = {}
 
     def at(self, view: SchedulerView, abort: Any, rid: str) -> bool:
-        """Whether ``rid`` was held back when that message of this turn was taken."""
+        """Whether ``rid`` was held back when that message of this step was taken."""
         held, taken = rid in self._held, self._retracted(view)
         for message in view.received:
             if message is abort:
@@ -43,8 +43,8 @@ class HeldBack:
                 held, taken = held or rid in taken, set()
         return held
 
-    def end_turn(self, view: SchedulerView) -> None:
-        """Take in what the next turn begins with."""
+    def end_step(self, view: SchedulerView) -> None:
+        """Take in what the next step begins with."""
         self._held = {rid for rid, places in view.now.placed.items() if _HELD in places}
         self._retractions = {req.rid: req.retraction_count for req in view.requests}
 
@@ -56,7 +56,7 @@ class Aborts(Invariant):
     """Aborts are honoured.
 
     Formula: a request that was unanswered when an abort for it was taken gets at most the tokens of three more steps
-    (without speculation: three), and when it ends in a later turn than the next its finish reason is an abort. (That it
+    (without speculation: three), and when it ends in a later step than the next its finish reason is an abort. (That it
     ends at all is `Liveness`.) A request that ends as aborted without an error status has been covered by an abort that
     was taken. One that ends as aborted for lack of memory was not alone with a pool that holds its prompt and output.
 
@@ -66,12 +66,12 @@ class Aborts(Invariant):
     Covers: the unified mode.
 
     Known false alarms: by design a running request must decode once more, so it waits while prefills go first, and
-    an abort under ``pause(in_place)`` is answered only after continue; hence tokens are counted, not turns. A result
-    in flight may finish the request naturally in the turn of the abort or the next. The engine itself aborts who does
+    an abort under ``pause(in_place)`` is answered only after continue; hence tokens are counted, not steps. A result
+    in flight may finish the request naturally in the step of the abort or the next. The engine itself aborts who does
     not fit, or waits too long; it then gives a status. A request that replaces others of its session aborts them. What
     a decode half holds back for the time of a pause (``held_rebootstrap_reqs``) no abort reaches, as a comment there
-    says: see `HeldBack`. Whoever else holds memory when the turn begins, an exhauster, a session or a second pool, may
-    be the cause of an abort for lack of memory: such turns are left out.
+    says: see `HeldBack`. Whoever else holds memory when the step begins, an exhauster, a session or a second pool, may
+    be the cause of an abort for lack of memory: such steps are left out.
     """
 
     name = "aborts"
@@ -79,12 +79,12 @@ class Aborts(Invariant):
 
     def __init__(self) -> None:
         self._aborted: dict[str, tuple[int, int, int]] = {}
-        """Of each request: the step of its abort, its output then, and how many turns had run."""
+        """Of each request: the step of its abort, its output then, and how many steps had run."""
         self._ran = 0
         self._messages: list[Any] = []
         self._held_back = HeldBack()
         self._held: set[str] = set()
-        """Who held KV at the end of the turn before."""
+        """Who held KV at the end of the step before."""
 
     def check(self, view: SchedulerView) -> Problem | None:
         reqs = {req.rid: req for req in view.requests}
@@ -103,7 +103,7 @@ class Aborts(Invariant):
                     return problem
         self._note_aborts(view, reqs)
         if view.half == "decode":
-            self._held_back.end_turn(view)
+            self._held_back.end_step(view)
         problem = self._uncalled_for(view) or self._fitted(view, reqs)
         self._held = {holder.name for holder in view.now.holders}
         return problem
@@ -114,7 +114,7 @@ class Aborts(Invariant):
                 continue
             self._messages.append(message)
             for rid in view.unanswered():
-                # It must have been there when the abort was taken: the order within the turn decides.
+                # It must have been there when the abort was taken: the order within the step decides.
                 if not (message.abort_all or rid.startswith(message.rid)) or not self._came_before(view, rid, message):
                     continue
                 if view.half == "decode" and self._held_back.at(view, message, rid):
@@ -124,7 +124,7 @@ class Aborts(Invariant):
                 self._aborted.setdefault(rid, (view.now.step, length, self._ran))
 
     def _uncalled_for(self, view: SchedulerView) -> Problem | None:
-        for rid, delta in view.recorder.sent_in_turn:
+        for rid, delta in view.recorder.sent_in_step:
             finish = delta.finish or {}
             if finish.get("type") != "abort" or finish.get("status_code") is not None:
                 continue
@@ -135,7 +135,7 @@ class Aborts(Invariant):
         return None
 
     def _fitted(self, view: SchedulerView, reqs: dict) -> Problem | None:
-        for rid, delta in view.recorder.sent_in_turn:
+        for rid, delta in view.recorder.sent_in_step:
             finish, req = delta.finish or {}, reqs.get(rid)
             if finish.get("type") != "abort" or finish.get("status_code") != NO_MEMORY or req is None:
                 continue
@@ -160,11 +160,11 @@ class Aborts(Invariant):
         return order[0] is not abort
 
     @staticmethod
-    def _ending(view: SchedulerView, rid: str, step: int, turns: int) -> Problem | None:
-        """``turns``: how many ran since the abort; in a pause in place results in flight wait for its end."""
+    def _ending(view: SchedulerView, rid: str, step: int, steps: int) -> Problem | None:
+        """``steps``: how many ran since the abort; in a pause in place results in flight wait for its end."""
         end = view.recorder.streams[rid].finishes[0]
         kind = (end.finish or {}).get("type")
-        if end.aborted or kind == "abort" or turns <= 1:
+        if end.aborted or kind == "abort" or steps <= 1:
             return None
         return Problem(
             "ended_otherwise",

@@ -8,14 +8,14 @@ from sr_fuzz.invariants.base import Invariant, Problem, disaggregated, names, se
 
 from sr_fuzz.view.view import SchedulerView, name_of
 
-# One turn in which nothing is admitted is normal (the result that frees a row is in flight under overlap), so are two.
-PATIENCE_TURNS = 8
+# One step in which nothing is admitted is normal (the result that frees a row is in flight under overlap), so are two.
+PATIENCE_STEPS = 8
 
 
 class Admission(Invariant):
     """Work conservation: while everybody fits at once, whoever waits is admitted.
 
-    Formula: not paused, nothing held by an exhauster, rows for all, and room for all (below): then in eight turns in a
+    Formula: not paused, nothing held by an exhauster, rows for all, and room for all (below): then in eight steps in a
     row with somebody waiting at least one prefill is launched. Room for all: the sum over everybody unanswered of its
     prompt and output limit rounded up to pages, two pages and two tokens, is less than the pool, and their adapters
     fit into a batch.
@@ -23,7 +23,7 @@ class Admission(Invariant):
     That is far on the safe side of what admission asks for. ``PrefillAdder`` admits the head of the queue if the part
     of its prompt that is not cached, its output limit and one page fit into what is free or evictable, less what is
     reserved for those who run: the rest of their output times ``new_token_ratio`` (at most 1), and a page each for
-    those admitted in the same turn. Pages that are not evictable belong to somebody unanswered, or are locked as its
+    those admitted in the same step. Pages that are not evictable belong to somebody unanswered, or are locked as its
     prefix, which is part of its prompt. ``add_one_req_ignore_eos`` (no tree) asks moreover for one token a request.
 
     Source: ``PrefillAdder.add_one_req``, ``add_one_req_ignore_eos``, ``_get_running_request_total_token_offset`` in
@@ -42,7 +42,7 @@ class Admission(Invariant):
     family = "lifecycle"
 
     def __init__(self) -> None:
-        self._turns = 0
+        self._steps = 0
         self._waited: set[int] = set()
 
     def not_covered(self, view: SchedulerView) -> str | None:
@@ -62,17 +62,17 @@ class Admission(Invariant):
         waiting = list(view.scheduler.waiting_queue)
         before, self._waited = self._waited, {id(req) for req in waiting}
         prefilled = any(batch.mode in ("extend", "mixed") for batch in view.launched)
-        # Somebody who waits now and waited at the end of the turn before was passed over in this one.
+        # Somebody who waits now and waited at the end of the step before was passed over in this one.
         passed_over = [req for req in waiting if id(req) in before]
         if prefilled or not passed_over or view.paused or view.holding or not self._room_for_all(view):
-            self._turns = 0
+            self._steps = 0
             return None
-        self._turns += 1
-        if self._turns < PATIENCE_TURNS:
+        self._steps += 1
+        if self._steps < PATIENCE_STEPS:
             return None
         return Problem(
             "waits_though_room",
-            f"nobody was admitted in {self._turns} turns although {names([name_of(req.rid) for req in passed_over])} "
+            f"nobody was admitted in {self._steps} steps although {names([name_of(req.rid) for req in passed_over])} "
             f"wait and everybody unanswered fits together into the pool; {len(view.now.free_pages)} of "
             f"{view.num_pages} pages and {len(view.now.free_rows)} rows are free",
         )

@@ -1,6 +1,6 @@
 """What an invariant is.
 
-One object per run, so that an invariant may remember earlier turns. It looks at the view and never acts on it. Each
+One object per run, so that an invariant may remember earlier steps. It looks at the view and never acts on it. Each
 says in its docstring: the formula, its source in SGLang, the cache kinds it covers, and the known false alarms that
 its formula avoids.
 """
@@ -20,7 +20,7 @@ class Problem(NamedTuple):
 
 
 class Invariant:
-    """Base class. `check` runs after each turn, `check_end` after the epilogue has drained the engine."""
+    """Base class. `check` runs after each step, `check_end` after the epilogue has drained the engine."""
 
     name: str = ""
     family: str = ""
@@ -39,7 +39,7 @@ class Invariant:
         return None
 
     def check(self, view: SchedulerView) -> Problem | None:
-        """After each turn of the loop, paused turns included."""
+        """After each step of the loop, paused steps included."""
         return None
 
     def check_end(self, view: SchedulerView) -> Problem | None:

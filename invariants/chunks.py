@@ -28,7 +28,7 @@ class ChunkAccounting(Invariant):
     starts at a whole number of pages, at 0 without a prefix tree; each further one starts where the last ended; none is
     empty or goes beyond prompt and earlier output; none follows a complete one, no decode precedes it. A batch holds at
     most one incomplete prefill, and its request is the scheduler's ``chunked_req``. A first chunk ends on a page.
-    Between turns ``kv_committed_len`` is the end of the last prefill plus the decodes launched since: a parked chunk
+    Between steps ``kv_committed_len`` is the end of the last prefill plus the decodes launched since: a parked chunk
     adds nothing. With speculation a decode commits what was accepted, when its result is processed: once the request
     decodes, all its tokens are committed but the newest.
 

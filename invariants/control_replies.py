@@ -22,10 +22,10 @@ REPLIES: dict[str, str] = {
 class ControlReplies(Invariant):
     """Who waits for the reply to a control request gets exactly one.
 
-    Formula: for each kind of message whose sender waits, as many replies of its kind are sent in a turn as such
+    Formula: for each kind of message whose sender waits, as many replies of its kind are sent in a step as such
     messages are taken in it; a flush that was given time may be answered later, and at most once.
 
-    Source: ``Scheduler.process_input_requests`` sends what the handler returns, in the turn that took the message;
+    Source: ``Scheduler.process_input_requests`` sends what the handler returns, in the step that took the message;
     ``SchedulerFlushWrapper`` keeps a flush with a ``timeout_s`` and answers it itself. The tokenizer manager's
     ``FanOutCommunicator`` waits without a limit: a reply too few blocks all later calls of its kind, one too many goes
     to the next caller.
@@ -60,7 +60,7 @@ class ControlReplies(Invariant):
             owed = +owed
         if owed:
             shown = ", ".join(f"{count} {kind}" for kind, count in owed.items())
-            return Problem("unanswered", f"the turn that took the request sent no reply: {shown}")
+            return Problem("unanswered", f"the step that took the request sent no reply: {shown}")
         return None
 
     @staticmethod

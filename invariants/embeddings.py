@@ -35,7 +35,7 @@ class Embeddings(Invariant):
         return None if hasattr(view.model, "read_back") else "the model is not the oracle"
 
     def check(self, view: SchedulerView) -> Problem | None:
-        for rid, delta in view.recorder.sent_in_turn:
+        for rid, delta in view.recorder.sent_in_step:
             if delta.aborted or (delta.finish or {}).get("type") == "abort" or rid not in view.prompts:
                 continue
             vector = delta.embedding

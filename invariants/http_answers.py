@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sr_fuzz.invariants.base import Invariant, Problem, names
-from sr_fuzz.invariants.liveness import STUCK_TURNS
+from sr_fuzz.invariants.liveness import STUCK_STEPS
 
 from sr_fuzz.runtime.recorder import Stream
 from sr_fuzz.view.view import SchedulerView, name_of
@@ -17,7 +17,7 @@ class HttpAnswers(Invariant):
     Formula, once the engine is drained and the server had seconds to answer: the client of each request that the
     scheduler has answered has its answer too; a stream's last event, or the body, holds the tokens that the scheduler
     sent, joined, and the type of its finish reason. And at any time, a control call gets through to the scheduler
-    within 60 turns in which it runs no forward.
+    within 60 steps in which it runs no forward.
 
     Source: ``TokenizerManager._handle_batch_output`` and ``_handle_abort_req`` (what a client gets is cumulative),
     ``generate_request`` in ``entrypoints/http_server.py``;
@@ -35,19 +35,19 @@ class HttpAnswers(Invariant):
         return "no HTTP clients on this engine" if view.clients is None else None
 
     def __init__(self) -> None:
-        self._stuck_turns = 0
+        self._stuck_steps = 0
         self._forwards = 0
 
     def check(self, view: SchedulerView) -> Problem | None:
         moved = view.forward_steps != self._forwards
         self._forwards = view.forward_steps
-        self._stuck_turns = self._stuck_turns + 1 if view.context.put_off and not moved else 0
-        if self._stuck_turns < STUCK_TURNS:
+        self._stuck_steps = self._stuck_steps + 1 if view.context.put_off and not moved else 0
+        if self._stuck_steps < STUCK_STEPS:
             return None
         waiting = [name_of(rid) for rid in view.unanswered()]
         return Problem(
             "control_stuck",
-            f"the server has not passed on `{view.context.put_off[0]}` for {self._stuck_turns} turns without a "
+            f"the server has not passed on `{view.context.put_off[0]}` for {self._stuck_steps} steps without a "
             f"forward: the pause in mode abort before it waits for {names(waiting)} to be answered, and the "
             f"scheduler, {'paused' if view.paused else 'not paused'}, answers nobody",
         )

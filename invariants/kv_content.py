@@ -14,7 +14,7 @@ class KvContent(Invariant):
     Formula: for each tree node, the tokens read back from its slots are its key and their positions count up from its
     depth; for each KV-holding request, and each streaming session between two turns, those of
     ``row[: min(kv_committed_len, len(prompt) + len(output_ids))]`` are its prompt followed by its output (a session's:
-    those of its last turn).
+    those of its last step).
 
     Source: the oracle model writes identity and position of each token (`sr_fuzz.oracle.models.oracle_model`);
     ``kv_committed_len`` counts tokens whose forward was launched. Under overlap the newest output token is committed

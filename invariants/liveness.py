@@ -6,18 +6,18 @@ from sr_fuzz.invariants.base import Invariant, Problem, names
 
 from sr_fuzz.view.view import SchedulerView, name_of
 
-# Turns without a forward while there is work. A healthy engine idles one or two turns between batches (a result in
+# Steps without a forward while there is work. A healthy engine idles one or two steps between batches (a result in
 # flight, a skipped decode); 60 is far from both that and the shortest epilogue.
-STUCK_TURNS = 60
+STUCK_STEPS = 60
 
 
 class Liveness(Invariant):
     """Work in the engine means forwards, and after the epilogue nobody waits.
 
-    Formula: with somebody unanswered, not paused and nothing held, at most 60 turns in a row pass without a forward;
+    Formula: with somebody unanswered, not paused and nothing held, at most 60 steps in a row pass without a forward;
     after the drain everybody is answered, and the idle engine then flushes its cache when asked to.
 
-    Source: ``get_next_batch_to_run``: each turn tries a prefill, else a decode. The drain's bound is derived from the
+    Source: ``get_next_batch_to_run``: each step tries a prefill, else a decode. The drain's bound is derived from the
     work left, see `sr_fuzz.play.epilogue`.
     Covers: everything without a time-out of its own.
 
@@ -29,7 +29,7 @@ class Liveness(Invariant):
     family = "lifecycle"
 
     def __init__(self) -> None:
-        self._idle_turns = 0
+        self._idle_steps = 0
         self._forwards = 0
 
     def check(self, view: SchedulerView) -> Problem | None:
@@ -37,17 +37,17 @@ class Liveness(Invariant):
         self._forwards = view.forward_steps
         waiting = view.unanswered()
         if moved or view.paused or view.holding or view.now.session_slots or not waiting:
-            self._idle_turns = 0
+            self._idle_steps = 0
             return None
-        self._idle_turns += 1
-        if self._idle_turns < STUCK_TURNS:
+        self._idle_steps += 1
+        if self._idle_steps < STUCK_STEPS:
             return None
         # Where they wait tells starvation in admission from a batch that is never run: different bugs.
         placed = view.now.placed
         kinds = sorted({place for rid in waiting for place in placed.get(rid, ["nowhere"])})
         return Problem(
             f"stuck_{'_'.join(kinds)}",
-            f"no forward in {self._idle_turns} turns although {self._where(view, waiting)}; "
+            f"no forward in {self._idle_steps} steps although {self._where(view, waiting)}; "
             f"{len(view.now.free_pages)} of {view.num_pages} pages and {len(view.now.free_rows)} rows are free",
         )
 

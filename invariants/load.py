@@ -21,7 +21,7 @@ class LoadCounters(Invariant):
     Covers: one pool for all layers on the device, a tree that can be walked or none, one pipeline stage, no open
     session (which holds memory between its turns).
 
-    Known false alarms: the running batch holds requests that have finished until the next turn filters them out, so it
+    Known false alarms: the running batch holds requests that have finished until the next step filters them out, so it
     is compared with the batch itself, not with who is unanswered.
     """
 
@@ -31,7 +31,7 @@ class LoadCounters(Invariant):
     def not_covered(self, view: SchedulerView) -> str | None:
         scheduler = view.scheduler
         if not hasattr(getattr(scheduler, "load_inquirer", None), "get_loads"):
-            return "this SGLang has no load report that can be asked for between turns"
+            return "this SGLang has no load report that can be asked for between steps"
         if two_pools(view.allocator) or getattr(scheduler, "is_hybrid_ssm", False):
             return "more than one pool"
         if scheduler.server_args.pp_size > 1:

@@ -39,7 +39,7 @@ class OracleOutput(Invariant):
     does not sample and a placeholder stands for the token (``Req.is_prefill_only``). The prefill half of a
     disaggregated pair ends each request after its first token, whatever was asked for. A streaming session's next turn
     goes on in the prompt's own array of the turn that has ended (``Session._share_token_arrays``), perhaps in the very
-    loop turn of that end.
+    loop step of that end.
     """
 
     name = "oracle_output"

@@ -15,20 +15,20 @@ class Priority(Invariant):
 
     Formula. *Order*: with priority scheduling nobody is admitted while a request of strictly higher priority stays in
     the waiting queue; under plain ``fcfs`` nobody is admitted while somebody stays who stood before it in the queue.
-    *Cause*: a request that is retracted in a turn that launches a prefill was preempted; then priority scheduling with
-    preemption is on, and somebody who was admitted in this turn, or still waits, has a priority higher than its own by
+    *Cause*: a request that is retracted in a step that launches a prefill was preempted; then priority scheduling with
+    preemption is on, and somebody who was admitted in this step, or still waits, has a priority higher than its own by
     more than ``priority_scheduling_preemption_threshold``. Higher means larger, with
     ``schedule_low_priority_values_first`` smaller.
 
     Source: ``SchedulePolicy.calc_priority`` sorts the queue by priority before anything else, ``fcfs`` alone leaves it
     as it is; ``_get_new_batch_prefill_raw`` takes requests from the head of the queue and stops at the first that it
-    cannot take; ``PrefillAdder.preempt_to_schedule``. ``retract_decode`` runs only in turns without a prefill
+    cannot take; ``PrefillAdder.preempt_to_schedule``. ``retract_decode`` runs only in steps without a prefill
     (``get_next_batch_to_run``).
     Covers: policies ``fcfs`` and, with priorities, ``lof``; no LoRA and no storage behind the cache, which make
     admission pass over requests; one pipeline stage.
 
-    Known false alarms: who is put (back) into the queue in the turn itself comes after the choice: the preempted, and
-    what a pause retracts; turns that take a pause are left out. The next chunk of a prompt is not an admission.
+    Known false alarms: who is put (back) into the queue in the step itself comes after the choice: the preempted, and
+    what a pause retracts; steps that take a pause are left out. The next chunk of a prompt is not an admission.
     """
 
     name = "priority"
@@ -46,7 +46,7 @@ class Priority(Invariant):
         if getattr(args, "enable_lora", False) or getattr(args, "hicache_storage_backend", None):
             return "admission may pass over requests whose adapter or cached prefix is not there yet"
         if args.schedule_policy != "fcfs" and not args.enable_priority_scheduling:
-            return f"schedule policy {args.schedule_policy} orders by what it finds in the turn itself"
+            return f"schedule policy {args.schedule_policy} orders by what it finds in the step itself"
         return disaggregated(view)
 
     def check(self, view: SchedulerView) -> Problem | None:
@@ -62,7 +62,7 @@ class Priority(Invariant):
         return self._cause(view, retracted, admitted + waiting) or self._order(view, queue, admitted, waiting)
 
     def _admissions(self, launched: list[Launched]) -> list[Any]:
-        """Requests whose first prefill since they last waited was launched in this turn."""
+        """Requests whose first prefill since they last waited was launched in this step."""
         new = []
         for batch in launched:
             for row in batch.rows:

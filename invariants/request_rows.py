@@ -30,7 +30,7 @@ class RequestRows(Invariant):
         for holder in view.now.holders:
             used.setdefault(holder.kv.row, []).append(holder.name)
         if self._all is None:
-            # The first turn is healthy by construction: nothing has run yet.
+            # The first step is healthy by construction: nothing has run yet.
             self._all = set(free) | set(used)
         if len(free) != len(set(free)):
             twice = [row for row in set(free) if free.count(row) > 1]

@@ -1,4 +1,4 @@
-"""Who is retracted waits for its turn again, and loses nothing but its memory."""
+"""Who is retracted waits for its step again, and loses nothing but its memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Seen:
 class Retraction(Invariant):
     """A retracted request is queued again at once, holds no memory, and keeps its output.
 
-    Formula: ``output_ids`` of a request only ever grows at its end. In the turn in which ``retraction_count`` rises,
+    Formula: ``output_ids`` of a request only ever grows at its end. In the step in which ``retraction_count`` rises,
     the request goes into the waiting queue, or is admitted again, or gets its last word. Who is in the waiting queue is
     in it once, is not finished, and holds no KV.
 

@@ -104,7 +104,7 @@ class Sessions(Invariant):
         return None
 
     def _answers(self, view: SchedulerView) -> Problem | None:
-        for rid, delta in view.recorder.sent_in_turn:
+        for rid, delta in view.recorder.sent_in_step:
             turn = view.sessions.turns.get(rid)
             finish = delta.finish or {}
             if turn is None or not finish:

@@ -23,7 +23,7 @@ class BusyMemoryCheck(Invariant):
     is free.
 
     Source: ``SchedulerInvariantChecker.self_check_during_busy`` in ``managers/scheduler_components/
-    invariant_checker.py``; in SGLang it runs at the end of each turn that was not paused, when
+    invariant_checker.py``; in SGLang it runs at the end of each step that was not paused, when
     ``SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY`` is set, with ``SGLANG_CHECK_KV_PAGE_INVARIANTS`` for the pages.
     Covers: whatever that check covers.
 
@@ -82,7 +82,7 @@ class TreeSanityCheck(Invariant):
         # Up to 0.5.18 streaming sessions are wrapped around the tree, and pass on what it may not have.
         check = getattr(getattr(tree, "inner", tree), "sanity_check", None)
         if check is None or len(inspect.signature(check).parameters) > 0:
-            return "this tree has no sanity check that runs between turns"
+            return "this tree has no sanity check that runs between steps"
         return None
 
     def check(self, view: SchedulerView) -> Problem | None:

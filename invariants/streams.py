@@ -35,7 +35,7 @@ class Streams(Invariant):
 
     def check(self, view: SchedulerView) -> Problem | None:
         # In the order of sending, so that of several requests the same one is named each time.
-        touched = dict.fromkeys(rid for rid, _ in view.recorder.sent_in_turn)
+        touched = dict.fromkeys(rid for rid, _ in view.recorder.sent_in_step)
         if not touched:
             return None
         reqs = {req.rid: req for req in view.requests}

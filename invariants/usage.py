@@ -45,10 +45,10 @@ class Usage(Invariant):
             for row in batch.rows:
                 if not row.decode:
                     self._first_prefix.setdefault(id(row.req), row.start)
-        if not view.recorder.sent_in_turn:
+        if not view.recorder.sent_in_step:
             return None
         reqs = {req.rid: req for req in view.requests}
-        for rid, delta in view.recorder.sent_in_turn:
+        for rid, delta in view.recorder.sent_in_step:
             req, prompt = reqs.get(rid), view.prompts.get(rid)
             if req is None or prompt is None or delta.aborted or rid in view.sessions.turns:
                 continue

@@ -38,8 +38,8 @@ STAGES_TO_AIM_AT = (
 # From the youngest request backwards: an old one has usually finished, and still it must be hit now and then.
 _AGES = (0, 0, 0, 1, 1, 2, 3, 6)
 
-# Most turns count single ones, since bugs sit in the turn after; a long wait lets a decode run to its end.
-TURNS = (1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 8, 10, 14, 20, 30)
+# Most steps count single ones, since bugs sit in the step after; a long wait lets a decode run to its end.
+STEPS = (1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 8, 10, 14, 20, 30)
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Draft:
     """Whether it sends turns of a session while another is under way, which SGLang must refuse. What that does to
     SGLang hides the rest."""
     work: int = 0
-    """A guess at the turns until all is finished, so that a motif does not strike at an idle engine."""
+    """A guess at the steps until all is finished, so that a motif does not strike at an idle engine."""
 
     def digits(self, *radices: int) -> tuple[int, ...]:
         return draw_digits(self.draw, *radices)
@@ -151,15 +151,15 @@ class Draft:
         return self.names[-1 - _AGES[age] % len(self.names)] if self.names else self.next_name()
 
     def step(self) -> None:
-        (turns,) = self.digits(8)
-        self.add(Step(TURNS[turns]))
+        (steps,) = self.digits(8)
+        self.add(Step(STEPS[steps]))
 
 
-# -- strikes: what hits a request in the very turn in which it reached a stage -----------------------------------
+# -- strikes: what hits a request in the very step in which it reached a stage -----------------------------------
 
 
 def reprise(draft: Draft, victim: str) -> None:
-    """Another request with the victim's prompt: it wants the very pages that are given back in this turn."""
+    """Another request with the victim's prompt: it wants the very pages that are given back in this step."""
     prompt = next((a.prompt for a in draft.actions if isinstance(a, StartReq) and a.name == victim), None)
     draft.start(prompt=prompt)
 
@@ -187,13 +187,13 @@ _STRIKES: tuple[tuple[str | None, _Strike], ...] = (
 
 
 def strike(draft: Draft, victim: str) -> None:
-    """One to three strikes in one turn, then a few turns, then usually the end of a pause."""
+    """One to three strikes in one step, then a few steps, then usually the end of a pause."""
     choices = [one for switch, one in _STRIKES if switch is None or switch in draft.switches]
-    more, first, second, third, turns, resume = draft.digits(4, len(choices), len(choices), len(choices), 8, 8)
+    more, first, second, third, steps, resume = draft.digits(4, len(choices), len(choices), len(choices), 8, 8)
     for choice in (first, second, third)[: (1, 1, 2, 3)[more]]:
         choices[choice](draft, victim)
-    # What must stand still in a pause shows from its second turn on.
-    draft.add(Step(TURNS[turns + 4] if draft.paused else TURNS[turns]))
+    # What must stand still in a pause shows from its second step on.
+    draft.add(Step(STEPS[steps + 4] if draft.paused else STEPS[steps]))
     if draft.paused and resume < 6:
         draft.add(Continue())
         draft.step()
@@ -218,8 +218,8 @@ def _step_until(draft: Draft) -> None:
 
 
 def _any_step(draft: Draft) -> None:
-    (turns,) = draft.digits(len(TURNS))
-    draft.add(Step(TURNS[turns]))
+    (steps,) = draft.digits(len(STEPS))
+    draft.add(Step(STEPS[steps]))
 
 
 def _abort(draft: Draft) -> None:

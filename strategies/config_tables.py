@@ -21,7 +21,7 @@ DEFAULT = {
         max_total_tokens=96, max_running_requests=8, chunked_prefill_size=-1, max_prefill_tokens=48,
         schedule_conservativeness=0.05,
     ),  # fmt: skip
-    # The synchronous loop: results are known one turn earlier than under overlap.
+    # The synchronous loop: results are known one step earlier than under overlap.
     "normal-chunk8": EngineConfig(
         max_total_tokens=96, chunked_prefill_size=8, disable_overlap_schedule=True, schedule_conservativeness=0.05
     ),

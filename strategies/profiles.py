@@ -11,17 +11,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sr_fuzz.strategies.actions import TURNS, Draft
+from sr_fuzz.strategies.actions import STEPS, Draft
 from sr_fuzz.strategies.requests import FAMILIES, sizes_of, unique_tail
 
 from sr_fuzz.script import AbortAll, Continue, Prompt, Step, StepUntil
 
 # Where one request did not fit, SGLang admits no further one until another leaves, and within one batch it counts
 # whole outputs. So a pool runs over, and requests are retracted, when they arrive one by one or a chunk takes one
-# at a time; a crowd in one turn waits in the queue instead. Both are wanted.
+# at a time; a crowd in one step waits in the queue instead. Both are wanted.
 _ARRIVALS = (None, None, 1, 1, 2)
 
-# A burst of four times the pool, with retractions, takes so many turns; where all have ended it costs none.
+# A burst of four times the pool, with retractions, takes so many steps; where all have ended it costs none.
 _SETTLED = 120
 
 
@@ -33,16 +33,16 @@ class Profile:
     why: str
     open: Callable[[Draft], None]
     much_work: int
-    """In the turns that `Draft.work` guesses: with more than this left, the next piece waits for some of it."""
+    """In the steps that `Draft.work` guesses: with more than this left, the next piece waits for some of it."""
     busy: int
     """With less than this left, a motif that needs company starts some."""
 
 
 def burst(draft: Draft) -> None:
-    """Three to eight requests, in one turn or one after another, that want 1.5 to 4 times the pool: retraction, and
+    """Three to eight requests, in one step or one after another, that want 1.5 to 4 times the pool: retraction, and
     admission that promises the same pages twice."""
     sizes = sizes_of(draft.config)
-    wanted, more, shape, arrival, families, family, turns = draft.digits(6, 6, 8, len(_ARRIVALS), 3, FAMILIES, 8)
+    wanted, more, shape, arrival, families, family, steps = draft.digits(6, 6, 8, len(_ARRIVALS), 3, FAMILIES, 8)
     ratio, apart = (1.5, 1.75, 2.0, 2.5, 3.0, 4.0)[wanted], _ARRIVALS[arrival]
     # One that wants half the pool is admitted alone.
     count = min(8, max(3 + more, math.ceil(2.5 * ratio)))
@@ -61,11 +61,11 @@ def burst(draft: Draft) -> None:
         draft.start(prompt=prompt, max_new_tokens=max(1, share - spent))
         if apart and index % apart == 0:
             draft.add(Step(1))
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))
 
 
 def overflow(draft: Draft) -> list[str]:
-    """Requests with short prompts and long outputs, one a turn: each fits beside what the others hold when it comes,
+    """Requests with short prompts and long outputs, one a step: each fits beside what the others hold when it comes,
     together they do not fit when they have grown. The last comer, with the longest prompt, is retracted first."""
     sizes = sizes_of(draft.config)
     fewer, extra, new, family, shared = draft.digits(2, 4, 4, FAMILIES, 2)
@@ -98,7 +98,7 @@ def settle(draft: Draft) -> None:
             draft.add(StepUntil(name, "finished", max_steps=_SETTLED))
     else:
         draft.add(Step(min(_SETTLED, draft.work + 5)))
-    # An idle turn, in which SGLang forgets that memory has run out and is as generous as at first.
+    # An idle step, in which SGLang forgets that memory has run out and is as generous as at first.
     draft.add(Step(2))
     draft.work = 0
 
@@ -124,10 +124,10 @@ def _steady(draft: Draft) -> None:
 
 
 def _saturated(draft: Draft) -> None:
-    """More requests than rows, which the pool would hold: rows that are taken the turn they are free, a queue that
+    """More requests than rows, which the pool would hold: rows that are taken the step they are free, a queue that
     never empties, and a low priority that waits for ever."""
     sizes, rows = sizes_of(draft.config), min(draft.config.max_running_requests, 12)
-    over, apart, family, turns = draft.digits(4, 3, FAMILIES, 8)
+    over, apart, family, steps = draft.digits(4, 3, FAMILIES, 8)
     share = max(2, sizes.pool * 7 // (8 * rows))
     for index in range(rows + 1 + over):
         jitter, tail = draft.digits(4, 8)
@@ -138,7 +138,7 @@ def _saturated(draft: Draft) -> None:
         )
         if apart == 1 or (apart == 2 and index == rows // 2):
             draft.add(Step(1))
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))
 
 
 def _oversubscribed(draft: Draft) -> None:

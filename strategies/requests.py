@@ -251,7 +251,7 @@ def draw_start_req(
 
 
 def draw_relative(draw: Draw, config: EngineConfig, earlier: StartReq) -> Prompt:
-    """A prompt that shares a prefix with an earlier request: it goes on where that one ended, as the next turn of a
+    """A prompt that shares a prefix with an earlier request: it goes on where that one ended, as the next step of a
     chat does, or leaves its path before, at a page or a chunk, one token beside, or inside a node."""
     page, chunk, longest = config.page_size, sizes_of(config).chunk, sizes_of(config).longest
     beyond, where, fine, beside, more = draw_digits(draw, 2, 5, 64, 5, 7)

@@ -109,15 +109,15 @@ def draw_menu(draft: Draft) -> list[_Piece]:
 def _pieces(draw: Draw, draft: Draft, menu: list[_Piece], much_work: int) -> None:
     """One piece of the menu, appended to the draft. A strategy of its own so that Hypothesis's mutator, which
     copies what carries the same label, copies whole pieces too."""
-    piece, resume, rest, turns = draw_digits(draw, len(menu), 4, 2, 4)
+    piece, resume, rest, steps = draw_digits(draw, len(menu), 4, 2, 4)
     # A pause that nobody ends would make the rest of the script idle; some last longer all the same.
     if draft.paused and resume:
         if rest and not isinstance(draft.actions[-1], Step):
-            draft.add(Step(1 + turns))
+            draft.add(Step(1 + steps))
         draft.add(Continue())
     # Behind a long queue a new request does not run before the script ends, and nothing can strike it.
     if rest and not draft.paused and draft.work > much_work:
-        draft.add(Step((4, 8, 12, 20)[turns]))
+        draft.add(Step((4, 8, 12, 20)[steps]))
     menu[piece](draft)
 
 
@@ -129,24 +129,24 @@ def _hold(draft: Draft) -> None:
 def kv_pressure(script: Script) -> float:
     """The most that unfinished requests want together, as a multiple of the KV pool. Above 1 it cannot hold them.
 
-    A request wants its prompt and ``max_new_tokens``, as SGLang clips them, for as many turns as it would take
+    A request wants its prompt and ``max_new_tokens``, as SGLang clips them, for as many steps as it would take
     alone, or until it is aborted; so this is a low estimate. With a prefix cache, what a family shares counts once.
     A prompt that SGLang refuses counts nothing.
     """
     config, sizes = script.config, sizes_of(script.config)
-    turn, most = 0, 0
+    step, most = 0, 0
     alive: dict[str, tuple[int, StartReq]] = {}
     for action in script.actions:
         match action:
-            case Step(n=turns) | StepUntil(max_steps=turns):
-                turn += turns
+            case Step(n=steps) | StepUntil(max_steps=steps):
+                step += steps
             case Abort(name=name):
                 alive.pop(name, None)
             case AbortAll() | Pause(mode="abort"):
                 alive.clear()
             case StartReq(name=name, prompt=prompt) if prompt.length <= sizes.longest:
-                alive = {other: entry for other, entry in alive.items() if entry[0] > turn}
-                alive[name] = (turn + math.ceil(prompt.length / sizes.chunk) + _clipped(action, config), action)
+                alive = {other: entry for other, entry in alive.items() if entry[0] > step}
+                alive[name] = (step + math.ceil(prompt.length / sizes.chunk) + _clipped(action, config), action)
                 most = max(most, _wanted([start for _, start in alive.values()], config))
     return most / config.max_total_tokens
 

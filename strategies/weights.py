@@ -39,7 +39,7 @@ class Feature:
 FEATURES = (
     Feature(
         "overlap",
-        "a result is in flight in every turn, when a pause or an abort comes",
+        "a result is in flight in every step, when a pause or an abort comes",
         lambda c: not c.disable_overlap_schedule,
         motifs={"long_pause": 3},
     ),

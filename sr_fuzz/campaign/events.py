@@ -109,7 +109,7 @@ class CanaryPlayed(msgspec.Struct, frozen=True):
 
 
 # Most scripts have a request that the canary strikes: fifty without one are no accident. What it does is seen in the
-# same turn, so that one script in which it was not is suspicious, and two are proof.
+# same step, so that one script in which it was not is suspicious, and two are proof.
 _MUST_STRIKE = 50
 _MUST_BE_SEEN = 2
 

@@ -21,13 +21,10 @@ def start(
     kind: EngineKind = EngineKind.LOCAL,
     configs: int = 1,
     sglang: str | None = None,
-    *,
-    sys_path: Sequence[str] = (),
 ) -> Iterator[Engine]:
     """An engine, started when it is used.
 
     ``configs``: how many configurations will take turns. ``sglang``: the release, None for the installed one.
-    ``sys_path``: folders that faults come from, instead of the current one.
     """
     from sr_fuzz.sglang_api.releases import release_folder
 
@@ -38,7 +35,7 @@ def start(
         took = "half a minute" if kind is EngineKind.SERVER else "about ten seconds"
         print(f"starting the engine: importing SGLang takes {took} ...", file=sys.stderr)
     # Faults may lie in the project at hand, as with `python -m`.
-    folders = [*release, *(sys_path or [os.getcwd()])]
+    folders = [*release, os.getcwd()]
     engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=folders)
     if kind is not EngineKind.LOCAL:
         engine.max_schedulers = max(configs, engine.max_schedulers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections import Counter
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from sr_fuzz.campaign.sensitivity import Report
     from sr_fuzz.faults import Fault
     from sr_fuzz.script import Script
-
-CATALOGUE = "sr_fuzz.faults.catalogue"
-"""The built-in faults. They are part of the tests, which are not installed."""
 
 DEFAULT_SCRIPTS = 60
 
@@ -76,7 +72,7 @@ def sensitivity(
 
     console = make_console()
     drawn: dict[tuple[str, ...], list[Script]] = {}
-    with engines.start(None, sglang=sglang, sys_path=_folders()) as engine:
+    with engines.start(None, sglang=sglang) as engine:
         report = Report(engine.sglang_version, seed, scripts, rows=[])
         measuring = Sensitivity(engine, time_s=time_s)
         for each in wanted:
@@ -118,32 +114,15 @@ def _faults(names: Sequence[str] | None, paths: Sequence[str] | None) -> list[Fa
 
 
 def _catalogue() -> dict[str, Fault]:
-    folder = _checkout()
-    if folder is None:
-        raise InputError(
-            f"the built-in faults ({CATALOGUE}) are not installed: run in a checkout of sr_fuzz, or give --load"
-        )
-    with _importable():
-        return importlib.import_module(CATALOGUE).FAULTS
+    from sr_fuzz.faults.catalogue import FAULTS
 
-
-def _checkout() -> Path | None:
-    """The folder that the built-in faults are imported from: where this package lies, or the current one."""
-    file = Path(*CATALOGUE.split(".")).with_suffix(".py")
-    candidates = (Path(__file__).resolve().parents[2], Path.cwd())
-    return next((folder for folder in candidates if (folder / file).is_file()), None)
-
-
-def _folders() -> list[str]:
-    """Where faults are imported from."""
-    checkout = _checkout()
-    return [*([str(checkout)] if checkout is not None else []), os.getcwd()]
+    return FAULTS
 
 
 @contextmanager
 def _importable() -> Iterator[None]:
     before = list(sys.path)
-    sys.path[:0] = _folders()
+    sys.path.insert(0, os.getcwd())
     try:
         yield
     finally:

@@ -12,30 +12,30 @@ from typing import Any
 
 
 class _Event:
-    """Over in the turn after the one in which it was recorded."""
+    """Over in the step after the one in which it was recorded."""
 
-    def __init__(self, turn: Callable[[], int]) -> None:
-        self._turn = turn
+    def __init__(self, step: Callable[[], int]) -> None:
+        self._step = step
         self._recorded: int | None = None
 
     def record(self, stream: Any = None) -> None:
-        self._recorded = self._turn()
+        self._recorded = self._step()
 
     def synchronize(self) -> None:
         self._recorded = None
 
     def query(self) -> bool:
-        return self._recorded != self._turn()
+        return self._recorded != self._step()
 
 
 class _Device:
     """What the loader asks ``torch.cpu`` or ``torch.cuda`` for once it is made."""
 
-    def __init__(self, turn: Callable[[], int]) -> None:
-        self._turn = turn
+    def __init__(self, step: Callable[[], int]) -> None:
+        self._step = step
 
     def Event(self) -> _Event:
-        return _Event(self._turn)
+        return _Event(self._step)
 
     @staticmethod
     def current_stream() -> Any:

@@ -142,7 +142,7 @@ class _Translation:
         self._paused = False
         self._held_back: list[StartReq] = []
         self._late: list[Abort | AbortAll] = []
-        self._flushed_in_turn = False
+        self._flushed_in_step = False
         self._holding = False
         self._released = False
 
@@ -174,9 +174,9 @@ class _Translation:
                 self._continue(action)
             case FlushCache():
                 # A second one waits in the tokenizer manager for the answer to the first.
-                if not self._flushed_in_turn:
+                if not self._flushed_in_step:
                     self._actions.append(action)
-                self._flushed_in_turn = True
+                self._flushed_in_step = True
             case Release():
                 self._released = self._holding
             case _:
@@ -186,7 +186,7 @@ class _Translation:
     def end(self) -> list[Action]:
         """All actions, once the last one was added."""
         if self._late:
-            self._turn()
+            self._one_step()
         if self._held_back:
             self._continue(Continue())
         return self._actions
@@ -220,16 +220,16 @@ class _Translation:
     def _step(self, action: Step) -> None:
         left = action.n
         if self._late:
-            self._turn()
+            self._one_step()
             left -= 1
         if left:
             self._actions.append(Step(left))
-        self._flushed_in_turn = False
+        self._flushed_in_step = False
 
-    def _turn(self) -> None:
-        """One turn, after which the messages arrive whose arrival nobody awaits."""
+    def _one_step(self) -> None:
+        """One step, after which the messages arrive whose arrival nobody awaits."""
         self._actions.append(Step(1))
-        self._flushed_in_turn = False
+        self._flushed_in_step = False
         late, self._late = self._late, []
         for action in late:
             if isinstance(action, Abort):
@@ -242,9 +242,9 @@ class _Translation:
         if self._paused or action.name not in self._started:
             return self._step(Step(action.max_steps))
         if self._late:
-            self._turn()
+            self._one_step()
         self._actions.append(action)
-        self._flushed_in_turn = False
+        self._flushed_in_step = False
 
     def _exhaust(self, action: Action) -> None:
         match action:

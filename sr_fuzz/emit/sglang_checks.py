@@ -21,7 +21,7 @@ class Checks(Struct, frozen=True, kw_only=True):
     step: str | None = None
     """A call that takes ``{n}`` steps and looks on meanwhile; None for plain yields."""
     paused_step: str | None = None
-    """The same for turns of a paused engine, but for the first, which takes the pause."""
+    """The same for steps of a paused engine, but for the first, which takes the pause."""
     begin: tuple[str, ...] = ()
     abort: tuple[str, ...] = ()
     """Before the abort of ``{handle}``."""
@@ -113,8 +113,8 @@ def _drain(t{seen}):
             f"still busy after {{MAX_DRAIN_STEPS}} steps: "
             f"{{t.batch_composition()}}, waiting {{waiting}}, {{t.engine_stats()}}"
         )
-    {step}  # an idle turn'''
-"""``{step}`` is one turn; a drain that looks on meanwhile takes what it needs for that as a further argument."""
+    {step}  # an idle step'''
+"""``{step}`` is one step; a drain that looks on meanwhile takes what it needs for that as a further argument."""
 
 # -- memory ----------------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ _PAGES_END = ("_check_pages(t)",)
 
 _FREE_IN_USE = '''\
 def _step(t, n=1):
-    """``n`` turns; after each, no page in use may be in the free list."""
+    """``n`` steps; after each, no page in use may be in the free list."""
     allocator = t.scheduler.token_to_kv_pool_allocator
     table = t.scheduler.req_to_token_pool.req_to_token
     for _ in range(n):
@@ -186,7 +186,7 @@ _FLUSH = (
 
 _SEEN = '''\
 def _step(t, seen, n=1):
-    """``n`` turns. ``seen`` keeps each request, for when it has left the queues."""
+    """``n`` steps. ``seen`` keeps each request, for when it has left the queues."""
     for _ in range(n):
         yield
         seen.update((req.rid, req) for req in t.list_active_reqs())'''
@@ -236,7 +236,7 @@ _ABORTS = (
 
 _FROZEN = '''\
 def _frozen(t, n):
-    """``n`` turns of a paused engine: no forward, and no request gets a token."""
+    """``n`` steps of a paused engine: no forward, and no request gets a token."""
     reqs, forwards = t.list_active_reqs(), t.scheduler.forward_ct
     lengths = {req.rid: len(req.output_ids) for req in reqs}
     for _ in range(n):
@@ -250,7 +250,7 @@ def _frozen(t, n):
 _SELF_CHECK = {
     "sglang_busy_check": '''\
 def _step(t, n=1):
-    """``n`` turns, each followed by the scheduler's own memory check."""
+    """``n`` steps, each followed by the scheduler's own memory check."""
     for _ in range(n):
         yield
         if not t.scheduler._engine_paused:
@@ -258,7 +258,7 @@ def _step(t, n=1):
                 t.scheduler.invariant_checker.self_check_during_busy()''',
     "sglang_tree_check": '''\
 def _step(t, n=1):
-    """``n`` turns, each followed by the tree's own check."""
+    """``n`` steps, each followed by the tree's own check."""
     for _ in range(n):
         yield
         t.scheduler.tree_cache.sanity_check()''',

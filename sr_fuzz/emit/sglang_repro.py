@@ -31,7 +31,7 @@ TRACE_WIDTH = 120
 """Lines of a trace are cut, not wrapped."""
 
 # A request may be prefilled and decoded several times over when it is retracted again and again; an idle engine may
-# need some turns to settle.
+# need some steps to settle.
 _REWORK, _SLACK = 6, 80
 
 
@@ -103,7 +103,7 @@ class _Module:
         return "\n".join(["import unittest", "", *lines])
 
     def _constants(self) -> str:
-        lines = ["# More turns than a healthy engine needs for what the script leaves undone."]
+        lines = ["# More steps than a healthy engine needs for what the script leaves undone."]
         lines += [f"MAX_DRAIN_STEPS = {_drain_steps(self._script)}"]
         if self._checks.compares_outputs:
             lines += ["", "REQUESTS = {"]
@@ -145,12 +145,12 @@ def _engine_kwargs(config: EngineConfig) -> dict[str, str]:
 
 
 def _drain_steps(script: Script) -> int:
-    turns = 0
+    steps = 0
     for start in (action for action in script.actions if isinstance(action, StartReq)):
         chunk = script.config.chunked_prefill_size
         prefills = 1 if chunk < 0 else -(-start.prompt.length // chunk)
-        turns += prefills + max(1, min(start.max_new_tokens, script.config.max_total_tokens))
-    return _REWORK * turns + _SLACK
+        steps += prefills + max(1, min(start.max_new_tokens, script.config.max_total_tokens))
+    return _REWORK * steps + _SLACK
 
 
 def _escape(line: str) -> str:

@@ -64,7 +64,7 @@ class Player:
         self._started = time.monotonic()
 
     def generator(self) -> Generator:
-        """The script as a generator, each ``yield`` of which is one turn. Raises what a bad function path raises."""
+        """The script as a generator, each ``yield`` of which is one step. Raises what a bad function path raises."""
         logging.getLogger().addHandler(self._log)
         self._started = time.monotonic()
         session_clock.begin_script(self._booted.scheduler)
@@ -81,7 +81,7 @@ class Player:
             script_hash=script_hash(self._job.script) if isinstance(self._job, Run) else "",
             sglang_version=self._booted.sglang_version,
             violation=violation,
-            steps=self.monitor.turns,
+            steps=self.monitor.steps,
             forwards=self.view.forward_steps,
             wall_s=time.monotonic() - self._started,
             trace=tuple(self.monitor.trace),
@@ -103,7 +103,7 @@ class Player:
 
     def loop_left(self) -> Done:
         """SGLang's event loop returned although nobody asked it to."""
-        step = self.monitor.turns + 1
+        step = self.monitor.steps + 1
         return self.done(Violation("exception", "loop_left", "SGLang left its event loop by itself", step))
 
     def judge(self, error: BaseException) -> Done | Failed:
@@ -119,7 +119,7 @@ class Player:
         return Failed(f"sr_fuzz itself failed: {error!r}", text)
 
     def _exception(self, error: BaseException) -> Violation:
-        step = self.monitor.turns + 1
+        step = self.monitor.steps + 1
         text = str(error).strip()
         places = locations(error.__traceback__)
         # SGLang's own idle check reports by raising; it is a checker like ours, and named as one.
@@ -127,12 +127,12 @@ class Player:
         if own_check:
             # It counts, ours name the pages and who had them: they get the first word.
             try:
-                self.monitor.end_turn(step)
+                self.monitor.end_step(step)
             except ViolationFound as found:
                 message = f"{found.violation.message} (SGLang's idle check says: {text[:300]})"
                 return replace(found.violation, message=message)
         else:
-            self.monitor.record_unfinished_turn()
+            self.monitor.record_unfinished_step()
         return Violation(
             invariant="sglang_idle_check" if own_check else "exception",
             rule="failed" if own_check else type(error).__name__,
@@ -148,7 +148,7 @@ def _ran_to_its_end(stream: Stream) -> bool:
 
 
 def _called(path: str, function: Any, *args: Any) -> Generator:
-    """The function's generator. What the call itself raises, it raises as the script, at the head of the first turn."""
+    """The function's generator. What the call itself raises, it raises as the script, at the head of the first step."""
     script = function(*args)
     if not isinstance(script, Generator):
         raise TypeError(f"{path} returned {type(script).__name__}; a script function is a generator")

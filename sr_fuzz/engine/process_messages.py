@@ -70,7 +70,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 
 class Attached(msgspec.Struct, frozen=True, tag="attached"):
-    """First message of a live scheduler: its loop turns, warm-up is over, scripts may come."""
+    """First message of a live scheduler: its loop steps, warm-up is over, scripts may come."""
 
     protocol: int
     sglang_version: str

@@ -6,11 +6,11 @@ import msgspec
 
 
 class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of the event loop, as seen at the head of the next one. Sizes in tokens unless they say pages."""
+    """One step of the event loop, as seen at the head of the next one. Sizes in tokens unless they say pages."""
 
     step: int
     actions: tuple[str, ...] = ()
-    """Text of the actions that were sent before this turn."""
+    """Text of the actions that were sent before this step."""
     mode: str | None = None
     """Forward mode of the batch that ran (``extend``, ``decode``, ``mixed``), None when none ran."""
     batch: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     free_rows: int = 0
     paused: bool = False
     sent: tuple[str, ...] = ()
-    """What the engine answered in this turn, e.g. ``r0 +2``, ``r1 +1 finish:length``, ``r2 abort``."""
+    """What the engine answered in this step, e.g. ``r0 +2``, ``r1 +1 finish:length``, ``r2 abort``."""
 
     @property
     def line(self) -> str:

@@ -16,18 +16,18 @@ from sr_fuzz.view.view import SchedulerView
 # The drain's bound: each waiting token of work may be done several times over when requests are retracted again and
 # again, and admission may wait; 6 is twice what the thriftiest pools of the default set were seen to need.
 _REWORK = 6
-# Turns that do nothing: results in flight, the abort's decode, the liveness check's own patience.
+# Steps that do nothing: results in flight, the abort's decode, the liveness check's own patience.
 _SLACK = 80
-# The flush's answer comes in the turn after the one that sends it.
-_FLUSH_TURNS = 3
+# The flush's answer comes in the step after the one that sends it.
+_FLUSH_STEPS = 3
 
-# An HTTP client's answer needs no turn once it was sent; it takes milliseconds, on a stuck server for ever.
+# An HTTP client's answer needs no step once it was sent; it takes milliseconds, on a stuck server for ever.
 _ANSWER_S = 10.0
 
-# A session whose turn was running when it was closed goes at SGLang's next look, a second of eight turns apart.
-_CLOSE_TURNS = 24
-# Turns without a forward after which sessions are closed: what they keep, nothing can evict.
-_STUCK_TURNS = 12
+# A session whose step was running when it was closed goes at SGLang's next look, a second of eight steps apart.
+_CLOSE_STEPS = 24
+# Steps without a forward after which sessions are closed: what they keep, nothing can evict.
+_STUCK_STEPS = 12
 
 
 class Epilogue:
@@ -57,7 +57,7 @@ class Epilogue:
         yield from self._drain()
         if self._view.sessions.open:
             yield from self._close_sessions()
-        # One more turn, so that an idle engine has run its own idle checks.
+        # One more step, so that an idle engine has run its own idle checks.
         yield
         # Whoever is not answered by then is found by the checks that follow.
         self._context.settle(_ANSWER_S)
@@ -66,25 +66,25 @@ class Epilogue:
             return  # only when `Liveness` is switched off: an engine that is not idle may refuse
         self._monitor.note_action("epilogue: flush")
         self._context.flush_cache()
-        for _ in range(_FLUSH_TURNS):
+        for _ in range(_FLUSH_STEPS):
             yield
         self._monitor.check_flushed()
 
     def _drain(self) -> Generator[None, None, None]:
         """Turn until everybody is answered, within the bound, or nothing moves because of what sessions keep."""
         idle, forwards = 0, self._view.forward_steps
-        turns, bound, known = 0, self._work_left(), len(self._view.requests)
-        while turns < bound:
+        steps, bound, known = 0, self._work_left(), len(self._view.requests)
+        while steps < bound:
             if not self._view.unanswered() and self._context.is_fully_idle and not self._context.put_off:
                 return
             yield
-            turns += 1
+            steps += 1
             if len(self._view.requests) > known:
                 # Copies of a request for several answers, which come when its prompt has been prefilled.
-                known, bound = len(self._view.requests), turns + self._work_left()
+                known, bound = len(self._view.requests), steps + self._work_left()
             idle = idle + 1 if self._view.forward_steps == forwards else 0
             forwards = self._view.forward_steps
-            if idle >= _STUCK_TURNS and self._view.now.session_slots:
+            if idle >= _STUCK_STEPS and self._view.now.session_slots:
                 return
 
     def _close_sessions(self) -> Generator[None, None, None]:
@@ -98,22 +98,22 @@ class Epilogue:
             self._context.abort_all()
             yield
             yield from self._drain()
-        for _ in range(_CLOSE_TURNS):
+        for _ in range(_CLOSE_STEPS):
             if not self._view.sessions.open:
                 return
             yield
 
     def _work_left(self) -> int:
-        """Turns that a healthy engine needs at most for what is unanswered, retractions included."""
+        """Steps that a healthy engine needs at most for what is unanswered, retractions included."""
         chunk = self._config.chunked_prefill_size
-        turns = 0
+        steps = 0
         by_rid = {req.rid: req for req in self._view.requests}
         for rid in self._view.unanswered():
             req = by_rid.get(rid)
             if req is None:
-                turns += _SLACK
+                steps += _SLACK
                 continue
             prompt = len(req.origin_input_ids)
             prefills = 1 if chunk < 0 else -(-prompt // chunk)
-            turns += prefills + max(1, req.sampling_params.max_new_tokens - len(req.output_ids))
-        return _REWORK * turns + _SLACK
+            steps += prefills + max(1, req.sampling_params.max_new_tokens - len(req.output_ids))
+        return _REWORK * steps + _SLACK

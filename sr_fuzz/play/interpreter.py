@@ -1,6 +1,6 @@
 """Plays a script: actions become calls on the context, steps become yields; then `sr_fuzz.play.epilogue`.
 
-The only place that turns actions into calls. Actions between two steps are sent at the head of the same turn, in
+The only place that turns actions into calls. Actions between two steps are sent at the head of the same step, in
 order. An action on a name that is not there (yet, or any more) is sent all the same: the engine must cope.
 
 Request ids are the script's names with a suffix that begins with a dot (`ScriptedContext.rid_suffix`). SGLang aborts by

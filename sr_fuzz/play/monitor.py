@@ -1,4 +1,4 @@
-"""The observer of a run: after each turn it refreshes the view, counts, writes the trace and checks the invariants.
+"""The observer of a run: after each step it refreshes the view, counts, writes the trace and checks the invariants.
 
 The first violation ends the run: what comes after a broken invariant says nothing.
 """
@@ -37,7 +37,7 @@ class Monitor:
         self.no_subject: dict[str, str] = {}
         self.not_checked: dict[str, str] = {}
         self.coarse: dict[str, str] = {}
-        self.turns = 0
+        self.steps = 0
         self._actions: list[str] = []
         self._invariants: list[Invariant] = []
         for invariant in invariants:
@@ -55,22 +55,22 @@ class Monitor:
                 self.coarse[invariant.name] = instead
 
     def note_action(self, text: str) -> None:
-        """Called by the interpreter for each action it sends; it goes into the record of the coming turn."""
+        """Called by the interpreter for each action it sends; it goes into the record of the coming step."""
         self._actions.append(text)
 
     # -- the hook's side ---------------------------------------------------------------------------------------
 
-    def begin_turn(self, step: int) -> None:
-        self.view.begin_turn(step)
+    def begin_step(self, step: int) -> None:
+        self.view.begin_step(step)
 
     def on_run_batch(self, batch: Any) -> None:
         self.view.on_run_batch(batch)
         self.reach.on_run_batch(batch, self.view.batches[-1][0])
 
-    def end_turn(self, step: int) -> None:
-        self.turns = step
+    def end_step(self, step: int) -> None:
+        self.steps = step
         self.view.refresh(step)
-        self.reach.end_turn()
+        self.reach.end_step()
         self.trace.append(self._record(step))
         self._actions.clear()
         for invariant in self._invariants:
@@ -84,21 +84,21 @@ class Monitor:
         for invariant in self._invariants:
             problem = invariant.check_end(self.view)
             if problem is not None:
-                raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, self.turns, "end"))
+                raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, self.steps, "end"))
 
     def check_flushed(self) -> None:
         """After the flush that ends the epilogue."""
         for invariant in self._invariants:
             problem = invariant.check_flushed(self.view)
             if problem is not None:
-                raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, self.turns, "end"))
+                raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, self.steps, "end"))
 
     # -- the trace ---------------------------------------------------------------------------------------------
 
-    def record_unfinished_turn(self) -> None:
-        """Add a record for the turn in which the scheduler raised."""
+    def record_unfinished_step(self) -> None:
+        """Add a record for the step in which the scheduler raised."""
         self.trace.append(
-            StepRecord(step=self.turns + 1, actions=tuple(self._actions), **_last_batch(self.view.batches))
+            StepRecord(step=self.steps + 1, actions=tuple(self._actions), **_last_batch(self.view.batches))
         )
 
     def _record(self, step: int) -> StepRecord:
@@ -114,7 +114,7 @@ class Monitor:
             free_pages=len(now.free_pages),
             free_rows=len(now.free_rows),
             paused=self.view.paused,
-            sent=tuple(_sent(rid, delta) for rid, delta in self.view.recorder.sent_in_turn),
+            sent=tuple(_sent(rid, delta) for rid, delta in self.view.recorder.sent_in_step),
             **_last_batch(self.view.batches),
         )
 

@@ -1,6 +1,6 @@
 """What a run has reached, counted from the view: which states of the scheduler a script has really brought about.
 
-The names of what is counted are in `sr_fuzz.play.reach_kinds`. Everything is read, once a turn or when a batch is
+The names of what is counted are in `sr_fuzz.play.reach_kinds`. Everything is read, once a step or when a batch is
 launched; nothing is asked of SGLang that the view does not ask anyway, so that counting costs little.
 """
 
@@ -22,7 +22,7 @@ _BY_CLIENT = ("", "Aborted", "Aborted by AbortReq.")
 
 
 class Reach:
-    """Counters of one run. The monitor calls it for turns and batches, the interpreter for what it plays."""
+    """Counters of one run. The monitor calls it for steps and batches, the interpreter for what it plays."""
 
     def __init__(self, view: SchedulerView) -> None:
         self._view = view
@@ -73,11 +73,11 @@ class Reach:
         self._read_before[rid] = prompt_len
 
     def end_of_script(self) -> None:
-        """What follows is the epilogue: its idle turns and its flush are not the script's doing."""
+        """What follows is the epilogue: its idle steps and its flush are not the script's doing."""
         self._ended = True
 
     def _place(self, rid: str) -> str:
-        """One word for where a request is at the head of this turn."""
+        """One word for where a request is at the head of this step."""
         view = self._view
         if view.answered(rid):
             return "finished"
@@ -120,14 +120,14 @@ class Reach:
         if done:
             self._at_least("chunks", done + 1)
 
-    def end_turn(self) -> None:
-        """A turn is over, and the view is that after it."""
+    def end_step(self) -> None:
+        """A step is over, and the view is that after it."""
         self._count_retractions()
         self._count_nodes()
         self._count_sizes()
         self._count_flushes()
         self._count_drafts()
-        for rid, delta in self._view.recorder.sent_in_turn:
+        for rid, delta in self._view.recorder.sent_in_step:
             if delta.finish is not None or delta.aborted:
                 self._count_finish(rid, delta)
 
@@ -140,7 +140,7 @@ class Reach:
                 self._counts[f"retract.{self._cause()}"] += 1
 
     def _cause(self) -> str:
-        """Why requests were retracted in this turn: a pause does it when its message is handled; a preemption belongs
+        """Why requests were retracted in this step: a pause does it when its message is handled; a preemption belongs
         to the prefill that it makes room for; memory runs out before a decode."""
         view = self._view
         if any(getattr(message, "mode", None) == "retract" for message in view.received):
@@ -179,11 +179,11 @@ class Reach:
         evictable = size[0] if isinstance(size, tuple) else size
         self._at_least("pool_percent", 100 - 100 * (free + evictable) // max(1, view.num_pages * view.page_size))
         if view.paused:
-            self._counts["turn.paused"] += 1
+            self._counts["step.paused"] += 1
         elif waiting:
-            self._counts["turn.memory_full" if view.now.free_rows else "turn.rows_full"] += 1
+            self._counts["step.memory_full" if view.now.free_rows else "step.rows_full"] += 1
         elif not running and not view.batches and not self._ended:
-            self._counts["turn.idle"] += 1
+            self._counts["step.idle"] += 1
 
     def _count_flushes(self) -> None:
         replies = self._view.recorder.replies

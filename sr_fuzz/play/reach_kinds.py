@@ -21,7 +21,7 @@ PLACES = {
 """Where a request can be that is not finished."""
 
 _NOBODY = {
-    "arriving": "sent in this turn, or in a turn of the tokenizer manager, and in no queue yet",
+    "arriving": "sent in this step, or in a step of the tokenizer manager, and in no queue yet",
     "finished": "answered already",
     "unknown": "never sent",
 }
@@ -131,10 +131,10 @@ def _kinds() -> dict[str, _Row]:
     rows |= {f"finish.{how}": (f"requests ended {what}", _always) for how, what in _FINISHES.items()}
     rows |= {
         **reach_drafts.KINDS,
-        "turn.idle": ("turns with nobody to serve", _always),
-        "turn.paused": ("turns of a paused engine", _always),
-        "turn.rows_full": ("turns in which requests waited and no row was free", _always),
-        "turn.memory_full": ("turns in which requests waited although a row was free", _always),
+        "step.idle": ("steps with nobody to serve", _always),
+        "step.paused": ("steps of a paused engine", _always),
+        "step.rows_full": ("steps in which requests waited and no row was free", _always),
+        "step.memory_full": ("steps in which requests waited although a row was free", _always),
         "max.pool_percent": ("of the KV pool in use by requests, tree pages that can be evicted left out", _always),
         "max.running": ("requests in the running batch", _always),
         "max.waiting": ("requests in the waiting queue", _always),

@@ -1,9 +1,9 @@
-"""The scheduler hook: called by SGLang at the head of every loop turn and before every forward.
+"""The scheduler hook: called by SGLang at the head of every loop step and before every forward.
 
-The order inside one turn is fixed:
+The order inside one step is fixed:
 
-1. `step` closes the turn that just ended: the observer (view, invariants, trace) looks at the settled state;
-2. the script's generator acts: its messages arrive in the turn that now begins, its exhausters act at once;
+1. `step` closes the step that just ended: the observer (view, invariants, trace) looks at the settled state;
+2. the script's generator acts: its messages arrive in the step that now begins, its exhausters act at once;
 3. SGLang receives, schedules and runs; `on_run_batch` logs the batch.
 
 What the observer raises, a violation, is thrown into the generator: a script does not catch it, so it leaves SGLang's
@@ -35,15 +35,15 @@ class ScriptedBatchRecord:
 class Observer(Protocol):
     """Looks at the scheduler; never acts on it."""
 
-    def begin_turn(self, step: int) -> None: ...
+    def begin_step(self, step: int) -> None: ...
 
-    def end_turn(self, step: int) -> None: ...
+    def end_step(self, step: int) -> None: ...
 
     def on_run_batch(self, batch: Any) -> None: ...
 
 
 class ScriptedSchedulerHook:
-    """Drives one generator: each ``yield`` of it is one turn of the scheduler's loop."""
+    """Drives one generator: each ``yield`` of it is one step of the scheduler's loop."""
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
@@ -61,12 +61,12 @@ class ScriptedSchedulerHook:
         self.steps = 0
 
     def watch(self, observer: Observer | None) -> None:
-        """Called by a generator that plays several scripts: from this turn on, look with this observer or with none."""
+        """Called by a generator that plays several scripts: from this step on, look with this observer or with none."""
         self._observer = observer
         self._batch_log.clear()
         self.steps = 1
         if observer is not None:
-            observer.begin_turn(1)
+            observer.begin_step(1)
 
     def step(self) -> None:
         if self._generator is None:
@@ -74,13 +74,13 @@ class ScriptedSchedulerHook:
         found: BaseException | None = None
         try:
             if self._observer is not None and self.steps:
-                self._observer.end_turn(self.steps)
-            self._proxy.next_turn()
+                self._observer.end_step(self.steps)
+            self._proxy.next_step()
         except BaseException as error:
             found = error
         self.steps += 1
         if self._observer is not None:
-            self._observer.begin_turn(self.steps)
+            self._observer.begin_step(self.steps)
         try:
             if found is None:
                 next(self._generator)

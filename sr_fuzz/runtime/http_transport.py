@@ -1,8 +1,8 @@
 """The transport of the server engine: a script's calls go out over HTTP and are awaited at the scheduler's socket.
 
 Each call posts, then waits until the tokenizer manager's message is at the receive proxy: so messages keep the order
-of the calls, and all arrive in the turn at whose head the script made them. The HTTP answer is never waited for, as it
-may need turns that the scheduler, which waits in here, cannot take meanwhile. For the same reason a call that the
+of the calls, and all arrive in the step at whose head the script made them. The HTTP answer is never waited for, as it
+may need steps that the scheduler, which waits in here, cannot take meanwhile. For the same reason a call that the
 tokenizer manager would not pass on before the scheduler has turned is put off, with everything called after it:
 
 - after a pause in mode ``abort``, until all requests are answered, it takes neither a pause nor a continue;
@@ -42,8 +42,8 @@ class HttpTransport:
     ) -> None:
         """``answered`` tells of a request id whether the scheduler has spoken its last word.
 
-        It decides in which turn a pause in mode ``abort`` is over. Without it the HTTP answers decide, which come
-        some milliseconds, and so some turns, later.
+        It decides in which step a pause in mode ``abort`` is over. Without it the HTTP answers decide, which come
+        some milliseconds, and so some steps, later.
         """
         self._proxy = proxy
         self._poster = poster
@@ -57,7 +57,7 @@ class HttpTransport:
         self._flush: HttpExchange | None = None
         self._flush_is_new = False
         self._forget_script()
-        proxy.on_turn = self.next_turn
+        proxy.on_step = self.next_step
 
     def _forget_script(self) -> None:
         self.responses: dict[str, HttpExchange] = {}
@@ -83,10 +83,10 @@ class HttpTransport:
     def settle(self, timeout_s: float) -> str:
         """Wait, at most ``timeout_s`` seconds, until every call is answered; what is not, and what failed, as a line.
 
-        An empty text: the server is done with all of them. Turns no loop: call it when the scheduler is through.
+        An empty text: the server is done with all of them. Steps no loop: call it when the scheduler is through.
         """
         if self._put_off:
-            return f"{len(self._put_off)} calls were put off until the engine turns, and never got through"
+            return f"{len(self._put_off)} calls were put off until the engine steps, and never got through"
         deadline = time.monotonic() + timeout_s
         waiting = [e for e in self._poster.exchanges if not e.wait(max(0.0, deadline - time.monotonic()))]
         if waiting:
@@ -147,8 +147,8 @@ class HttpTransport:
     def close_session(self, session_id: str) -> None:
         self._in_order(f"close session {session_id}", lambda: self._session("close", {"session_id": session_id}))
 
-    def next_turn(self) -> None:
-        """At the head of each turn: what was put off and can get through by now."""
+    def next_step(self) -> None:
+        """At the head of each step: what was put off and can get through by now."""
         self._flush_is_new = False
         if not self._pause_is_stuck():
             self._end_abort_pause()
@@ -246,7 +246,7 @@ class HttpTransport:
 
     def _end_abort_pause(self) -> None:
         # Once everything is answered it ends by itself, but looks only once a second, and aborts once more each time.
-        # To wait here lets those messages arrive in a turn that does not hang on a clock.
+        # To wait here lets those messages arrive in a step that does not hang on a clock.
         exchange, self._abort_pause = self._abort_pause, None
         if exchange is not None and not exchange.wait(self._timeout_s):
             raise TimeoutError(f"a pause in mode 'abort' did not end within {self._timeout_s:g} s of the last answer")

@@ -62,14 +62,14 @@ class Stream:
 
 
 class OutputRecorder:
-    """Keeps streams, control replies and the order of everything; `step` is set by the hook before each turn."""
+    """Keeps streams, control replies and the order of everything; `step` is set by the hook before each step."""
 
     def __init__(self) -> None:
         self.step = 0
         self.streams: dict[str, Stream] = {}
         self.replies: list[tuple[int, Any]] = []
         """Answers to control requests, as (step, message)."""
-        self.sent_in_turn: list[tuple[str, Delta]] = []
+        self.sent_in_step: list[tuple[str, Delta]] = []
         self.flushes = 0
         """How often the cache was flushed with success."""
         self._closed = False
@@ -79,16 +79,16 @@ class OutputRecorder:
         self.step = 0
         self.streams.clear()
         self.replies.clear()
-        self.sent_in_turn = []
+        self.sent_in_step = []
         self.flushes = 0
 
     def close(self) -> None:
         """Keep nothing from now on."""
         self._closed = True
 
-    def begin_turn(self, step: int) -> None:
+    def begin_step(self, step: int) -> None:
         self.step = step
-        self.sent_in_turn = []
+        self.sent_in_step = []
 
     def stream(self, rid: str) -> Stream:
         return self.streams.setdefault(rid, Stream(rid))
@@ -132,7 +132,7 @@ class OutputRecorder:
 
     def _add(self, rid: str, delta: Delta) -> None:
         self.stream(rid).deltas.append(delta)
-        self.sent_in_turn.append((rid, delta))
+        self.sent_in_step.append((rid, delta))
 
 
 def _logprobs(message: Any, index: int) -> Logprobs:

@@ -10,30 +10,30 @@ import zmq
 
 
 class LocalRecvProxy:
-    """Serves the scheduler's receiver. Messages put before a turn arrive in that turn, in order."""
+    """Serves the scheduler's receiver. Messages put before a step arrive in that step, in order."""
 
     def __init__(self) -> None:
         self._queue: deque[Any] = deque()
         self._later: list[Any] = []
         self.taken: list[Any] = []
-        """Messages the scheduler has taken; whoever counts turns empties it."""
-        self.on_turn: Callable[[], None] | None = None
-        """Called at the head of each turn, once late messages are due."""
+        """Messages the scheduler has taken; whoever counts steps empties it."""
+        self.on_step: Callable[[], None] | None = None
+        """Called at the head of each step, once late messages are due."""
 
     def put(self, message: Any) -> None:
-        """Arrives in the coming turn."""
+        """Arrives in the coming step."""
         self._queue.append(message)
 
     def put_later(self, message: Any) -> None:
-        """Arrives one turn later, before anything that is put then."""
+        """Arrives one step later, before anything that is put then."""
         self._later.append(message)
 
-    def next_turn(self) -> None:
-        """Called once at the head of each turn, before the script acts: late messages become due."""
+    def next_step(self) -> None:
+        """Called once at the head of each step, before the script acts: late messages become due."""
         self._queue.extend(self._later)
         self._later.clear()
-        if self.on_turn is not None:
-            self.on_turn()
+        if self.on_step is not None:
+            self.on_step()
 
     @property
     def pending(self) -> int:

@@ -42,7 +42,7 @@ class ScriptedTokenizerRecvProxy:
     """Stands for the PULL socket ``recv_from_tokenizer``; what it does not do itself, the socket does."""
 
     def __init__(self, *, underlying: zmq.Socket, decode: Callable[[bytes], Any] | None = None) -> None:
-        """``decode`` turns a message's bytes into the object that predicates get; the default is SGLang's own codec."""
+        """``decode`` steps a message's bytes into the object that predicates get; the default is SGLang's own codec."""
         self._underlying = underlying
         self._decode = decode if decode is not None else messages.ipc_decoder()
         self._poller = zmq.Poller()
@@ -51,11 +51,11 @@ class ScriptedTokenizerRecvProxy:
         self._later: list[_Arrival] = []
         self._count = 0
         self.taken: list[Any] | deque[Any] = []
-        """Messages the scheduler has taken; whoever counts turns empties it."""
+        """Messages the scheduler has taken; whoever counts steps empties it."""
         self.work_reqs_seen = 0
         """Messages that bring work, a batched one counted once."""
-        self.on_turn: Callable[[], None] | None = None
-        """Called at the head of each turn, once late messages are due."""
+        self.on_step: Callable[[], None] | None = None
+        """Called at the head of each step, once late messages are due."""
 
     def __getattr__(self, name: str) -> Any:
         # Only for what is not found here; without the guard a half-made proxy would recurse.
@@ -86,16 +86,16 @@ class ScriptedTokenizerRecvProxy:
             return arrival.raw
         if flags & zmq.NOBLOCK:
             raise zmq.Again()
-        raise RuntimeError(f"{method} without NOBLOCK on the tokenizer's socket: a blocked scheduler takes no turns")
+        raise RuntimeError(f"{method} without NOBLOCK on the tokenizer's socket: a blocked scheduler takes no steps")
 
     # -- what the hook and the view call -----------------------------------------------------------------------
 
-    def next_turn(self) -> None:
-        """Called once at the head of each turn, before the script acts: late messages become due."""
+    def next_step(self) -> None:
+        """Called once at the head of each step, before the script acts: late messages become due."""
         self._buffer.extend(self._later)
         self._later.clear()
-        if self.on_turn is not None:
-            self.on_turn()
+        if self.on_step is not None:
+            self.on_step()
 
     @property
     def pending(self) -> int:
@@ -104,7 +104,7 @@ class ScriptedTokenizerRecvProxy:
         return len(self._buffer) + len(self._later)
 
     def stand_aside(self) -> None:
-        """Only pass messages through from now on: nobody counts turns here, so nobody would empty `taken`."""
+        """Only pass messages through from now on: nobody counts steps here, so nobody would empty `taken`."""
         self.taken = deque(maxlen=0)
 
     # -- what the transport calls ------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class ScriptedTokenizerRecvProxy:
             self._poller.poll(min(_POLL_MS, left_ms))
 
     def delay(self, message: Any) -> None:
-        """Let a message that has arrived arrive one turn later instead, before anything that comes then."""
+        """Let a message that has arrived arrive one step later instead, before anything that comes then."""
         for arrival in self._buffer:
             if arrival.message is message:
                 self._buffer.remove(arrival)

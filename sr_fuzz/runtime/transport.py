@@ -11,7 +11,7 @@ from sr_fuzz.sglang_api import messages
 
 
 class Transport(Protocol):
-    """The paths into the engine. Everything arrives in the coming turn, in the order of the calls."""
+    """The paths into the engine. Everything arrives in the coming step, in the order of the calls."""
 
     def generate(self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> None: ...
 
@@ -70,7 +70,7 @@ class LocalTransport:
         self._adapters = adapters
         self._recorder = recorder
         self._primed: list[_Primed] = []
-        proxy.on_turn = self._send_copies
+        proxy.on_step = self._send_copies
 
     def generate(self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> None:
         fields = self._with_adapter(fields)
@@ -141,7 +141,7 @@ class LocalTransport:
 
     @property
     def put_off(self) -> Sequence[str]:
-        """Requests for several answers whose prompt is still being prefilled, and what arrives in the coming turn.
+        """Requests for several answers whose prompt is still being prefilled, and what arrives in the coming step.
 
         Copies that are on their way nobody knows yet as requests that wait.
         """

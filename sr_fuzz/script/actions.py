@@ -108,13 +108,13 @@ class StartReq(_Action, frozen=True, tag="start_req"):
 
 
 class Step(_Action, frozen=True, tag="step"):
-    """Let the event loop turn ``n`` times."""
+    """Let the event loop step ``n`` times."""
 
     n: Annotated[int, Meta(ge=1, le=1000)] = 1
 
 
 class StepUntil(_Action, frozen=True, tag="step_until"):
-    """Step until request ``name`` reaches ``stage``, at most ``max_steps`` turns; not reaching it is no error.
+    """Step until request ``name`` reaches ``stage``, at most ``max_steps`` steps; not reaching it is no error.
 
     ``nth`` says which chunk ``nth_chunk`` means. A stage that has passed counts as reached, except ``waiting``.
     """
@@ -136,7 +136,7 @@ class Continue(_Action, frozen=True, tag="continue"):
 
 
 class Abort(_Action, frozen=True, tag="abort"):
-    """``/abort_request`` for one name. Without ``await_arrival`` the message arrives one turn later."""
+    """``/abort_request`` for one name. Without ``await_arrival`` the message arrives one step later."""
 
     name: Name
     await_arrival: bool = True
@@ -195,7 +195,7 @@ class OpenSession(_Action, frozen=True, tag="open_session"):
     name: Name
     streaming: bool = False
     timeout: Annotated[float, Meta(ge=0.5, le=1000.0)] | None = None
-    """Idle seconds after which SGLang closes it; eight turns of the event loop count as one second."""
+    """Idle seconds after which SGLang closes it; eight steps of the event loop count as one second."""
 
 
 class CloseSession(_Action, frozen=True, tag="close_session"):

@@ -125,7 +125,7 @@ def disaggregation_fields(half: str, number: int) -> dict[str, Any]:
 
 
 def ipc_decoder() -> Callable[[bytes], Any]:
-    """What turns the bytes of a message between SGLang's processes into the object, as SGLang itself does here."""
+    """What steps the bytes of a message between SGLang's processes into the object, as SGLang itself does here."""
     from sglang.srt.managers import io_struct
 
     # A release without the switch knows pickle alone.

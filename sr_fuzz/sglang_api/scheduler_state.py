@@ -34,8 +34,8 @@ def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
     return [(place, reqs) for place, reqs in found if reqs]
 
 
-def pipeline_turns(scheduler: Any) -> int:
-    """Turns for which an engine must look idle before it is: a result may be between two pipeline stages."""
+def pipeline_steps(scheduler: Any) -> int:
+    """Steps for which an engine must look idle before it is: a result may be between two pipeline stages."""
     args = scheduler.server_args
     return 1 if args.pp_size == 1 else 2 * (args.pp_size + getattr(args, "pp_async_batch_depth", 0))
 

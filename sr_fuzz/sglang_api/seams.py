@@ -40,7 +40,7 @@ def seams(*, channels: dict[str, Any], hook_factory: Any):
     """While inside, a scheduler that is constructed gets our channels and our hook at SGLang's own seams.
 
     ``SchedulerIpcChannels.create`` builds every socket, ``maybe_init_scripted_scheduler_hook`` sets the hook that the
-    request receiver calls at the head of each turn; both are restored on leaving.
+    request receiver calls at the head of each step; both are restored on leaving.
     """
     from sglang.srt.managers.scheduler import Scheduler
     from sglang.srt.managers.scheduler_components.ipc_channels import SchedulerIpcChannels

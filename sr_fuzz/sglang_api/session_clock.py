@@ -1,15 +1,15 @@
-"""The clock that SGLang's sessions see: turns of the event loop, so that what closes by time closes reproducibly.
+"""The clock that SGLang's sessions see: steps of the event loop, so that what closes by time closes reproducibly.
 
 SGLang looks once a second after sessions that idled too long, and after those that were closed while a turn of theirs
-ran. In real time that is some hundred turns apart, or none, as the machine's load will have it.
+ran. In real time that is some hundred steps apart, or none, as the machine's load will have it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-TURN_S = 0.125
-"""Seconds that a turn counts for: SGLang then looks in every ninth turn, often within a script."""
+STEP_S = 0.125
+"""Seconds that a step counts for: SGLang then looks in every ninth step, often within a script."""
 
 _BOOT_S = 1000.0
 
@@ -21,22 +21,22 @@ class SessionClock:
         self._now = _BOOT_S
 
     def monotonic(self) -> float:
-        """Seconds, by turns."""
+        """Seconds, by steps."""
         return self._now
 
-    def next_turn(self) -> None:
-        self._now += TURN_S
+    def next_step(self) -> None:
+        self._now += STEP_S
 
     def advance(self, seconds: float) -> None:
         self._now += seconds
 
     def begin_script(self) -> None:
-        """Let SGLang look in the coming turn, whatever was played before: each script has the same turns then."""
-        self._now += 1.0 + TURN_S
+        """Let SGLang look in the coming step, whatever was played before: each script has the same steps then."""
+        self._now += 1.0 + STEP_S
 
 
 def install(scheduler: Any) -> SessionClock:
-    """Give the scheduler's sessions a clock of turns. Once a process."""
+    """Give the scheduler's sessions a clock of steps. Once a process."""
     from sglang.srt.session import session_controller
 
     clock = SessionClock()
@@ -44,8 +44,8 @@ def install(scheduler: Any) -> SessionClock:
     look = controller.maybe_reap
 
     def maybe_reap(now: float, *args: Any, **kwargs: Any) -> None:
-        """Called once a turn; SGLang passes the real time."""
-        clock.next_turn()
+        """Called once a step; SGLang passes the real time."""
+        clock.next_step()
         look(clock.monotonic(), *args, **kwargs)
 
     session_controller.time = clock

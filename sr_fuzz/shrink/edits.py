@@ -150,13 +150,13 @@ def _named(action: Action) -> set[str | None]:
 
 
 def cut(state: State, outcome: Outcome) -> Edit:
-    """Drop what the run did not come to, down to the last turns of a step. Changes nothing where the trace is mute."""
-    turns = _first_turns(state, outcome.trace)
-    if not turns:
+    """Drop what the run did not come to, down to the last steps of a step. Changes nothing where the trace is mute."""
+    steps = _first_steps(state, outcome.trace)
+    if not steps:
         return drop(())
-    last = max(turns)
+    last = max(steps)
     after = drop(key for key in state.actions if key > last)
-    taken = _end(outcome) - turns[last]
+    taken = _end(outcome) - steps[last]
 
     def shorten(action: Action) -> Action:
         return Step(min(action.n, taken)) if isinstance(action, Step) and taken > 0 else action
@@ -164,11 +164,11 @@ def cut(state: State, outcome: Outcome) -> Edit:
     return lambda state: change(last, shorten)(after(state))
 
 
-def turns_of_step_until(state: State, outcome: Outcome) -> dict[int, int]:
-    """How many turns each ``StepUntil`` took, as far as the trace tells: ``{key: turns}``, turns at least 1."""
-    turns = _first_turns(state, outcome.trace)
-    nexts = [*list(turns.values())[1:], _end(outcome)]
-    taken = {key: end - begin for (key, begin), end in zip(turns.items(), nexts, strict=False)}
+def steps_of_step_until(state: State, outcome: Outcome) -> dict[int, int]:
+    """How many steps each ``StepUntil`` took, as far as the trace tells: ``{key: steps}``, steps at least 1."""
+    steps = _first_steps(state, outcome.trace)
+    nexts = [*list(steps.values())[1:], _end(outcome)]
+    taken = {key: end - begin for (key, begin), end in zip(steps.items(), nexts, strict=False)}
     return {key: n for key, n in taken.items() if isinstance(state.actions[key], StepUntil) and 0 < n <= MAX_STEP}
 
 
@@ -176,9 +176,9 @@ EPILOGUE = "epilogue"
 """How the trace's lines begin for what the interpreter does after the script."""
 
 
-def _first_turns(state: State, trace: Sequence[StepRecord]) -> dict[int, int]:
-    """The turn at whose head each action was played, for those in the trace: a long one has lost its beginning."""
-    played = [(text, turn.step) for turn in trace for text in turn.actions if not text.startswith(EPILOGUE)]
+def _first_steps(state: State, trace: Sequence[StepRecord]) -> dict[int, int]:
+    """The step at whose head each action was played, for those in the trace: a long one has lost its beginning."""
+    played = [(text, step.step) for step in trace for text in step.actions if not text.startswith(EPILOGUE)]
     keys = list(state.actions)
     texts = [action_text(action) for action in state.actions.values()]
     seen = [text for text, _ in played]
@@ -189,10 +189,10 @@ def _first_turns(state: State, trace: Sequence[StepRecord]) -> dict[int, int]:
 
 
 def _end(outcome: Outcome) -> int:
-    """The turn after the script's last: that of the epilogue, or the one after the violation."""
-    for turn in outcome.trace:
-        if any(text.startswith(EPILOGUE) for text in turn.actions):
-            return turn.step
+    """The step after the script's last: that of the epilogue, or the one after the violation."""
+    for step in outcome.trace:
+        if any(text.startswith(EPILOGUE) for text in step.actions):
+            return step.step
     return outcome.violation.step + 1 if outcome.violation is not None else 0
 
 

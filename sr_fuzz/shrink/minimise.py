@@ -21,7 +21,7 @@ already seen.
 
 The passes, in order:
 
-1. *bold*: cut what was never played, and keep only the requests that the violation names, or those of its turn;
+1. *bold*: cut what was never played, and keep only the requests that the violation names, or those of its step;
 2. *actions*: drop everything but the requests; neighbouring steps are merged on the way, at no cost. It comes before
    the requests because they are easier to drop once what is noise between them has gone;
 3. *requests*: drop whole requests, each with the actions that name it;
@@ -56,7 +56,7 @@ from sr_fuzz.shrink.edits import (
     replace_with,
     set_fields,
     set_prompt,
-    turns_of_step_until,
+    steps_of_step_until,
     without,
     without_session,
 )
@@ -204,7 +204,7 @@ def _pass_bold(search: _Search) -> None:
     names = search.script.names
     named = {name for name in names if re.search(rf"\b{name}\b", search.violation.message)}
     last = search.outcome.trace[-1:]
-    active = named.union(*((*turn.batch, *turn.waiting, *turn.running, turn.chunked) for turn in last))
+    active = named.union(*((*step.batch, *step.waiting, *step.running, step.chunked) for step in last))
     for keep in (named, active & set(names)):
         others = [name for name in names if name not in keep]
         if keep and others and search.accept(played, *(without(search.state, name) for name in others)):
@@ -237,8 +237,8 @@ def _pass_fields(search: _Search) -> None:
             if action.session is not None:
                 edits.append(set_fields(key, session=SessionParams(action.session.id, action.session.rid)))
     search.apply(edits, cosmetic=True)
-    turns = turns_of_step_until(search.state, search.outcome)
-    search.apply([replace_with(key, Step(n)) for key, n in turns.items()], cosmetic=True)
+    steps = steps_of_step_until(search.state, search.outcome)
+    search.apply([replace_with(key, Step(n)) for key, n in steps.items()], cosmetic=True)
 
 
 def _pass_again(search: _Search) -> None:

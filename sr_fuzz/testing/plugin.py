@@ -162,7 +162,7 @@ def sr_engine(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
 
 @pytest.fixture(autouse=True)
 def _sr_expected_failure(request: pytest.FixtureRequest) -> None:
-    """Turns ``sglang_bug`` into a strict ``xfail`` on the releases it names; only the engine knows the release."""
+    """Steps ``sglang_bug`` into a strict ``xfail`` on the releases it names; only the engine knows the release."""
     mark = request.node.get_closest_marker("sglang_bug")
     if mark is None:
         return

@@ -1,6 +1,6 @@
 """Reading a batch at the moment it is launched: what part of which request it computes.
 
-A batch's fields are taken over by the next turn, so they are copied when the hook sees the launch. Sources:
+A batch's fields are taken over by the next step, so they are copied when the hook sees the launch. Sources:
 ``ScheduleBatch.prepare_for_extend`` (``prefix_lens``, ``extend_lens``) and ``mix_with_running`` (the decoding requests
 follow the prefilling ones) in ``managers/schedule_batch.py``.
 """

@@ -1,4 +1,4 @@
-"""The state between two turns: pages, rows, nodes, requests and queues.
+"""The state between two steps: pages, rows, nodes, requests and queues.
 
 Read lazily: an invariant that is switched off costs nothing.
 """
@@ -55,7 +55,7 @@ class HolderView:
 
 
 class Snapshot:
-    """The state between two turns; each part is read when it is first asked for."""
+    """The state between two steps; each part is read when it is first asked for."""
 
     def __init__(self, view: SchedulerView, step: int) -> None:
         self._view = view

@@ -1,6 +1,6 @@
 """The view: read-only access to the scheduler's state, the same whatever the release and the cache kind.
 
-Read once per turn, into a `Snapshot`. Every request object that was ever seen in a queue or in a batch is kept,
+Read once per step, into a `Snapshot`. Every request object that was ever seen in a queue or in a batch is kept,
 finished or not, because a lost request is exactly what the queues do not show.
 """
 
@@ -39,10 +39,10 @@ class SchedulerView:
         self.sessions = Ledger(recorder.streams.get, self._output_of, pause_drains=overlap)
         """What a client knows of sessions."""
         self.received: list[Any] = []
-        """Messages the scheduler took in the turn that just ended."""
+        """Messages the scheduler took in the step that just ended."""
         self.forward_steps = 0
         self.batches: list[Any] = []
-        """Forward mode name and request ids of the batches launched in the turn that just ended."""
+        """Forward mode name and request ids of the batches launched in the step that just ended."""
         self.launched: list[Launched] = []
         """The same batches with what they compute of each request."""
         self.now = Snapshot(self, 0)
@@ -122,16 +122,16 @@ class SchedulerView:
         mode = self.scheduler.server_args.disaggregation_mode
         return None if mode == "null" else mode
 
-    # -- per turn ----------------------------------------------------------------------------------------------
+    # -- per step ----------------------------------------------------------------------------------------------
 
-    def begin_turn(self, step: int) -> None:
-        self.recorder.begin_turn(step)
+    def begin_step(self, step: int) -> None:
+        self.recorder.begin_step(step)
         self._proxy.taken.clear()
         self.batches = []
         self.launched = []
 
     def refresh(self, step: int) -> None:
-        """Take in what the turn did; after this `now` is the state between the turns."""
+        """Take in what the step did; after this `now` is the state between the steps."""
         self.received = list(self._proxy.taken)
         self.sessions.take(self.received, step, open_sessions(self.scheduler))
         for message in self.received:

@@ -22,7 +22,7 @@ def abort_twice(draft: Draft) -> None:
 
 @motif("abort")
 def abort_on_arrival(draft: Draft) -> None:
-    """The abort comes in the turn of the start, before or after it, awaited or not: an abort lost, or too late."""
+    """The abort comes in the step of the start, before or after it, awaited or not: an abort lost, or too late."""
     order, awaited, first = draft.digits(3, 2, 3)
     name = draft.next_name()
     if order == 1:
@@ -39,19 +39,19 @@ def abort_on_arrival(draft: Draft) -> None:
 def unknown_name(draft: Draft) -> None:
     """Aborts of a request that does not exist yet, or no longer: state of a stranger touched, or a newcomer of that
     name killed."""
-    later, gone, turns = draft.digits(3, 2, 4)
+    later, gone, steps = draft.digits(3, 2, 4)
     draft.add(Abort(f"r{len(draft.names) + later}"))
     if gone and draft.names:
         draft.add(Abort(draft.names[0], await_arrival=False))
-    if turns:
-        draft.add(Step(turns))
+    if steps:
+        draft.add(Step(steps))
     draft.start()
     draft.step()
 
 
 @motif("abort_all")
 def abort_all_and_start(draft: Draft) -> None:
-    """Everything is aborted in the turn in which new requests arrive, before or after: the wrong ones survive."""
+    """Everything is aborted in the step in which new requests arrive, before or after: the wrong ones survive."""
     keep_busy(draft)
     awaited, before, after = draft.digits(2, 2, 3)
     if before:

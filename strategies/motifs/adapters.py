@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sr_fuzz.strategies.actions import TURNS, Draft, advance_clock, reprise, strike, until
+from sr_fuzz.strategies.actions import STEPS, Draft, advance_clock, reprise, strike, until
 from sr_fuzz.strategies.motifs.base import motif
 from sr_fuzz.strategies.motifs.common import make_room
 from sr_fuzz.strategies.requests import FAMILIES, draw_relative, sizes_of, unique_tail
@@ -31,7 +31,7 @@ def one_adapter_too_many(draft: Draft) -> None:
     running = _fill_slots(draft, first, 4 + 6 * new)
     until(draft, running[-1], "first_decode")
     waiting = draft.start(max_new_tokens=2 + new, lora_path=ADAPTERS[(first + len(running)) % len(ADAPTERS)])
-    draft.add(Step(TURNS[wait]))
+    draft.add(Step(STEPS[wait]))
     for index in range(more):
         name = ADAPTERS[(first + index % len(running)) % len(ADAPTERS)]
         draft.start(prompt=Prompt(index % FAMILIES, min(2 + chunks * sizes.chunk, sizes.longest)), lora_path=name)
@@ -69,7 +69,7 @@ def prefix_of_another_adapter(draft: Draft) -> None:
     has ended: KV that another adapter has computed is found, or a node is split between two."""
     make_room(draft)
     sizes = sizes_of(draft.config)
-    first, size, stage, tail, turns, more, struck = draft.digits(4, 4, 4, 8, 8, 3, 4)
+    first, size, stage, tail, steps, more, struck = draft.digits(4, 4, 4, 8, 8, 3, 4)
     length = min(max(2, (1 + size) * sizes.chunk // 2 + tail), sizes.longest)
     owner = draft.start(prompt=Prompt(first, length), max_new_tokens=4, lora_path=ADAPTERS[first])
     until(draft, owner, ("finished", "finished", "first_decode", "first_chunk")[stage])
@@ -80,7 +80,7 @@ def prefix_of_another_adapter(draft: Draft) -> None:
             prompt = draw_relative(draft.draw, draft.config, draft.request(owner))
         draft.start(prompt=prompt, max_new_tokens=3, lora_path=adapter)
     draft.start(prompt=Prompt(first, length), max_new_tokens=3, lora_path=ADAPTERS[first])
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))
     if struck == 0:
         strike(draft, draft.victim())
 
@@ -88,9 +88,9 @@ def prefix_of_another_adapter(draft: Draft) -> None:
 @motif("step_until", "abort", "lora", weight=3)
 def last_of_adapter(draft: Draft) -> None:
     """The only request of an adapter ends by an abort while another one waits for its slot, and comes again in the next
-    turn: who waits is let in twice or never, or the slot is given away while a result is in flight."""
+    step: who waits is let in twice or never, or the slot is given away while a result is in flight."""
     make_room(draft)
-    first, new, stage, late, again, turns = draft.digits(4, 4, 4, 4, 3, 8)
+    first, new, stage, late, again, steps = draft.digits(4, 4, 4, 4, 3, 8)
     running = _fill_slots(draft, first, 6 + 4 * new)
     draft.start(max_new_tokens=2 + new, lora_path=ADAPTERS[(first + len(running)) % len(ADAPTERS)])
     until(draft, running[0], ("first_decode", "mid_decode", "last_decode", "first_chunk")[stage])
@@ -98,4 +98,4 @@ def last_of_adapter(draft: Draft) -> None:
     if again:
         draft.add(*[Step(1)] * (again - 1))
         reprise(draft, running[0])
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sr_fuzz.strategies.actions import TURNS, Draft, strike, until
+from sr_fuzz.strategies.actions import STEPS, Draft, strike, until
 from sr_fuzz.strategies.motifs.base import motif
 from sr_fuzz.strategies.motifs.common import make_room
 from sr_fuzz.strategies.profiles import overflow
@@ -15,10 +15,10 @@ from sr_fuzz.script import Continue, Pause, Step
 def logprob_mates(draft: Draft) -> None:
     """A request with logprobs from inside a cached prefix beside one without: cut at the wrong place after a
     retraction, or shifted by the neighbour."""
-    start, top, turns, struck = draft.digits(4, 3, 8, 2)
+    start, top, steps, struck = draft.digits(4, 3, 8, 2)
     prompt = draw_prompt(draft.draw, draft.config)
     draft.start(prompt=prompt)
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))
     first = (0, prompt.length // 2, prompt.length - 1, -1)[start]
     name = draft.start(prompt=prompt, return_logprob=True, logprob_start_len=first, top_logprobs_num=(0, 1, 4)[top])
     draft.start()
@@ -32,7 +32,7 @@ def logprobs_retracted(draft: Draft) -> None:
     """A request with logprobs is retracted, by a pause or for lack of memory, and prefilled again with what it has
     generated: logprobs of the prompt sent twice, those of the output cut or shifted."""
     make_room(draft)
-    start, top, by_pause, new, turns = draft.digits(4, 3, 2, 4, 8)
+    start, top, by_pause, new, steps = draft.digits(4, 3, 2, 4, 8)
     prompt = draw_prompt(draft.draw, draft.config)
     first = (0, prompt.length // 2, prompt.length - 1, -1)[start]
     name = draft.start(
@@ -45,4 +45,4 @@ def logprobs_retracted(draft: Draft) -> None:
     else:
         overflow(draft)
         until(draft, name, "retracted")
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sr_fuzz.strategies.actions import TURNS, Draft, strike, until
+from sr_fuzz.strategies.actions import STEPS, Draft, strike, until
 from sr_fuzz.strategies.motifs.base import motif
 from sr_fuzz.strategies.motifs.common import make_room
 from sr_fuzz.strategies.profiles import overflow, settle
@@ -47,7 +47,7 @@ def starved_chunk(draft: Draft) -> None:
     others are retracted for it, and something strikes the one or the others."""
     sizes = sizes_of(draft.config)
     make_room(draft)
-    decoders, short, nth, family, turns = draft.digits(3, 3, 3, FAMILIES, 4)
+    decoders, short, nth, family, steps = draft.digits(3, 3, 3, FAMILIES, 4)
     others = []
     for index in range(2 + decoders):
         prompt = Prompt(family=(family + index) % FAMILIES, length=1 + short + index)
@@ -56,7 +56,7 @@ def starved_chunk(draft: Draft) -> None:
     length = max(sizes.chunk + 1, sizes.longest * 3 // 4)
     long = draft.start(prompt=Prompt((family + 3) % FAMILIES, length, length // 2), max_new_tokens=4)
     until(draft, long, "nth_chunk", nth + 1)
-    draft.add(Step(1 + turns))
+    draft.add(Step(1 + steps))
     strike(draft, long if nth else others[-1])
 
 
@@ -85,9 +85,9 @@ def near_capacity(draft: Draft) -> None:
 def ends_in_prefill(draft: Draft) -> None:
     """Requests for no token or one finish in the very batch that prefills them, beside others that go on: filtered
     out of the batch with their neighbour's result."""
-    others, first, second, turns = draft.digits(2, 2, 2, 8)
+    others, first, second, steps = draft.digits(2, 2, 2, 8)
     draft.start(max_new_tokens=first)
     if others:
         draft.start()
     draft.start(max_new_tokens=1 - second)
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))

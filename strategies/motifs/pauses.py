@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sr_fuzz.strategies.actions import TURNS, Draft, until
+from sr_fuzz.strategies.actions import STEPS, Draft, until
 from sr_fuzz.strategies.motifs.base import motif
 from sr_fuzz.strategies.motifs.common import keep_busy, make_room
 
@@ -19,7 +19,7 @@ def pause_window(draft: Draft) -> None:
         draft.add(Step(before))
     draft.add(Pause(("retract", "in_place", "retract", "abort")[mode]))
     for _ in range(1 + inside):
-        choice, turns = draft.digits(8, 3)
+        choice, steps = draft.digits(8, 3)
         if choice == 0 and draft.has("abort"):
             draft.add(Abort(draft.victim()))
         elif choice == 1 and draft.has("flush_cache"):
@@ -30,14 +30,14 @@ def pause_window(draft: Draft) -> None:
             draft.add(Pause("retract"))
         elif choice < 6:
             draft.start()
-        if turns:
-            draft.add(Step(turns))
-    draft.add(Continue(), Step(TURNS[after]))
+        if steps:
+            draft.add(Step(steps))
+    draft.add(Continue(), Step(STEPS[after]))
 
 
 @motif("pause", "step_until", weight=3)
 def long_pause(draft: Draft) -> None:
-    """A pause in place of several turns over requests that decode, with a result in flight at its begin: delivered in
+    """A pause in place of several steps over requests that decode, with a result in flight at its begin: delivered in
     the pause, lost, or delivered twice after it."""
     make_room(draft)
     count, stage, before, hold, inside, then = draft.digits(3, 3, 3, 6, 6, 8)
@@ -54,7 +54,7 @@ def long_pause(draft: Draft) -> None:
         draft.add(Pause("in_place"))
     elif inside == 3:
         draft.add(Pause("retract"))
-    draft.add(Step(1 + hold), Continue(), Step(TURNS[then]))
+    draft.add(Step(1 + hold), Continue(), Step(STEPS[then]))
 
 
 @motif("pause", "abort")

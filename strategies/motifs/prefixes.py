@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sr_fuzz.strategies.actions import TURNS, Draft, reprise, strike, until
+from sr_fuzz.strategies.actions import STEPS, Draft, reprise, strike, until
 from sr_fuzz.strategies.motifs.base import motif
 from sr_fuzz.strategies.motifs.common import keep_busy, make_room
 from sr_fuzz.strategies.profiles import settle
@@ -13,9 +13,9 @@ from sr_fuzz.script import EvictRadix, FlushCache, Prompt, Step
 
 @motif("step_until")
 def prefix_right_after(draft: Draft) -> None:
-    """The same prefix comes back in the turn in which its first owner finishes, shorter or longer, perhaps after an
+    """The same prefix comes back in the step in which its first owner finishes, shorter or longer, perhaps after an
     eviction: pages in the tree freed by their owner, or locks counted wrongly."""
-    length_change, new, turns, evict, stage = draft.digits(8, 4, 8, 4, 4)
+    length_change, new, steps, evict, stage = draft.digits(8, 4, 8, 4, 4)
     prompt = draw_prompt(draft.draw, draft.config)
     owner = draft.start(prompt=prompt, max_new_tokens=new)
     until(draft, owner, ("finished", "finished", "last_decode", "first_decode")[stage])
@@ -25,7 +25,7 @@ def prefix_right_after(draft: Draft) -> None:
         draft.add(FlushCache())
     length = min(max(1, prompt.length + (0, 1, -1, 8, -8, 16, 0, 2)[length_change]), sizes_of(draft.config).longest)
     draft.start(prompt=Prompt(family=prompt.family, length=length, unique_tail=min(length, new)))
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))
 
 
 @motif("step_until", "radix", weight=3)
@@ -49,11 +49,11 @@ def next_turn(draft: Draft) -> None:
 
 @motif("step_until", "radix", weight=3)
 def diverge(draft: Draft) -> None:
-    """One prompt is cached whole; others leave it at a page, a token beside it, or in the middle, all in one turn: a
+    """One prompt is cached whole; others leave it at a page, a token beside it, or in the middle, all in one step: a
     node is split while it is locked, matched or evicted."""
     sizes, page = sizes_of(draft.config), draft.config.page_size
     make_room(draft)
-    family, size, new, between, followers, struck, turns = draft.digits(FAMILIES, 3, 4, 6, 3, 4, 8)
+    family, size, new, between, followers, struck, steps = draft.digits(FAMILIES, 3, 4, 6, 3, 4, 8)
     length = min(max(2, (2 + size) * max(page, sizes.chunk // 2) + new - 1), sizes.longest)
     base = draft.start(prompt=Prompt(family, length), max_new_tokens=1 + new)
     until(draft, base, "finished" if between else "first_decode")
@@ -69,7 +69,7 @@ def diverge(draft: Draft) -> None:
     if struck == 0:
         draft.add(Step(1))
         strike(draft, name)
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))
 
 
 @motif("step_until", "radix", weight=2)
@@ -78,7 +78,7 @@ def stolen_prefix(draft: Draft) -> None:
     the match and the admission, and still used, or counted as free twice."""
     sizes = sizes_of(draft.config)
     make_room(draft)
-    family, size, less, new, order, turns = draft.digits(FAMILIES - 1, 3, 8, 4, 2, 8)
+    family, size, less, new, order, steps = draft.digits(FAMILIES - 1, 3, 8, 4, 2, 8)
     cached = min((1 + size) * max(sizes.chunk // 2, draft.config.page_size) + 1, sizes.longest // 2 + 1)
     owner = draft.start(prompt=Prompt(family, cached), max_new_tokens=1 + new)
     until(draft, owner, "finished")
@@ -87,24 +87,24 @@ def stolen_prefix(draft: Draft) -> None:
     for prompt in (thief, wanting) if order else (wanting, thief):
         draft.start(prompt=prompt, max_new_tokens=2 + 2 * new)
     draft.start(prompt=wanting)
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))
 
 
 @motif(weight=1)
 def twins(draft: Draft) -> None:
-    """The same prompt two or three times in one turn: each prefills pages that the tree can keep only once."""
-    more, same, turns = draft.digits(2, 2, 8)
+    """The same prompt two or three times in one step: each prefills pages that the tree can keep only once."""
+    more, same, steps = draft.digits(2, 2, 8)
     prompt = draw_prompt(draft.draw, draft.config)
     for index in range(2 + more):
         grown = min(prompt.length + index, sizes_of(draft.config).pool)
         draft.start(prompt=prompt if same else Prompt(family=prompt.family, length=grown))
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))
 
 
 @motif("flush_cache", weight=5)
 def flush_and_again(draft: Draft) -> None:
     """A flush while busy must change nothing, one while idle must forget all: stale nodes and pages either way."""
-    busy, wait, turns = draft.digits(3, 3, 8)
+    busy, wait, steps = draft.digits(3, 3, 8)
     if busy == 2:
         keep_busy(draft)
     else:
@@ -113,16 +113,16 @@ def flush_and_again(draft: Draft) -> None:
     draft.add(FlushCache())
     if draft.names:
         reprise(draft, draft.victim())
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))
 
 
 @motif("evict_radix")
 def evict_while_waiting(draft: Draft) -> None:
     """A waiting request has matched a prefix that it has not locked when the prefix is evicted: use after free."""
-    family, amount, turns = draft.digits(FAMILIES, 8, 8)
+    family, amount, steps = draft.digits(FAMILIES, 8, 8)
     shared = sizes_of(draft.config).chunk + 1
     draft.start(prompt=Prompt(family=family, length=shared), max_new_tokens=2)
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))
     for tail in range(3):
         draft.start(prompt=Prompt(family=family, length=shared + tail, unique_tail=tail))
-    draft.add(Step(1), EvictRadix(None if amount == 0 else amount * shared // 4 + 1), Step(1 + turns))
+    draft.add(Step(1), EvictRadix(None if amount == 0 else amount * shared // 4 + 1), Step(1 + steps))

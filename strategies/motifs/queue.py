@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sr_fuzz.strategies.actions import TURNS, Draft, strike, until
+from sr_fuzz.strategies.actions import STEPS, Draft, strike, until
 from sr_fuzz.strategies.motifs.base import motif
 from sr_fuzz.strategies.motifs.common import make_room
 from sr_fuzz.strategies.requests import FAMILIES, sizes_of
@@ -41,7 +41,7 @@ def preempted_victim(draft: Draft) -> None:
 
 @motif("priority")
 def preempt(draft: Draft) -> None:
-    """Urgent requests arrive while less urgent ones hold every row, and something strikes in that turn: a preempted
+    """Urgent requests arrive while less urgent ones hold every row, and something strikes in that step: a preempted
     request is in no queue for a moment."""
     config = draft.config
     direction = -1 if config.schedule_low_priority_values_first else 1
@@ -64,14 +64,14 @@ def queue_full(draft: Draft) -> None:
     """More requests than rows and queue together, with room made in between: one refused twice, or refused and
     still run."""
     config = draft.config
-    over, room, turns = draft.digits(3, 4, 8)
+    over, room, steps = draft.digits(3, 4, 8)
     total = min(config.max_running_requests + (config.max_queued_requests or 0), 12) + 1 + over
     for index in range(total):
         draft.start()
-        # Without a turn in between nothing leaves the queue for a row, and the limit is met early.
+        # Without a step in between nothing leaves the queue for a row, and the limit is met early.
         if index == config.max_running_requests - 1 and room:
             draft.add(Step(1 + room))
     if draft.has("abort") and room > 1:
         draft.add(Abort(draft.victim()))
     draft.start()
-    draft.add(Step(TURNS[turns]))
+    draft.add(Step(STEPS[steps]))

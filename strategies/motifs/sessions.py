@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sr_fuzz.strategies.actions import STAGES_TO_AIM_AT, TURNS, Draft, strike, until
+from sr_fuzz.strategies.actions import STAGES_TO_AIM_AT, STEPS, Draft, strike, until
 from sr_fuzz.strategies.motifs.base import motif
 from sr_fuzz.strategies.profiles import burst
 from sr_fuzz.strategies.requests import FAMILIES, sizes_of
@@ -74,7 +74,7 @@ def conversation(draft: Draft) -> None:
         elif between == 2:
             draft.start()
         elif between == 3:
-            draft.add(Step(TURNS[turns]))
+            draft.add(Step(STEPS[turns]))
 
 
 @motif("sessions", weight=8)
@@ -134,7 +134,7 @@ def closed_while_running(draft: Draft) -> None:
         draft.add(Abort(name))
     if how == 3:
         draft.add(CloseSession(session))
-    draft.add(Step(TURNS[wait]))
+    draft.add(Step(STEPS[wait]))
     if draft.paused:
         draft.add(Continue())
     if again:
@@ -184,7 +184,7 @@ def idle_session_ends(draft: Draft) -> None:
     _first_turn(draft, session)
     if new:
         draft.start()
-    draft.add(Step(2 * TURNS[wait] + 2))
+    draft.add(Step(2 * STEPS[wait] + 2))
     _turn(draft, session)
     draft.add(Step(8))
 

@@ -1,8 +1,8 @@
-"""Motifs that strike, or let time pass, in the turn in which a request reaches a stage."""
+"""Motifs that strike, or let time pass, in the step in which a request reaches a stage."""
 
 from __future__ import annotations
 
-from sr_fuzz.strategies.actions import STAGES_TO_AIM_AT, TURNS, Draft, advance_clock, reprise, strike, until
+from sr_fuzz.strategies.actions import STAGES_TO_AIM_AT, STEPS, Draft, advance_clock, reprise, strike, until
 from sr_fuzz.strategies.motifs.base import motif
 from sr_fuzz.strategies.motifs.common import keep_busy
 from sr_fuzz.strategies.profiles import overflow, settle
@@ -35,7 +35,7 @@ def _aim(draft: Draft, stage: str) -> str:
 
 @motif("step_until", weight=8)
 def strike_at_stage(draft: Draft) -> None:
-    """Abort, pause or flush in the turn in which a request reaches a stage: pages or rows freed twice or never."""
+    """Abort, pause or flush in the step in which a request reaches a stage: pages or rows freed twice or never."""
     keep_busy(draft)
     stage, nth = draft.digits(len(STAGES_TO_AIM_AT), 3)
     victim = _aim(draft, STAGES_TO_AIM_AT[stage])
@@ -48,12 +48,12 @@ def time_out(draft: Draft) -> None:
     """Time passes while requests wait, run, or are between two chunks; then more of them come: what an abort of that
     kind frees is freed twice or never, and who is taken out of a queue is still in another."""
     keep_busy(draft)
-    stage, passes, turns, struck = draft.digits(len(STAGES_TO_AIM_AT), 3, 8, 3)
+    stage, passes, steps, struck = draft.digits(len(STAGES_TO_AIM_AT), 3, 8, 3)
     victim = draft.victim()
     until(draft, victim, STAGES_TO_AIM_AT[stage])
     for _ in range(passes):
         advance_clock(draft)
-        draft.add(Step(TURNS[turns]))
+        draft.add(Step(STEPS[steps]))
     advance_clock(draft)
     if struck == 0:
         strike(draft, victim)

@@ -109,7 +109,7 @@ def loses_a_row(t):
     yield
 
 
-def turn_for_ever(t):
+def step_for_ever(t):
     """Never over."""
     while True:
         yield

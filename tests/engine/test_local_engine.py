@@ -227,7 +227,7 @@ def test_a_zygote_that_is_gone_is_an_engine_error():
 
 
 def test_a_turn_that_comes_behind_the_pause_that_ends_the_last_one_continues_it(sr_engine):
-    """The pause brings in the result that ends the first turn; the second one comes in the same turn of the loop."""
+    """The pause brings in the result that ends the first turn; the second one comes in the same step of the loop."""
     turn = SessionParams("s0")
     first = StartReq("r0", Prompt(0, 5), 3, session=turn)
     actions = (OpenSession("s0", streaming=True), first, Step(3), Pause("retract"))

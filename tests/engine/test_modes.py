@@ -60,7 +60,7 @@ PAUSED = (StartReq("r0", Prompt(0, 8), 20, ignore_eos=True), Step(4), Pause())
 
 
 @pytest.mark.parametrize("name", ["decode-overlap", "decode-normal"])
-@pytest.mark.parametrize("between", [(), (Step(2),)], ids=["in-one-turn", "turns-later"])
+@pytest.mark.parametrize("between", [(), (Step(2),)], ids=["in-one-step", "steps-later"])
 def test_an_abort_passes_over_what_a_decode_half_holds_back(sr_engine, name, between):
     """SGLang says so where it holds requests back; this is no abort that got lost."""
     outcome = play(sr_engine, name, *PAUSED, *between, Abort("r0"), Continue())

@@ -52,7 +52,7 @@ def test_without_speculation_no_drafts_are_counted(sr_engine):
 
 
 def test_overlap_stays_on(sr_engine):
-    """Under overlap the first token goes out one turn later, with the next batch launched already."""
+    """Under overlap the first token goes out one step later, with the next batch launched already."""
     start = StartReq("r0", Prompt(0, 8), 8, ignore_eos=True)
     first = {
         name: next(r.step for r in play(sr_engine, NGRAM[name], start).trace if r.sent)
@@ -61,7 +61,7 @@ def test_overlap_stays_on(sr_engine):
     assert first == {"ngram-chunk16": 2, "ngram-normal-chunk8": 1}
 
 
-def test_copies_that_are_sent_in_the_last_turn_are_waited_for(sr_engine):
+def test_copies_that_are_sent_in_the_last_step_are_waited_for(sr_engine):
     outcome = play(sr_engine, NGRAM["ngram-chunk16"], StartReq("r0", Prompt(length=1), 1, n=3))
     assert {f"r0.c{index}" for index in range(3)} <= outcome.outputs.keys()
 

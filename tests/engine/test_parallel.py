@@ -20,7 +20,7 @@ ACTIONS = (
 
 @pytest.mark.parametrize("ranks", [{"tp_size": 2}, {"dp_size": 2}], ids=["tensor", "data"])
 def test_two_ranks_go_as_one(sr_engine, ranks):
-    """The same batches, pages and tokens in the same turns, with every invariant on."""
+    """The same batches, pages and tokens in the same steps, with every invariant on."""
     config = EngineConfig(max_total_tokens=256)
     one = sr_engine.run(Script(config, ACTIONS))
     with ServerEngine(device="cpu") as engine:

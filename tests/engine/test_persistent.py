@@ -39,7 +39,7 @@ def engine():
 
 
 def test_scripts_share_a_process_and_go_as_on_the_local_engine(engine, sr_engine):
-    """The same turns, batches, pages and outputs, whatever was played before."""
+    """The same steps, batches, pages and outputs, whatever was played before."""
     pids = set()
     for script in (PLAIN, PAUSED, ABORTED, HOLDING, PLAIN):
         here, there = engine.run(script), sr_engine.run(script)

@@ -82,7 +82,7 @@ def test_retractions_have_a_cause(sr_engine):
     assert only(counts, "pause") == {
         "pause.retract": 1, "pause.in_place": 1, "pause.at_running": 1, "pause.at_retracted": 1
     }  # fmt: skip
-    assert counts["cache.retracted"] == 1 and counts["turn.paused"] >= 3
+    assert counts["cache.retracted"] == 1 and counts["step.paused"] >= 3
 
     small = EngineConfig(max_total_tokens=64, schedule_conservativeness=0.03, chunked_prefill_size=8)
     crowd = [action for i in range(5) for action in (StartReq(f"r{i}", Prompt(i, 3), 24), Step(1))]

@@ -75,7 +75,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_goes_on_the_server_as_on_the_local_engine(sr_server, sr_engine, name):
-    """The same batches, turn by turn, the same pages, the same tokens sent in the same turns; and clients get them."""
+    """The same batches, step by step, the same pages, the same tokens sent in the same steps; and clients get them."""
     script = Script(CONFIG, SCRIPTS[name])
     there, here = sr_engine.run(script), sr_server.run(script)
     assert here.ok, here.report()
@@ -95,7 +95,7 @@ def test_a_request_sent_while_paused_is_held_back_until_continue(sr_server):
     outcome = sr_server.run(Script(CONFIG, actions))
     assert outcome.ok, outcome.report()
     ran = [record.step for record in outcome.trace if record.batch]
-    assert ran[0] == 6, "it should run in the turn of the continue"
+    assert ran[0] == 6, "it should run in the step of the continue"
     assert not any(record.waiting for record in outcome.trace[:5])
 
 
@@ -166,7 +166,7 @@ def test_a_killed_scheduler_is_reported_at_once_and_shutting_down_leaves_nothing
 
     timer = threading.Timer(0.5, kill)
     timer.start()
-    outcome = other_server.outcome_of("tests.engine.script_functions:turn_for_ever", timeout_s=60)
+    outcome = other_server.outcome_of("tests.engine.script_functions:step_for_ever", timeout_s=60)
     seen_after = time.monotonic() - killed_at[0]
     assert (outcome.violation.invariant, outcome.violation.rule) == ("crash", "SIGKILL")
     assert f"scheduler process (pid {pid}) died by SIGKILL" in outcome.violation.message

@@ -19,7 +19,7 @@ from tests.scripted.common import (
     forwards,
     output,
     reference,
-    turns,
+    steps,
 )
 
 NEW = 4
@@ -116,7 +116,7 @@ def pause_in_place_at(t, stage):
 
 
 def abort_all_at(t, stage):
-    """Aborted at a stage, the request is over within a few turns, and everything comes back."""
+    """Aborted at a stage, the request is over within a few steps, and everything comes back."""
     stats, r, req = yield from _at_stage(t, stage)
     t.abort_all()
     yield from run_until_finished(r, max_steps=8)
@@ -184,7 +184,7 @@ def radix_hit_while_chunking(t):
     """Half of a long prompt is in the cache: only the other half is prefilled, in chunks, on a locked prefix."""
     chunk, length = chunk_size(t), four_chunks(t)
     yield from warmup_radix(t, [1] * (2 * chunk))
-    yield from turns(2)
+    yield from steps(2)
     before = forwards(t)
     r = t.start_req(prompt_len=length, max_new_tokens=NEW, ignore_eos=True)
     yield

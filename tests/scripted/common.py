@@ -43,8 +43,8 @@ def forwards(t):
     return len(t._scheduler_hook._batch_log)
 
 
-def turns(count):
-    """Let the engine take ``count`` turns."""
+def steps(count):
+    """Let the engine take ``count`` steps."""
     for _ in range(count):
         yield
 
@@ -53,5 +53,5 @@ def back_to(t, stats):
     """Drain, flush, and see that the pools are as full as ``stats`` (of `engine_stats`) say they were."""
     yield from drain_until_released(t)
     t.flush_cache()
-    yield from turns(2)
+    yield from steps(2)
     assert t.engine_stats() == stats, f"{t.engine_stats()} after the flush, {stats} before"

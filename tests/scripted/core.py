@@ -14,7 +14,7 @@ from sr_fuzz.testing.scripted_runtime import (
     run_until_finished,
     warmup_radix,
 )
-from tests.scripted.common import back_to, chunk_size, finish_type, forwards, output, reference, turns
+from tests.scripted.common import back_to, chunk_size, finish_type, forwards, output, reference, steps
 
 # -- starting, finding, finishing ------------------------------------------------------------------------------
 
@@ -75,7 +75,7 @@ def waiting_for_a_row(t):
     rows = t.engine_stats()["req_pool_total"]
     first = [t.start_req(prompt_len=4, max_new_tokens=8, ignore_eos=True) for _ in range(rows)]
     late = t.start_req(prompt_len=4, max_new_tokens=2, ignore_eos=True)
-    yield from turns(3)
+    yield from steps(3)
     assert t.engine_stats()["req_pool_free"] == 0
     assert late.status == "waiting" and late.kv_pages == 0
     yield from run_until_all_finished([*first, late])
@@ -84,7 +84,7 @@ def waiting_for_a_row(t):
 def finished_without_being_watched(t):
     """Nobody looked at the request while it ran; the batches it was in tell."""
     r = t.start_req(prompt_len=4, max_new_tokens=2, ignore_eos=True)
-    yield from turns(8)
+    yield from steps(8)
     assert r.req is None and r.finished and r.status == "finished"
 
 
@@ -132,7 +132,7 @@ def request_fields(t):
     assert output(req) == reference(9, 4, token=11)
 
 
-def one_turn_a_yield(t):
+def one_step_a_yield(t):
     """Without a yield the engine stands still; each yield is one forward of a busy engine."""
     before = t.scheduler.forward_ct
     r = t.start_req(prompt_len=4, max_new_tokens=30, ignore_eos=True)
@@ -140,7 +140,7 @@ def one_turn_a_yield(t):
     yield from advance_to_decode_step(r, 1)
     for count in (1, 3, 5):
         before = t.scheduler.forward_ct
-        yield from turns(count)
+        yield from steps(count)
         assert t.scheduler.forward_ct == before + count
 
 
@@ -177,7 +177,7 @@ def batch_composition(t):
 
 
 def abort_all(t):
-    """Running, chunking and waiting requests all end, within a few turns, and everything comes back."""
+    """Running, chunking and waiting requests all end, within a few steps, and everything comes back."""
     stats = t.engine_stats()
     running = t.start_req(prompt_len=4, max_new_tokens=60, ignore_eos=True)
     yield from advance_to_decode_step(running, 1)
@@ -224,9 +224,9 @@ def pause_twice_continue_once(t):
     t.pause_generation(mode="in_place")
     yield
     t.pause_generation(mode="retract")
-    yield from turns(2)
+    yield from steps(2)
     before = forwards(t)
-    yield from turns(4)
+    yield from steps(4)
     assert forwards(t) == before
     t.continue_generation()
     yield from run_until_finished(r)
@@ -240,7 +240,7 @@ def warm_prefix(t):
     length = 2 * chunk_size(t)
     assert t.get_all_node_hit_counts() == {} and t.get_all_node_lock_refs() == {}
     yield from warmup_radix(t, [5] * length)
-    yield from turns(2)
+    yield from steps(2)
     hits = sum(t.get_all_node_hit_counts().values())
     assert set(t.get_all_node_lock_refs().values()) == {0}
     r = t.start_req(prompt_len=length + 4, max_new_tokens=4, prompt_token=5, ignore_eos=True)
@@ -260,20 +260,20 @@ def warm_prefix(t):
 def flush_empties_the_tree(t):
     stats = t.engine_stats()
     yield from warmup_radix(t, [5] * 12)
-    yield from turns(2)
+    yield from steps(2)
     assert t.get_all_node_hit_counts() and t.engine_stats()["kv_pool_free"] < stats["kv_pool_free"]
     t.flush_cache()
-    yield from turns(2)
+    yield from steps(2)
     assert t.get_all_node_hit_counts() == {} and t.engine_stats() == stats
 
 
 def full_eviction_only(t):
     """`evict_radix` without a prefix empties the tree; with one it fails as an assertion does."""
     yield from warmup_radix(t, [5] * 12)
-    yield from turns(2)
+    yield from steps(2)
     assert t.get_all_node_hit_counts()
     t.evict_radix(prefix_tokens=None)
-    yield from turns(2)
+    yield from steps(2)
     assert t.get_all_node_hit_counts() == {}
     try:
         t.evict_radix(prefix_tokens=[5, 5])
@@ -293,7 +293,7 @@ def exhaust_kv(t):
     t.exhaust_kv(leave_pages=4)
     assert t.engine_stats()["kv_pool_free"] == 2 * stats["page_size"]
     r = t.start_req(prompt_len=3 * stats["page_size"], max_new_tokens=4, ignore_eos=True)
-    yield from turns(4)
+    yield from steps(4)
     assert r.status == "waiting"
     t._release_exhausted_pools()
     assert t.engine_stats() == stats
@@ -304,7 +304,7 @@ def exhaust_lock_refs(t):
     """Every node but as many as asked for is locked until the release."""
     for token in (5, 6, 7):
         yield from warmup_radix(t, [token] * 12)
-    yield from turns(2)
+    yield from steps(2)
     nodes = len(t.get_all_node_lock_refs())
     assert nodes >= 3 and set(t.get_all_node_lock_refs().values()) == {0}
     t.exhaust_lock_refs(leave_refs=1)
@@ -343,7 +343,7 @@ def eos_is_no_end(t):
 
 
 def nothing(t):
-    """Returns before the first turn."""
+    """Returns before the first step."""
     yield from ()
 
 

@@ -1,4 +1,4 @@
-"""A script function that asks SGLang's own query functions what ours answer, after every turn."""
+"""A script function that asks SGLang's own query functions what ours answer, after every step."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def agrees_with_sglang(t):
                 compared += 1
 
     handles = []
-    for turn in range(60):
-        if turn < 8:
-            length = 3 * chunk_size(t) if turn % 3 == 0 else 5
-            handles.append(t.start_req(prompt_len=length, max_new_tokens=8, prompt_token=turn + 1, ignore_eos=True))
-        if turn == 5:
+    for step in range(60):
+        if step < 8:
+            length = 3 * chunk_size(t) if step % 3 == 0 else 5
+            handles.append(t.start_req(prompt_len=length, max_new_tokens=8, prompt_token=step + 1, ignore_eos=True))
+        if step == 5:
             t.abort(handles[1])
-        if turn == 12:
+        if step == 12:
             t.pause_generation(mode="retract")
-        if turn == 16:
+        if step == 16:
             t.continue_generation()
-        if turn == 24:
+        if step == 24:
             t.abort_all()
         compare([r.rid for r in handles] + ["nobody"])
         yield

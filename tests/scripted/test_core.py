@@ -21,7 +21,7 @@ FUNCTIONS = [
     "finished_without_being_watched",
     "finish_states",
     "request_fields",
-    "one_turn_a_yield",
+    "one_step_a_yield",
     "chunking",
     "batch_composition",
     "abort_all",

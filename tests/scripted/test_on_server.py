@@ -21,7 +21,7 @@ from tests.scripted.test_core import RAISED
         core.finished_without_being_watched,
         core.finish_states,
         core.request_fields,
-        core.one_turn_a_yield,
+        core.one_step_a_yield,
         core.chunking,
         core.batch_composition,
         core.abort_all,

@@ -1,4 +1,4 @@
-"""Our queries answer what SGLang's own do, turn by turn."""
+"""Our queries answer what SGLang's own do, step by step."""
 
 from __future__ import annotations
 

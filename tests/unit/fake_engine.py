@@ -69,28 +69,28 @@ def _not_booted(script: Script) -> Violation | None:
     raise EngineError("SGLang did not boot with this configuration: AttributeError: no such function\nTraceback")
 
 
-STEP_UNTIL_TURNS = 3
-"""Turns that every `StepUntil` takes here."""
+STEP_UNTIL_STEPS = 3
+"""Steps that every `StepUntil` takes here."""
 
 
-def _turns(action: Action) -> int:
-    return action.n if isinstance(action, Step) else STEP_UNTIL_TURNS if isinstance(action, StepUntil) else 0
+def _steps(action: Action) -> int:
+    return action.n if isinstance(action, Step) else STEP_UNTIL_STEPS if isinstance(action, StepUntil) else 0
 
 
 def trace_of(script: Script, violation: Violation | None) -> tuple[StepRecord, ...]:
-    """The turns of the script's steps, up to the violation; actions stand at the turn before which they came."""
-    turns: list[StepRecord] = []
+    """The steps of the script's steps, up to the violation; actions stand at the step before which they came."""
+    steps: list[StepRecord] = []
     actions: list[str] = []
     last = violation.step if violation is not None and violation.when == "step" else None
     for action in script.actions:
         actions.append(action_text(action))
-        for _ in range(_turns(action)):
-            turns.append(StepRecord(len(turns) + 1, tuple(actions)))
+        for _ in range(_steps(action)):
+            steps.append(StepRecord(len(steps) + 1, tuple(actions)))
             actions.clear()
-            if len(turns) == last:
-                return tuple(turns)
-    turns.append(StepRecord(len(turns) + 1, (*actions, "epilogue: release, continue, drain")))
-    return tuple(turns)
+            if len(steps) == last:
+                return tuple(steps)
+    steps.append(StepRecord(len(steps) + 1, (*actions, "epilogue: release, continue, drain")))
+    return tuple(steps)
 
 
 def leak(step: int = 9, *, when: str = "end", message: str = "page 5 is owned by nobody") -> Violation:

@@ -190,14 +190,14 @@ class Engine:
     def send(self, rid, length=2, **fields):
         self.transport.generate(rid=rid, input_ids=range(length), sampling={"max_new_tokens": 4}, **fields)
 
-    def turn(self):
-        """What the scheduler receives before the head of the next turn, as short words."""
+    def step(self):
+        """What the scheduler receives before the head of the next step, as short words."""
         words = []
         while True:
             try:
                 words.append(_word(self.proxy.recv_pyobj(zmq.NOBLOCK)))
             except zmq.Again:
-                self.proxy.next_turn()
+                self.proxy.next_step()
                 return words
 
 

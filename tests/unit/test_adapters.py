@@ -155,7 +155,7 @@ def local(monkeypatch):
     proxy = LocalRecvProxy()
 
     def sent() -> list[SimpleNamespace]:
-        proxy.next_turn()
+        proxy.next_step()
         return [proxy.recv_pyobj() for _ in range(proxy.pending)]
 
     return SimpleNamespace(transport=LocalTransport(proxy, OutputRecorder(), adapters=ADAPTERS), sent=sent)
@@ -193,13 +193,13 @@ def test_sglangs_own_runtime_cannot_play_it() -> None:
         to_public_api(SCRIPT)
 
 
-def test_a_copy_beside_the_model_is_over_in_the_next_turn() -> None:
-    turn = 4
-    device = _Device(lambda: turn)
+def test_a_copy_beside_the_model_is_over_in_the_next_step() -> None:
+    step = 4
+    device = _Device(lambda: step)
     event = device.Event()
     event.record()
     assert not event.query() and not event.query()
-    turn += 1
+    step += 1
     assert event.query()
 
 

@@ -154,7 +154,7 @@ def test_a_hang_is_not_minimised_for_ever(tmp_path: Path):
 
     def rule(script: Script) -> Violation | None:
         now[0] += 20.0
-        return Violation("hang", "no step", "20 s without a turn", 4)
+        return Violation("hang", "no step", "20 s without a step", 4)
 
     engine = FakeEngine(rule)
     campaign(engine, tmp_path, max_scripts=1, clock=lambda: now[0])

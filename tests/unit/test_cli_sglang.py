@@ -136,7 +136,7 @@ def test_commands_play_on_the_engine_that_is_asked_for(engine: FakeEngine, scrip
     assert engine.kinds[3][0] == "local" and engine.kinds[3][1] > 3
 
 
-def test_more_configurations_than_a_live_engine_keeps_take_turns(
+def test_more_configurations_than_a_live_engine_keeps_take_steps(
     engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     engine.rule = lambda script: None

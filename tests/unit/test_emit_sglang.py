@@ -80,7 +80,7 @@ from sglang.test.scripted_runtime.test_case import ScriptedTestCase
 
 register_cuda_ci(est_time=60, stage="extra-a", runner_config="1-gpu-small")
 
-# More turns than a healthy engine needs for what the script leaves undone.
+# More steps than a healthy engine needs for what the script leaves undone.
 MAX_DRAIN_STEPS = 122
 
 
@@ -101,7 +101,7 @@ def _drain(t):
             f"still busy after {MAX_DRAIN_STEPS} steps: "
             f"{t.batch_composition()}, waiting {waiting}, {t.engine_stats()}"
         )
-    yield  # an idle turn
+    yield  # an idle step
 
 
 def _check_pages(t):

@@ -38,7 +38,7 @@ def _finish(engine, *rids):
 # -- order ---------------------------------------------------------------------------------------------------------
 
 
-def test_calls_of_one_turn_arrive_in_it_in_their_order(engine):
+def test_calls_of_one_step_arrive_in_it_in_their_order(engine):
     engine.send("a.")
     engine.send("b.")
     engine.transport.abort("a.")
@@ -48,8 +48,8 @@ def test_calls_of_one_turn_arrive_in_it_in_their_order(engine):
     engine.send("c.")
     engine.transport.abort("", abort_all=True)
     wanted = ["a.", "b.", "abort a.", "flush", "pause in_place", "continue", "c.", "abort all"]
-    assert engine.turn() == wanted
-    assert engine.turn() == []
+    assert engine.step() == wanted
+    assert engine.step() == []
 
 
 def test_a_request_goes_out_as_it_was_asked_for(engine):
@@ -67,7 +67,7 @@ def test_a_request_goes_out_as_it_was_asked_for(engine):
 
 def test_the_answer_of_each_request_is_kept_until_the_next_script(engine):
     engine.send("a.")
-    engine.turn()
+    engine.step()
     assert not engine.transport.responses["a."].done
     _finish(engine, "a.")
     assert engine.transport.responses["a."].events == [{"rid": "a."}]
@@ -91,9 +91,9 @@ def test_a_refused_request_raises_with_the_servers_words(engine):
     assert (caught.value.rid, caught.value.status) == ("a.", 400)
     assert caught.value.text == "HTTP 400: The input is longer than 16 tokens"
     assert engine.transport.refused == {"a.": caught.value.text}
-    assert engine.turn() == []
+    assert engine.step() == []
     engine.send("b.")
-    assert engine.turn() == ["b."]
+    assert engine.step() == ["b."]
 
 
 def test_a_second_request_by_the_same_id_is_refused_and_the_first_keeps_its_answer(engine):
@@ -130,14 +130,14 @@ def test_while_paused_requests_are_held_back_until_continue(engine, mode, word):
     engine.send("a.")
     engine.send("b.")
     assert engine.transport.held_back == ["a.", "b."]
-    assert engine.turn() == [word]
+    assert engine.step() == [word]
     engine.transport.continue_()
     assert engine.transport.held_back == []
-    received = engine.turn()
+    received = engine.step()
     assert received[0] == "continue" and sorted(received[1:]) == ["a.", "b."]
     assert set(engine.transport.responses) == {"a.", "b."}
     engine.send("c.")
-    assert engine.turn() == ["c."]
+    assert engine.step() == ["c."]
 
 
 def test_a_request_held_back_that_is_then_refused_holds_up_nobody(engine):
@@ -146,7 +146,7 @@ def test_a_request_held_back_that_is_then_refused_holds_up_nobody(engine):
     engine.send("b.")
     engine.send("b.")
     engine.transport.continue_()
-    assert engine.turn() == ["pause in_place", "continue", "b."]
+    assert engine.step() == ["pause in_place", "continue", "b."]
     assert engine.transport.refused == {
         "a.": "HTTP 400: The input is longer than 16 tokens",
         "b.": "HTTP 400: Duplicate request ID detected: b.",
@@ -158,7 +158,7 @@ def test_a_request_held_back_can_be_aborted(engine):
     engine.transport.pause("in_place")
     engine.send("a.")
     engine.transport.abort("a.")
-    assert engine.turn() == ["pause in_place", "abort a."]
+    assert engine.step() == ["pause in_place", "abort a."]
 
 
 def test_a_new_script_remembers_that_the_server_is_paused(engine):
@@ -173,17 +173,17 @@ def test_continue_waits_for_the_end_of_a_pause_that_aborts(engine):
     engine.transport = engine.new_transport(answered=answered.__contains__)
     engine.send("a.")
     engine.transport.pause("abort")
-    # None of these may block: the scheduler has to turn before the pause can end.
+    # None of these may block: the scheduler has to step before the pause can end.
     engine.transport.continue_()
     engine.send("b.")
     engine.transport.pause("in_place")
-    assert engine.turn()[:2] == ["a.", "abort all"]
-    assert set(engine.turn()) <= {"abort all"}
+    assert engine.step()[:2] == ["a.", "abort all"]
+    assert set(engine.step()) <= {"abort all"}
     assert "b." not in engine.transport.responses
     answered.add("a.")
     engine.server.answer("a.")
-    assert set(engine.turn()) <= {"abort all"}  # at the end of it the turn begins in which everything arrives
-    assert [word for word in engine.turn() if word != "abort all"] == ["continue", "b.", "pause in_place"]
+    assert set(engine.step()) <= {"abort all"}  # at the end of it the step begins in which everything arrives
+    assert [word for word in engine.step() if word != "abort all"] == ["continue", "b.", "pause in_place"]
 
 
 def test_a_refusal_of_a_request_that_was_put_off_is_remembered(engine):
@@ -193,8 +193,8 @@ def test_a_refusal_of_a_request_that_was_put_off_is_remembered(engine):
     engine.send("b.", length=LONGEST + 1)
     engine.send("c.")
     _finish(engine, "a.")
-    engine.turn()
-    assert [word for word in engine.turn() if word != "abort all"] == ["continue", "c."]
+    engine.step()
+    assert [word for word in engine.step() if word != "abort all"] == ["continue", "c."]
     assert list(engine.transport.refused) == ["b."]
 
 
@@ -206,19 +206,19 @@ def test_an_abort_of_an_unknown_request_returns_and_is_noted(engine):
     engine.send("a.")
     engine.transport.abort("a.")
     engine.transport.abort("a.")
-    assert engine.turn() == ["a.", "abort a."]
+    assert engine.step() == ["a.", "abort a."]
     assert engine.transport.not_forwarded == ["nobody.", "a."]
 
 
-def test_an_abort_that_is_not_awaited_arrives_one_turn_later(engine):
+def test_an_abort_that_is_not_awaited_arrives_one_step_later(engine):
     engine.send("a.")
     engine.transport.abort("a.", await_arrival=False)
     engine.transport.abort("", abort_all=True, await_arrival=False)
     engine.transport.abort("nobody.", await_arrival=False)
     engine.send("b.")
-    assert engine.turn() == ["a.", "b."]
+    assert engine.step() == ["a.", "b."]
     engine.send("c.")
-    assert engine.turn() == ["abort a.", "abort all", "c."]
+    assert engine.step() == ["abort a.", "abort all", "c."]
 
 
 # -- flushes -------------------------------------------------------------------------------------------------------
@@ -229,16 +229,16 @@ def test_a_second_flush_arrives_once_the_first_is_answered_and_keeps_its_place(e
     engine.transport.flush_cache()
     engine.send("a.")
     engine.server.answer_flush()
-    assert engine.turn() == ["flush"]
-    assert engine.turn() == ["flush", "a."]
+    assert engine.step() == ["flush"]
+    assert engine.step() == ["flush", "a."]
 
 
-def test_a_flush_in_a_later_turn_arrives_at_once_when_the_one_before_is_answered(engine):
+def test_a_flush_in_a_later_step_arrives_at_once_when_the_one_before_is_answered(engine):
     engine.transport.flush_cache()
     engine.server.answer_flush()
-    assert engine.turn() == ["flush"]
+    assert engine.step() == ["flush"]
     engine.transport.flush_cache()
-    assert engine.turn() == ["flush"]
+    assert engine.step() == ["flush"]
 
 
 # -- the end of a script -------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_a_flush_in_a_later_turn_arrives_at_once_when_the_one_before_is_answered
 def test_settling_waits_for_every_answer_and_then_forgets_them(engine):
     engine.send("a.")
     engine.send("b.")
-    engine.turn()
+    engine.step()
     engine.server.answer("a.", "b.")
     assert engine.transport.settle(WAIT_S) == ""
     assert [engine.transport.responses[rid].events for rid in ("a.", "b.")] == [[{"rid": "a."}], [{"rid": "b."}]]
@@ -274,7 +274,7 @@ def test_settling_tells_of_calls_that_never_got_through(engine):
 
 def test_settling_tells_of_a_client_that_lost_its_connection(engine):
     engine.send("a.")
-    engine.turn()
+    engine.step()
     engine.server.hang_up("a.")
     assert engine.transport.settle(WAIT_S).startswith(f"POST {engine.url}/generate: ")
     assert engine.transport.settle(WAIT_S) == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from fake_engine import STEP_UNTIL_TURNS, FakeEngine, Rule, leak
+from fake_engine import STEP_UNTIL_STEPS, FakeEngine, Rule, leak
 
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.script import (
@@ -153,12 +153,12 @@ def test_what_was_never_played_goes_in_the_first_run():
 def test_step_until_becomes_the_steps_that_it_took():
     def rule(script: Script) -> Violation | None:
         enough = any(
-            isinstance(a, StepUntil) or (isinstance(a, Step) and a.n >= STEP_UNTIL_TURNS) for a in script.actions
+            isinstance(a, StepUntil) or (isinstance(a, Step) and a.n >= STEP_UNTIL_STEPS) for a in script.actions
         )
-        return leak(step=STEP_UNTIL_TURNS, when="step") if enough else None
+        return leak(step=STEP_UNTIL_STEPS, when="step") if enough else None
 
     script, _ = shrink(Script(EngineConfig(), (StartReq("r0"), StepUntil("r0", "first_decode"))), rule)
-    assert script.actions == (Step(STEP_UNTIL_TURNS),)
+    assert script.actions == (Step(STEP_UNTIL_STEPS),)
 
 
 def test_no_script_runs_twice_and_every_candidate_is_valid():

@@ -78,7 +78,7 @@ def test_a_motif_is_only_drawn_where_it_can_bring_its_state_about() -> None:
     plain, bare = DEFAULT["overlap-nochunk"], DEFAULT["noradix-lof-chunk16"]
     seldom = {"preempt", "preempted_victim", "starved_chunk", "queue_full", "time_out"}
     assert not any(menu & seldom for menu in sample(menus(plain), 30))
-    assert not any(menu & {"next_turn", "diverge", "stolen_prefix"} for menu in sample(menus(bare), 30))
+    assert not any(menu & {"next_step", "diverge", "stolen_prefix"} for menu in sample(menus(bare), 30))
 
 
 def test_turns_of_a_session_come_one_after_another_unless_the_script_is_about_that() -> None:
@@ -109,7 +109,7 @@ def test_a_burst_wants_more_than_the_pool_holds() -> None:
             assert 1.5 <= kv_pressure(Script(config, actions)) <= 5.5
 
 
-def test_bursts_come_in_one_turn_or_one_after_another() -> None:
+def test_bursts_come_in_one_step_or_one_after_another() -> None:
     bursts = sample(motif_actions(CONFIGS[0], "burst"), 100)
     together = [all(isinstance(a, StartReq) for a in actions[:-1]) for actions in bursts]
     assert 0.1 < sum(together) / len(together) < 0.9

@@ -236,7 +236,7 @@ def local(monkeypatch):
     transport = LocalTransport(proxy, recorder)
 
     def turn() -> list[SimpleNamespace]:
-        proxy.next_turn()
+        proxy.next_step()
         return [proxy.recv_pyobj() for _ in range(proxy.pending)]
 
     def end(rid: str, **finish: object) -> None:

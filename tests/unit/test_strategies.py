@@ -150,7 +150,7 @@ RIGHT_AFTER_A_STAGE = {
 
 
 @pytest.mark.parametrize("strike", RIGHT_AFTER_A_STAGE)
-def test_a_strike_follows_a_stage_in_the_same_turn(strike: str) -> None:
+def test_a_strike_follows_a_stage_in_the_same_step(strike: str) -> None:
     struck = RIGHT_AFTER_A_STAGE[strike]
 
     def strikes(script: Script) -> bool:
@@ -170,7 +170,7 @@ def _has_sequence(script: Script, *kinds: type) -> bool:
     [(Pause, Pause), (Continue, Continue), (Pause, FlushCache), (Pause, StartReq), (StartReq, Abort), (Abort, Abort)],
     ids=lambda kinds: "+".join(kind.__name__ for kind in kinds),
 )
-def test_a_combination_meets_in_one_turn(kinds: tuple[type, ...]) -> None:
+def test_a_combination_meets_in_one_step(kinds: tuple[type, ...]) -> None:
     assert_found(scripts(CONFIGS, exhausters=False), lambda script: _has_sequence(script, *kinds))
 
 
@@ -209,7 +209,7 @@ def test_pressure_adds_prompts_and_outputs() -> None:
 def test_pressure_forgets_what_has_finished_or_was_aborted() -> None:
     first = StartReq("r0", Prompt(family=0, length=30), 20)
     second = StartReq("r1", Prompt(family=1, length=30), 20)
-    # Two chunks of 16 and 20 tokens: alone it would run for 22 turns.
+    # Two chunks of 16 and 20 tokens: alone it would run for 22 steps.
     assert pressure_of(first, Step(21), second) == 1.0
     assert pressure_of(first, Step(22), second) == 0.5
     assert pressure_of(first, StepUntil("r0", "finished", max_steps=40), second) == 0.5

@@ -162,15 +162,15 @@ def test_giving_up_takes_one_last_look(proxy, push):
     assert _wait(proxy, "mine", give_up=send_and_give_up) == "mine"
 
 
-def test_a_delayed_message_comes_one_turn_later_and_before_what_comes_then(proxy, push):
+def test_a_delayed_message_comes_one_step_later_and_before_what_comes_then(proxy, push):
     push.send_pyobj("mine")
     push.send_pyobj("other")
     proxy.delay(_wait(proxy, "mine"))
     assert proxy.pending == 2
     assert _take_all(proxy) == ["other"]
-    push.send_pyobj("next turn's")
-    proxy.next_turn()
-    assert _take_all(proxy) == ["mine", "next turn's"]
+    push.send_pyobj("next step's")
+    proxy.next_step()
+    assert _take_all(proxy) == ["mine", "next step's"]
 
 
 def test_a_message_that_was_taken_cannot_be_delayed(proxy, push):
@@ -181,12 +181,12 @@ def test_a_message_that_was_taken_cannot_be_delayed(proxy, push):
         proxy.delay(arrived)
 
 
-def test_late_messages_are_due_before_the_turns_own_callback_runs(proxy, push):
+def test_late_messages_are_due_before_the_steps_own_callback_runs(proxy, push):
     seen = []
-    proxy.on_turn = lambda: seen.append(_take_all(proxy))
+    proxy.on_step = lambda: seen.append(_take_all(proxy))
     push.send_pyobj("mine")
     proxy.delay(_wait(proxy, "mine"))
-    proxy.next_turn()
+    proxy.next_step()
     assert seen == [["mine"]]
 
 

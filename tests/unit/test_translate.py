@@ -114,20 +114,20 @@ def test_a_pause_with_abort_aborts_everybody_and_pauses_nobody():
         ((AbortAll(), Abort("r0")), (AbortAll(),)),
         ((FlushCache(), FlushCache(), Step(1), FlushCache()), (FlushCache(), Step(1), FlushCache())),
     ],
-    ids=["aborted twice", "never started", "after an abort of all", "flushed twice in a turn"],
+    ids=["aborted twice", "never started", "after an abort of all", "flushed twice in a step"],
 )
 def test_what_would_not_arrive_is_left_out(sent: tuple[Action, ...], left: tuple[Action, ...]):
     assert without_starts(R0, *sent) == left
 
 
-def test_an_abort_whose_arrival_nobody_awaits_comes_one_turn_later():
+def test_an_abort_whose_arrival_nobody_awaits_comes_one_step_later():
     late = Abort("r0", await_arrival=False)
     assert without_starts(R0, late, FlushCache(), Step(3)) == (FlushCache(), Step(1), Abort("r0"), Step(2))
     assert without_starts(R0, late) == (Step(1), Abort("r0"))
     assert without_starts(R0, AbortAll(await_arrival=False), Step(1)) == (Step(1), AbortAll())
 
 
-def test_waiting_for_what_cannot_come_is_a_number_of_turns():
+def test_waiting_for_what_cannot_come_is_a_number_of_steps():
     until = StepUntil("r0", "first_decode", max_steps=9)
     assert without_starts(until, R0, until) == (Step(9), until)
     assert without_starts(R0, Pause("retract"), until) == (Pause("retract"), Step(9))

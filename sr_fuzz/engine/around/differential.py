@@ -72,7 +72,7 @@ def compared(engine: Any, signature: str | None) -> Any:
 
 
 def difference(one: Outcome, other: Outcome) -> Violation | None:
-    """A `determinism` violation where two runs of one script differ: the first turn that does; None where none does."""
+    """A `determinism` violation where two runs of one script differ: the first step that does; None where none does."""
     if other.violation is not None:
         broken = other.violation
         message = f"of two runs of the script the second broke {broken.invariant}: {broken.rule} ({broken.message})"

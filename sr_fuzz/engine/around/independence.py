@@ -68,7 +68,7 @@ class AloneEngine(WrappedEngine):
 
 
 def _alone(script: Script, request: StartReq) -> tuple[Action, ...]:
-    """The request, behind those that its prompt comes after: aborted in the turn of their start, these never run."""
+    """The request, behind those that its prompt comes after: aborted in the step of their start, these never run."""
     starts = {action.name: action for action in script.actions if isinstance(action, StartReq)}
     actions: list[Action] = [request]
     while (after := request.prompt.after) is not None:

@@ -22,13 +22,13 @@ from sr_fuzz.sglang_api.allocators import two_pools
 from sr_fuzz.view.sessions import open_sessions, read_slots
 from sr_fuzz.view.view import SchedulerView
 
-# A drained engine has aborted everything: each request needs a turn or two, results in flight some more.
-_DRAIN_TURNS = 200
-# The flush's answer comes in the turn after the one that takes it; a data-parallel one waits for other ranks.
-_FLUSH_TURNS = 50
-# SGLang looks once in nine turns after sessions whose closing it has put off.
-_CLOSE_TURNS = 30
-# HTTP answers need no turn of the scheduler once everything is sent; only a stuck server takes seconds.
+# A drained engine has aborted everything: each request needs a step or two, results in flight some more.
+_DRAIN_STEPS = 200
+# The flush's answer comes in the step after the one that takes it; a data-parallel one waits for other ranks.
+_FLUSH_STEPS = 50
+# SGLang looks once in nine steps after sessions whose closing it has put off.
+_CLOSE_STEPS = 30
+# HTTP answers need no step of the scheduler once everything is sent; only a stuck server takes seconds.
 _HTTP_S = 5.0
 # Below the limit of the user's side for starting, so that a warm-up that sticks is reported as one.
 _WARM_UP_S = 120.0
@@ -109,10 +109,10 @@ class Dispatcher:
                 context.continue_generation()
             context._release_exhausted_pools()
             context.abort_all()
-            yield from self._turn_until(lambda: self._is_drained(view), _DRAIN_TURNS)
+            yield from self._step_until(lambda: self._is_drained(view), _DRAIN_STEPS)
             yield from self._close_sessions(context)
             context.flush_cache()
-            yield from self._turn_until(lambda: not self._dirt(view), _FLUSH_TURNS)
+            yield from self._step_until(lambda: not self._dirt(view), _FLUSH_STEPS)
         waiting = self._booted.transport.settle(_HTTP_S)
         return self._dirt(view) or waiting
 
@@ -121,15 +121,15 @@ class Dispatcher:
         for session_id in list(open_sessions(scheduler)):
             context.close_session(session_id)
         if open_sessions(scheduler):
-            yield from self._turn_until(lambda: not open_sessions(scheduler), _CLOSE_TURNS)
+            yield from self._step_until(lambda: not open_sessions(scheduler), _CLOSE_STEPS)
 
-    def _turn_until(self, holds: Callable[[], bool], turns: int) -> Generator[None, None, None]:
-        """At most ``turns`` turns, until ``holds`` for as long as the pipeline may hide something."""
+    def _step_until(self, holds: Callable[[], bool], steps: int) -> Generator[None, None, None]:
+        """At most ``steps`` steps, until ``holds`` for as long as the pipeline may hide something."""
         quiet = 0
-        for _ in range(turns):
+        for _ in range(steps):
             yield
             quiet = quiet + 1 if holds() else 0
-            if quiet == scheduler_state.pipeline_turns(self._booted.scheduler):
+            if quiet == scheduler_state.pipeline_steps(self._booted.scheduler):
                 return
 
     def _is_drained(self, view: SchedulerView) -> bool:
@@ -172,7 +172,7 @@ def warm_up(booted: Booted) -> Generator:
     """Turn the loop until SGLang's own warm-up request has come and is done, so that no script sees it."""
     deadline = time.monotonic() + _WARM_UP_S
     quiet = 0
-    while quiet < scheduler_state.pipeline_turns(booted.scheduler):
+    while quiet < scheduler_state.pipeline_steps(booted.scheduler):
         if time.monotonic() > deadline:
             seen = booted.proxy.work_reqs_seen
             raise RuntimeError(f"SGLang's warm-up was not over within {_WARM_UP_S:g} s ({seen} requests had come)")

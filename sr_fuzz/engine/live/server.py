@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 
 # SGLang is imported by two or three processes, 6 to 15 s each where the machine is quiet, and boots.
 START_LIMIT_S = 300.0
-# A script of some hundred turns takes tenths of a second; a loaded machine may need many times that.
+# A script of some hundred steps takes tenths of a second; a loaded machine may need many times that.
 RUN_LIMIT_S = 120.0
 
 # Answered by the HTTP process alone: health checks send a request through the scheduler, which waits for scripts.

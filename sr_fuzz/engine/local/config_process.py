@@ -1,6 +1,6 @@
 """A configuration process: boots one scheduler, then forks a child for each job and watches over it.
 
-The scheduler in this process never turns: each child starts from the same freshly booted state, and what a script
+The scheduler in this process never steps: each child starts from the same freshly booted state, and what a script
 breaks dies with its child. A child that dies by a signal or outlives its limit becomes a violation here.
 """
 

@@ -10,7 +10,7 @@ from sr_fuzz.engine.boot import bind_oracle
 
 
 def bind_oracle_when_loop_starts() -> None:
-    """From now on a scheduler of this process binds its model before its first turn. Idempotent."""
+    """From now on a scheduler of this process binds its model before its first step. Idempotent."""
     from sglang.srt.managers.scheduler import Scheduler
 
     original = Scheduler.run_event_loop

@@ -15,14 +15,14 @@ from sr_fuzz import script as s
 from sr_fuzz.oracle.function import uniform_token
 from sr_fuzz.script.text import action_text
 
-# More turns than a script of a few hundred tokens needs, retractions included.
-_DRAIN_TURNS = 2000
+# More steps than a script of a few hundred tokens needs, retractions included.
+_DRAIN_STEPS = 2000
 
 
 def play(t: Any, script_json: str, record_path: str) -> Generator:
     """Play the script; write to ``record_path``, as JSON, ``steps`` and ``outputs``.
 
-    ``steps``: for each turn the forward mode of the last batch and `batch_composition`, by name. ``outputs``: the
+    ``steps``: for each step the forward mode of the last batch and `batch_composition`, by name. ``outputs``: the
     output token ids of each request that was ever in a queue or a batch, by name.
     """
     player = _Player(t, s.from_json(script_json))
@@ -51,14 +51,14 @@ class _Player:
             match action:
                 case s.Step(n=n):
                     for _ in range(n):
-                        yield from self._turn()
+                        yield from self._step()
                 case s.StepUntil():
                     yield from self._step_until(action)
                 case _:
                     self._send(action)
         yield from self._end()
 
-    def _turn(self) -> Generator:
+    def _step(self) -> Generator:
         yield
         self._seen.update((req.rid, req) for req in self._t.list_active_reqs())
         names = {handle.rid: name for name, handle in self._handles.items()}
@@ -71,7 +71,7 @@ class _Player:
         for _ in range(action.max_steps):
             if self._reached(action):
                 return
-            yield from self._turn()
+            yield from self._step()
 
     def _end(self) -> Generator:
         self._t._release_exhausted_pools()
@@ -79,11 +79,11 @@ class _Player:
             if not handle.finished:
                 self._t.abort(handle)
         self._t.continue_generation()
-        for _ in range(_DRAIN_TURNS):
-            yield from self._turn()
+        for _ in range(_DRAIN_STEPS):
+            yield from self._step()
             if self._t.is_fully_idle:
                 return
-        raise AssertionError(f"still busy after {_DRAIN_TURNS} turns: {self._t.batch_composition()}")
+        raise AssertionError(f"still busy after {_DRAIN_STEPS} steps: {self._t.batch_composition()}")
 
     # -- sending -----------------------------------------------------------------------------------------------
 

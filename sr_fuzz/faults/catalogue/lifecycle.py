@@ -9,7 +9,7 @@ from sr_fuzz.faults import fault, triggered, wrapped
 
 @fault("advanced_while_paused", stands_for="results delivered while paused", expected=("paused_frozen",))
 def advanced_while_paused():
-    """The second turn of a pause in place delivers what was in flight under overlap."""
+    """The second step of a pause in place delivers what was in flight under overlap."""
     from sglang.srt.managers.io_struct import PauseGenerationReqInput
     from sglang.srt.managers.scheduler import Scheduler
 
@@ -30,7 +30,7 @@ def advanced_while_paused():
 @fault("ran_while_paused", stands_for="a pause that does not hold", expected=("paused_frozen",))
 @contextmanager
 def ran_while_paused():
-    """From the second turn of a pause on, requests that wait are scheduled all the same."""
+    """From the second step of a pause on, requests that wait are scheduled all the same."""
     from sglang.srt.managers.scheduler import Scheduler
 
     woken: list[bool] = []

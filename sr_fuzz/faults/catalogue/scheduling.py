@@ -58,7 +58,7 @@ def miscounted_chunk():
 @fault("late_requeue", stands_for="a retracted request that is in no queue", expected=("retraction", "nobody_lost"))
 @contextmanager
 def late_requeue():
-    """A request that is retracted for lack of memory is queued again one turn too late."""
+    """A request that is retracted for lack of memory is queued again one step too late."""
     from sglang.srt.managers.scheduler import Scheduler
 
     late: list[Any] = []
