@@ -82,7 +82,7 @@ gpu: $(if $(GPU_LACKS),,$(GPU_STAMP))
 	esac
 
 # Its torch is named by a path file: --system-site-packages would pass over one that lies in a virtual environment.
-$(GPU_STAMP): $(GPU_LOCK) pyproject.toml $(if $(wildcard .venv-gpu/bin/python),,FORCE)
+$(GPU_STAMP): $(GPU_LOCK) pyproject.toml setup.py $(if $(wildcard .venv-gpu/bin/python),,FORCE)
 	@rm -f $@
 	echo "Making .venv-gpu beside the torch of $$("$(GPU_PYTHON)" --version), with $(GPU_LOCK)"
 	"$(GPU_PYTHON)" -m venv --clear --without-pip .venv-gpu
@@ -103,7 +103,7 @@ wheels:
 venv: $(STAMP)
 
 # A stamp without its interpreter (an upgraded or removed Python) counts as missing.
-$(STAMP): $(LOCK) pyproject.toml $(if $(wildcard .venv/bin/python),,FORCE)
+$(STAMP): $(LOCK) pyproject.toml setup.py $(if $(wildcard .venv/bin/python),,FORCE)
 	@rm -f $@
 	if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
 	    for python in $(CANDIDATES) ''; do

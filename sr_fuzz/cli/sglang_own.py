@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from sr_fuzz.cli.shared import violating
 
 if TYPE_CHECKING:
+    from sr_fuzz.emit.confirmed_sglang_repro import PlayTest, SglangTest
     from sr_fuzz.engine.contract import Engine
     from sr_fuzz.engine.upstream.runner import SglangRun
     from sr_fuzz.outcome.files import Case
-    from sr_fuzz.shrink.confirm import PlayTest, SglangTest
 
 
 def write(
@@ -26,7 +26,7 @@ def write(
     purpose: str = "emit",
 ) -> SglangTest:
     """A test for SGLang's own scripted runtime, from a file of any kind."""
-    from sr_fuzz.shrink.confirm import write_sglang_test
+    from sr_fuzz.emit.confirmed_sglang_repro import write_sglang_test
     from sr_fuzz.shrink.finding_steps import first_seen
 
     finding = case.finding or first_seen(case.script, violating(engine, case, purpose), fault or ()).finding

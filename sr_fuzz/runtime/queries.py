@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sr_fuzz.runtime.protocols import QueriedContext
 from sr_fuzz.sglang_api import request_state, scheduler_state
 
-if TYPE_CHECKING:
-    from sr_fuzz.runtime.context import ScriptedContext
 
-
-def _queued_reqs(ctx: ScriptedContext) -> Iterator[Any]:
+def _queued_reqs(ctx: QueriedContext) -> Iterator[Any]:
     scheduler = ctx.scheduler
     if scheduler.chunked_req is not None:
         yield scheduler.chunked_req
@@ -20,19 +18,19 @@ def _queued_reqs(ctx: ScriptedContext) -> Iterator[Any]:
         yield from batch.reqs
 
 
-def list_active_reqs(ctx: ScriptedContext) -> list[Any]:
+def list_active_reqs(ctx: QueriedContext) -> list[Any]:
     """Every request in the chunked slot, the waiting queue, the running or the last batch, each once."""
     return list({id(req): req for req in _queued_reqs(ctx)}.values())
 
 
-def find_req_by_rid(ctx: ScriptedContext, rid: str) -> Any | None:
+def find_req_by_rid(ctx: QueriedContext, rid: str) -> Any | None:
     req = next((r for r in _queued_reqs(ctx) if r.rid == rid), None)
     if req is not None:
         ctx._seen_rids.add(rid)
     return req
 
 
-def is_finished(ctx: ScriptedContext, rid: str) -> bool:
+def is_finished(ctx: QueriedContext, rid: str) -> bool:
     """Finished, or seen earlier (in a queue or in a batch that ran) and gone now. False for what never arrived."""
     req = find_req_by_rid(ctx, rid)
     if req is not None:
@@ -42,7 +40,7 @@ def is_finished(ctx: ScriptedContext, rid: str) -> bool:
     return rid in ctx._seen_rids
 
 
-def status(ctx: ScriptedContext, rid: str) -> str:
+def status(ctx: QueriedContext, rid: str) -> str:
     """``waiting``, ``running``, ``finished`` or ``unknown``."""
     if any(req.rid == rid for req in ctx.scheduler.waiting_queue):
         return "waiting"
@@ -52,12 +50,12 @@ def status(ctx: ScriptedContext, rid: str) -> str:
     return "finished" if rid in ctx._seen_rids else "unknown"
 
 
-def is_chunking(ctx: ScriptedContext, rid: str) -> bool:
+def is_chunking(ctx: QueriedContext, rid: str) -> bool:
     chunked = ctx.scheduler.chunked_req
     return chunked is not None and chunked.rid == rid
 
 
-def remaining_prompt_tokens(ctx: ScriptedContext, rid: str) -> int:
+def remaining_prompt_tokens(ctx: QueriedContext, rid: str) -> int:
     """Prompt tokens whose KV is not committed yet; 0 when the request is in no queue."""
     req = find_req_by_rid(ctx, rid)
     if req is None:
@@ -65,7 +63,7 @@ def remaining_prompt_tokens(ctx: ScriptedContext, rid: str) -> int:
     return max(0, len(req.origin_input_ids) - request_state.committed_len(req))
 
 
-def chunks_done(ctx: ScriptedContext, rid: str) -> int:
+def chunks_done(ctx: QueriedContext, rid: str) -> int:
     """Chunks of its prompt that were launched; the last, unchunked, extend counts once the prompt was chunked."""
     log = ctx._scheduler_hook._batch_log
     middle = sum(1 for record in log if record.chunked_rid == rid and rid in record.rids)
@@ -75,13 +73,13 @@ def chunks_done(ctx: ScriptedContext, rid: str) -> int:
     return middle + int(last)
 
 
-def chunked_parks(ctx: ScriptedContext, rid: str) -> int:
+def chunked_parks(ctx: QueriedContext, rid: str) -> int:
     """Batches that ran without it while it sat in the chunked slot."""
     log = ctx._scheduler_hook._batch_log
     return sum(1 for record in log if record.chunked_rid == rid and rid not in record.rids)
 
 
-def batch_composition(ctx: ScriptedContext) -> dict[str, list[str]]:
+def batch_composition(ctx: QueriedContext) -> dict[str, list[str]]:
     """Request ids by role: ``prefill`` and ``decode`` of the last batch, ``chunked``, ``running``."""
     scheduler = ctx.scheduler
     chunked = [scheduler.chunked_req.rid] if scheduler.chunked_req is not None else []
@@ -94,26 +92,26 @@ def batch_composition(ctx: ScriptedContext) -> dict[str, list[str]]:
     return roles
 
 
-def is_idle(ctx: ScriptedContext) -> bool:
+def is_idle(ctx: QueriedContext) -> bool:
     """Nothing chunked, waiting or running; the result of the last batch may still be in flight."""
     scheduler = ctx.scheduler
     running = scheduler.running_batch
     return scheduler.chunked_req is None and not scheduler.waiting_queue and (running is None or running.is_empty())
 
 
-def is_fully_idle(ctx: ScriptedContext) -> bool:
+def is_fully_idle(ctx: QueriedContext) -> bool:
     """Idle, and the last batch is processed."""
     last = ctx.scheduler.last_batch
     return is_idle(ctx) and (last is None or last.is_empty())
 
 
-def last_batch_forward_mode(ctx: ScriptedContext) -> str | None:
+def last_batch_forward_mode(ctx: QueriedContext) -> str | None:
     """Name of the last batch's forward mode in SGLang's spelling (``EXTEND``, ``DECODE`` …)."""
     last = ctx.scheduler.last_batch
     return last.forward_mode.name if last is not None and last.forward_mode is not None else None
 
 
-def engine_stats(ctx: ScriptedContext) -> dict[str, int]:
+def engine_stats(ctx: QueriedContext) -> dict[str, int]:
     """Free KV in tokens, free and total request rows, page size in tokens."""
     scheduler = ctx.scheduler
     return {

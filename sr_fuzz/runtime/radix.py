@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sr_fuzz.runtime.protocols import QueriedContext
 from sr_fuzz.sglang_api import trees
-
-if TYPE_CHECKING:
-    from sr_fuzz.runtime.context import ScriptedContext
 
 
 def iter_node_handles(tree_cache: Any) -> Iterator[Any]:
@@ -45,14 +43,14 @@ def get_node_lock_ref(tree_cache: Any, handle: Any) -> int:
     return 0 if node is None else node_lock_ref(node)
 
 
-def get_all_node_hit_counts(ctx: ScriptedContext) -> dict[int, int]:
+def get_all_node_hit_counts(ctx: QueriedContext) -> dict[int, int]:
     """Hit count by node id, root excluded."""
     tree = ctx.scheduler.tree_cache
     nodes = (resolve_node(tree, handle) for handle in iter_node_handles(tree))
     return {node.id: node.hit_count for node in nodes}
 
 
-def get_all_node_lock_refs(ctx: ScriptedContext) -> dict[int, int]:
+def get_all_node_lock_refs(ctx: QueriedContext) -> dict[int, int]:
     """Lock count by node id, root excluded."""
     tree = ctx.scheduler.tree_cache
     nodes = (resolve_node(tree, handle) for handle in iter_node_handles(tree))

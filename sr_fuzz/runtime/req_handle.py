@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sr_fuzz.runtime.protocols import RequestQueries
 from sr_fuzz.runtime.radix import get_node_lock_ref
 from sr_fuzz.sglang_api import request_state
-
-if TYPE_CHECKING:
-    from sr_fuzz.runtime.context import ScriptedContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +15,7 @@ class ScriptedReqHandle:
     """Names and meanings are those of SGLang's scripted runtime."""
 
     rid: str
-    context: ScriptedContext
+    context: RequestQueries
 
     @property
     def req(self) -> Any | None:

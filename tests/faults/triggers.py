@@ -1,13 +1,10 @@
 """For each seeded fault a short script that brings about the condition under which it strikes. No luck involved.
 
-A fault that needs another configuration than `CONFIG` has its script in ``SCRIPTS`` of its own module.
+A fault that needs another configuration than `CONFIG` has its script in the ``triggers_*.py`` of its module.
 """
 
 from __future__ import annotations
 
-import sys
-
-from sr_fuzz.faults.catalogue import MODULES
 from sr_fuzz.script import (
     Abort,
     AbortAll,
@@ -21,6 +18,15 @@ from sr_fuzz.script import (
     Step,
     StepUntil,
 )  # fmt: skip
+from tests.faults import (
+    triggers_adapters,
+    triggers_hybrid_caches,
+    triggers_modes,
+    triggers_requests,
+    triggers_scheduling,
+    triggers_sessions,
+    triggers_speculation,
+)
 
 # One configuration for all, since every other one is a boot more: overlap, chunks, a prefix tree, and a pool so small
 # that three requests which become 25 tokens long are admitted together but cannot end together.
@@ -79,5 +85,13 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
 }
 
 SCRIPTS: dict[str, Script] = {name: Script(CONFIG, actions) for name, actions in ACTIONS.items()}
-for _module in MODULES:
-    SCRIPTS |= getattr(sys.modules[_module], "SCRIPTS", {})
+for _module in (
+    triggers_adapters,
+    triggers_hybrid_caches,
+    triggers_modes,
+    triggers_requests,
+    triggers_scheduling,
+    triggers_sessions,
+    triggers_speculation,
+):
+    SCRIPTS |= _module.SCRIPTS

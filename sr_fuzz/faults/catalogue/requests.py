@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sr_fuzz.faults import fault, triggered, wrapped
-from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
 from sr_fuzz.sglang_api.request_state import kv_state
 
 
@@ -47,16 +46,3 @@ def samples_on_one_page():
                 table[held[1].row, last] = table[held[0].row, last]
 
     return wrapped(ScheduleBatch, "prepare_for_extend", prepare)
-
-
-SCRIPTS: dict[str, Script] = {
-    "swapped_vectors": Script(
-        EngineConfig(max_total_tokens=64, max_running_requests=4, is_embedding=True),
-        (StartReq("r0", Prompt(length=6)), StartReq("r1", Prompt(1, 8)), Step(2)),
-    ),
-    "samples_on_one_page": Script(
-        EngineConfig(max_total_tokens=64, max_running_requests=4, schedule_conservativeness=0.05),
-        (StartReq("r0", Prompt(length=8), n=2), Step(5)),
-    ),
-}
-"""For each a script that brings about the condition under which it strikes."""

@@ -12,9 +12,6 @@ from typing import Any
 from unittest.mock import patch
 
 from sr_fuzz.faults import fault, triggered, wrapped
-from sr_fuzz.faults.catalogue.scheduling_triggers import SCRIPTS
-
-__all__ = ["SCRIPTS"]
 
 # -- chunks ----------------------------------------------------------------------------------------------------
 

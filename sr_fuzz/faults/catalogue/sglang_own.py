@@ -9,10 +9,6 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from sr_fuzz.faults import fault, triggered, wrapped
-from sr_fuzz.faults.catalogue.scheduling_triggers import PLAIN
-from sr_fuzz.script import Script, StartReq, Step
-
-SCRIPTS = {"perturbed_page_table": Script(PLAIN, (StartReq("r0"), Step(6)))}
 
 # Forwards before the first perturbation: the prompt is prefilled by then, and something can be mixed up.
 WARMUP_FORWARDS = 3

@@ -79,6 +79,7 @@ PRIORITY_ACTIONS: dict[str, tuple[Action, ...]] = {
 }
 
 SCRIPTS: dict[str, Script] = {
+    "perturbed_page_table": Script(PLAIN, (StartReq("r0"), Step(6))),
     **{name: Script(PLAIN, actions) for name, actions in ACTIONS.items()},
     **{name: Script(PRIORITY, actions) for name, actions in PRIORITY_ACTIONS.items()},
     **{name: Script(RANDOM_ORDER, actions) for name, actions in COMPARED_ACTIONS.items()},

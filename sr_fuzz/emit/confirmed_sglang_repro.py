@@ -1,0 +1,69 @@
+"""Confirmation elsewhere: a finding as a test for SGLang's own scripted runtime, written only where it shows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from sr_fuzz.emit.public_api import NotExpressible, to_public_api
+from sr_fuzz.emit.sglang_repro import emit_sglang
+from sr_fuzz.outcome import Finding, StepRecord, Violation
+from sr_fuzz.script import EngineConfig
+from sr_fuzz.shrink.minimise import Run
+
+PlayTest = Callable[[Path, EngineConfig], str | None]
+"""Plays the script function of an emitted test on the local engine; returns what it complained about, or None."""
+
+
+class SglangTest(NamedTuple):
+    """A finding as a test for SGLang's own scripted runtime, that fails on the local engine too."""
+
+    path: Path
+    finding: Finding
+    """With the translated script, and the violation as that shows it."""
+    complaint: str
+    """What the test said on the local engine."""
+
+
+def translate(finding: Finding, run: Run) -> tuple[Finding, tuple[StepRecord, ...]]:
+    """The finding with a script that SGLang's public API can play, and the trace of a run that shows it still.
+
+    It must break the same rule of the same invariant; the place in SGLang may be another one. Raises `NotExpressible`.
+    """
+    wanted, shown = finding.violation, None
+    for share_prefixes in (True, False):
+        script = to_public_api(finding.script, share_prefixes=share_prefixes)
+        outcome = run(script)
+        shown = outcome.violation
+        if shown is not None and (shown.invariant, shown.rule) == (wanted.invariant, wanted.rule):
+            return replace(finding, script=script, violation=shown), outcome.trace
+    raise NotExpressible(
+        f"said in the API of SGLang's scripted runtime, the script shows {_name(shown)} instead of {_name(wanted)}"
+    )
+
+
+def _name(violation: Violation | None) -> str:
+    return "nothing" if violation is None else f"{violation.invariant}: {violation.rule}"
+
+
+def write_sglang_test(
+    finding: Finding, folder: Path, run: Run, play: PlayTest, *, known_cause: str | None = None
+) -> SglangTest:
+    """Translate ``finding`` and write it into ``folder`` as a test for SGLang's own scripted runtime.
+
+    A test whose own checks see nothing on the local engine is not written: `NotExpressible`, as for a script that
+    SGLang's API cannot play.
+    """
+    translated, trace = translate(finding, run)
+    with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as draft:
+        complaint = play(emit_sglang(translated, Path(draft), trace=trace), translated.script.config)
+    if complaint is None:
+        raise NotExpressible(
+            f"{_name(finding.violation)} does not show in what SGLang's scripted runtime lets a test look at"
+        )
+    return SglangTest(emit_sglang(translated, folder, known_cause=known_cause, trace=trace), translated, complaint)
+

@@ -1,0 +1,136 @@
+"""In a project that has its own ``strategies`` and ``invariants``: nothing collides, and everything of ours is found.
+
+Each way to install goes into a virtual environment of its own, which sees this one's other packages.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+PROJECT = {
+    "strategies/__init__.py": "WHOSE = 'the project'\n",
+    "invariants/__init__.py": "WHOSE = 'the project'\n",
+    "test_own.py": """
+        import invariants
+        import strategies
+
+        from sr_fuzz.script import EngineConfig
+        from sr_fuzz.strategies.scripts import scripts
+
+
+        def test_own_packages():
+            assert strategies.WHOSE == invariants.WHOSE == "the project"
+
+
+        def test_property(sr_check):
+            sr_check(scripts([EngineConfig()]), invariants=["memory"])
+    """,
+    # As the last version wrote it, MENDED_BY included.
+    "test_emitted.py": """
+        import pytest
+
+        from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
+
+        SIGNATURE = "liveness:stuck_waiting:radix+overlap+swa"
+
+        MENDED_BY = "tests.mends.admission:refused_at_the_door"
+
+        SCRIPT = Script(
+            config=EngineConfig(model="swa", swa_full_tokens_ratio=0.75, max_total_tokens=96, chunked_prefill_size=-1),
+            actions=(StartReq("r0", prompt=Prompt(length=72), max_new_tokens=4),),
+        )
+
+
+        @pytest.mark.xfail(strict=True, reason="never admitted")
+        def test_liveness_stuck_waiting_5b2ee8(sr_engine):
+            outcome = sr_engine.run(SCRIPT)
+            assert outcome.ok, outcome.report()
+    """,
+}
+
+
+@pytest.fixture(scope="module", params=["wheel", "editable"])
+def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment in which sr_fuzz is installed in that way."""
+    folder = tmp_path_factory.mktemp(request.param)
+    source = ROOT
+    if request.param == "wheel":
+        # From a copy, since a build writes into the tree.
+        source = folder / "source"
+        files = ["git", "ls-files", "-co", "--exclude-standard"]
+        tracked = subprocess.run(files, cwd=ROOT, capture_output=True, text=True)
+        for name in filter(lambda name: (ROOT / name).is_file(), tracked.stdout.splitlines()):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    venv.create(folder / "venv", symlinks=True)
+    interpreter = folder / "venv" / "bin" / "python"
+    inner = subprocess.run(
+        [interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
+    )
+    # A path file: the folder's own path files, and with them an editable install, are not read a second time.
+    outer = Path(sysconfig.get_path("purelib"))
+    lines = [str(outer), *_path_files(outer)]
+    (Path(inner.stdout.strip()) / "base.pth").write_text("\n".join(lines) + "\n")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", str(interpreter), "--disable-pip-version-check", "-q", "install",
+         "--no-deps", "--no-build-isolation", *(["-e"] if request.param == "editable" else []), str(source)],
+        check=True,
+    )  # fmt: skip
+    return interpreter
+
+
+def _path_files(site: Path) -> list[str]:
+    """Folders that plain path files of the outer environment name: where it, too, sees another one's packages."""
+    found = [line for file in site.glob("*.pth") if not file.name.startswith("__editable__")
+             for line in file.read_text().splitlines()]  # fmt: skip
+    return [line for line in found if line.startswith("/")]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    for name, text in PROJECT.items():
+        lines = text.strip("\n").splitlines()
+        indent = len(lines[0]) - len(lines[0].lstrip()) if lines else 0
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("".join(line[indent:] + "\n" for line in lines))
+    return folder
+
+
+def run(python: Path, project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environment.pop("PYTHONPATH", None)
+    return subprocess.run(
+        [str(python), *arguments], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_pytest_runs_there(python: Path, project: Path):
+    """The project's own tests, a property test of ours, and a repro that the last version emitted."""
+    ran = run(python, project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=ci")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 passed, 1 xfailed" in ran.stdout
+
+
+def test_a_campaign_there_knows_the_known_bugs(python: Path, project: Path):
+    code = "from sr_fuzz.bugs.known import Known, shipped; print(len(shipped()), shipped().__class__.__name__)"
+    ran = run(python, project, "-c", code)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout.split()[0]) > 50
+    code = "import sr_fuzz.strategies, sr_fuzz.invariants; print(sr_fuzz.strategies.__file__)"
+    assert run(python, project, "-c", code).returncode == 0
+
+
+def test_the_built_in_faults_are_there(python: Path, project: Path):
+    ran = run(python, project, "-m", "sr_fuzz.cli", "sensitivity", "--fault", "unfreed_row", "--scripts", "3")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "unfreed_row" in ran.stdout
