@@ -12,14 +12,17 @@ from sr_fuzz.script import EngineConfig
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.server_args import BY_ENVIRONMENT, check_policy, construct, device_settings
 
-_WHEN_GIVEN = {
-    "retraction_policy", "enable_hierarchical_cache", "hicache_write_policy", "speculative_algorithm",
-    "disaggregation_mode", "swa_full_tokens_ratio", "max_mamba_cache_size", "mamba_radix_cache_strategy",
-    "mamba_track_interval", "enable_streaming_session", "is_embedding", "enable_lora", "max_loras_per_batch",
-    "lora_eviction_policy", "lora_drain_wait_threshold", "enable_lora_overlap_loading",
-}  # fmt: skip
+_DEFAULTS = EngineConfig()
 
-_DEFAULT = {name: getattr(EngineConfig(), name) for name in EngineConfig.__struct_fields__}
+# Fields whose default here is one that the fuzzer chose: they are always passed on. Any other field is left to a
+# release's own default unless a configuration changes it: a field which only newer releases have needs no entry.
+_ALWAYS = {
+    "page_size", "max_total_tokens", "max_running_requests", "chunked_prefill_size", "max_prefill_tokens",
+    "disable_overlap_schedule", "enable_mixed_chunk", "disable_radix_cache", "schedule_policy",
+    "schedule_conservativeness", "enable_priority_scheduling", "disable_priority_preemption",
+    "schedule_low_priority_values_first", "priority_scheduling_preemption_threshold", "max_queued_requests",
+    "stream_interval", "tp_size", "pp_size", "dp_size",
+}  # fmt: skip
 
 
 def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> dict[str, Any]:
@@ -33,8 +36,7 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
         if model is not None:
             raise EngineError("enable_lora: the adapters are made for the oracle model, not for a real one")
         kind = "lora" if kind == "dense" else f"{kind}_lora"
-    # What is newer than the oldest release, or nobody asked for, is left to the release's own default.
-    fields = {name: value for name, value in fields.items() if name not in _WHEN_GIVEN or value != _DEFAULT[name]}
+    fields = {n: value for n, value in fields.items() if n in _ALWAYS or value != getattr(_DEFAULTS, n)}
     # -1 makes SGLang size the pool from device memory unless the fraction is given; max_total_tokens then caps it.
     extra: dict[str, Any] = {"mem_fraction_static": 0.5} if config.chunked_prefill_size < 0 else {}
     chosen = {**oracle_settings(kind), **device_settings(device)} if model is None else model_settings(model, device)

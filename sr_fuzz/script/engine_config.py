@@ -22,7 +22,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     max_running_requests: Annotated[int, Meta(ge=1, le=256)] = 6
     """Request rows."""
     chunked_prefill_size: Annotated[int, Meta(ge=-1, le=8192)] = 16
-    """Tokens a prefill batch may take; -1 steps chunking off."""
+    """Tokens a prefill batch may take; -1 turns chunking off."""
     max_prefill_tokens: Annotated[int, Meta(ge=1, le=65536)] = 16384
     disable_overlap_schedule: bool = False
     enable_mixed_chunk: bool = False

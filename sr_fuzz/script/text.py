@@ -39,8 +39,7 @@ def _start_text(action: StartReq) -> str:
     shape = f"{prompt.after or prompt.family}:{prompt.length}"
     shape += f"+{prompt.unique_tail}" if prompt.unique_tail else ""
     parts = [shape, *["uniform"] * prompt.uniform, f"new={action.max_new_tokens}"]
-    for field in ("ignore_eos", "stop_token_ids", "priority", "return_logprob", "logprob_start_len",
-                  "top_logprobs_num", "stream", "session", "n", "lora_path"):  # fmt: skip
+    for field in _SHOWN_IF_CHANGED:
         value = getattr(action, field)
         if value != _START_DEFAULTS[field]:
             shown = _session_text(value) if isinstance(value, SessionParams) else value
@@ -55,9 +54,11 @@ def _session_text(params: SessionParams) -> str:
     return f"{params.id}({', '.join(shown)})" if shown else params.id
 
 
+# The prompt and the length are always shown, in words of their own; any other field as it is, so that a new one is too.
 _START_DEFAULTS = dict(
     zip(StartReq.__struct_fields__[-len(StartReq.__struct_defaults__) :], StartReq.__struct_defaults__, strict=True)
 )
+_SHOWN_IF_CHANGED = tuple(name for name in _START_DEFAULTS if name not in ("prompt", "max_new_tokens"))
 
 
 def text(script: Script) -> str:

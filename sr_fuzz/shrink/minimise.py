@@ -44,6 +44,7 @@ import msgspec
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.script import EngineConfig, Script, ScriptError, SessionParams, StartReq, Step, script_hash, validate
 from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.traits import TRAITS
 from sr_fuzz.shrink.edits import (
     Edit,
     State,
@@ -69,12 +70,6 @@ MAX_RUNS = 60
 
 SHORT = 6
 """Actions that a reader takes in at a glance: going over a longer script again is worth the whole budget."""
-
-# Traits in the signature: with another value it is another finding, so there is nothing to try.
-_TRAITS = (
-    "disable_radix_cache", "disable_overlap_schedule", "page_size", "prefix_tree", "enable_hierarchical_cache",
-    "disaggregation_mode", "enable_streaming_session", "is_embedding", "model", "enable_lora", "speculative_algorithm",
-)  # fmt: skip
 
 
 class Minimised(msgspec.Struct, frozen=True):
@@ -224,7 +219,7 @@ def _pass_requests(search: _Search) -> None:
 def _pass_config(search: _Search) -> None:
     config, defaults = search.state.config, EngineConfig()
     changed = [f for f in config.__struct_fields__ if getattr(config, f) != getattr(defaults, f)]
-    search.apply([configure(**{f: getattr(defaults, f)}) for f in changed if f not in _TRAITS])
+    search.apply([configure(**{f: getattr(defaults, f)}) for f in changed if f not in TRAITS])
 
 
 def _pass_fields(search: _Search) -> None:
