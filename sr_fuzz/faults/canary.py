@@ -1,7 +1,7 @@
 """The canary: a seeded fault that each campaign must find, or else it is blind.
 
-Unlike the catalogue of faults under ``tests/faults`` it is installed, and it strikes wherever requests end: on each
-configuration, cache kind and supported release.
+Unlike the faults of the catalogue it strikes wherever requests end: on each configuration, cache kind and supported
+release.
 """
 
 from __future__ import annotations
