@@ -6,7 +6,6 @@ from typing import Any
 
 from sr_fuzz.invariants.base import Invariant, Problem, sessions_open
 
-from sr_fuzz.sglang_api.speculation import tokens_per_step
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # The forward in flight, the one that carries the mark, and under overlap one more that was launched meanwhile.
@@ -92,7 +91,7 @@ class Aborts(Invariant):
         for rid, (step, length, ran) in list(self._aborted.items()):
             req = reqs.get(rid)
             extra = len(req.output_ids_through_stop) - length if req is not None else 0
-            if extra > STEPS_AFTER_ABORT * tokens_per_step(view.scheduler):
+            if extra > STEPS_AFTER_ABORT * view.facts.tokens_per_step:
                 return Problem(
                     "too_many_tokens", f"{name_of(rid)} was aborted at step {step} and got {extra} tokens since"
                 )
@@ -174,6 +173,6 @@ class Aborts(Invariant):
 
 def _memory_elsewhere(view: SchedulerView) -> bool:
     """Whether something else than requests can hold memory, or something else than pages can run out."""
-    several = view.has_window_pool or view.state_allocator is not None or view.scheduler.server_args.pp_size > 1
-    on_host = getattr(view.scheduler, "enable_hierarchical_cache", False)
+    several = view.has_window_pool or view.state_allocator is not None or view.facts.pp_size > 1
+    on_host = view.facts.hierarchical_cache
     return bool(view.holding or view.half or several or on_host or sessions_open(view))

@@ -46,20 +46,19 @@ class Admission(Invariant):
         self._waited: set[int] = set()
 
     def not_covered(self, view: SchedulerView) -> str | None:
-        scheduler = view.scheduler
-        if scheduler.server_args.pp_size > 1:
+        facts = view.facts
+        if facts.pp_size > 1:
             return "each pipeline stage has a batch of its own"
-        if getattr(scheduler, "is_hybrid_swa", False) or getattr(scheduler, "is_hybrid_ssm", False):
+        if facts.hybrid_window or facts.hybrid_states:
             return "more than one pool to fit into"
-        if not scheduler.spec_algorithm.is_none() or getattr(scheduler, "enable_hierarchical_cache", False):
+        if facts.speculative or facts.hierarchical_cache:
             return "speculation and load-back reserve more than the request itself"
-        for name in ("prefill_delayer", "min_free_slots_delayer", "prefill_decode_interval", "lora_drainer"):
-            if getattr(scheduler, name, None):
-                return f"{name} holds prefills back on purpose"
+        if facts.delays_prefills is not None:
+            return f"{facts.delays_prefills} holds prefills back on purpose"
         return disaggregated(view)
 
     def check(self, view: SchedulerView) -> Problem | None:
-        waiting = list(view.scheduler.waiting_queue)
+        waiting = view.waiting
         before, self._waited = self._waited, {id(req) for req in waiting}
         prefilled = any(batch.mode in ("extend", "mixed") for batch in view.launched)
         # Somebody who waits now and waited at the end of the step before was passed over in this one.
@@ -78,18 +77,17 @@ class Admission(Invariant):
         )
 
     def _room_for_all(self, view: SchedulerView) -> bool:
-        scheduler = view.scheduler
-        running = scheduler.running_batch
-        if running is not None and running.batch_is_full or sessions_open(view):
+        facts = view.facts
+        if view.batch_is_full or sessions_open(view):
             return False
         unanswered = set(view.unanswered())
         reqs = [req for req in view.requests if req.rid in unanswered]
-        if len(reqs) > min(view.num_rows, scheduler.max_running_requests):
+        if len(reqs) > min(view.num_rows, facts.max_running_requests):
             return False
         if view.lora is not None and len({req.lora_id for req in reqs}) > view.lora.max_loras_per_batch:
             return False
-        chunk = scheduler.chunked_prefill_size
-        if scheduler.is_mixed_chunk and chunk is not None and chunk - len(reqs) < view.page_size:
+        chunk = facts.chunked_prefill_size
+        if facts.mixed_chunk and chunk is not None and chunk - len(reqs) < view.page_size:
             return False
         return sum(self._need(req, view.page_size) for req in reqs) < view.num_pages * view.page_size
 

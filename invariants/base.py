@@ -58,7 +58,7 @@ def disaggregated(view: SchedulerView) -> str | None:
 
 def sessions_open(view: SchedulerView) -> bool:
     """Whether any session is open: it may hold memory that no request holds."""
-    return bool(getattr(getattr(view.scheduler, "session_controller", None), "sessions", None))
+    return bool(view.open_sessions)
 
 
 def names(values: list[str], limit: int = 8) -> str:

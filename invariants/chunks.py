@@ -49,7 +49,7 @@ class ChunkAccounting(Invariant):
         self._prefills: dict[int, _Prefill] = {}
 
     def not_covered(self, view: SchedulerView) -> str | None:
-        if getattr(view.scheduler, "dllm_config", None) is not None:
+        if view.facts.diffusion:
             return "a diffusion model computes a block again and again"
         return disaggregated(view)
 
@@ -127,7 +127,7 @@ class ChunkAccounting(Invariant):
             if prefill is None or prefill.residency != req.retraction_count or kv_state(req) is None:
                 continue
             committed, expected = committed_len(req), prefill.covered + prefill.decodes
-            if prefill.decodes and not view.scheduler.spec_algorithm.is_none():
+            if prefill.decodes and view.facts.speculative:
                 expected = len(req.origin_input_ids) + len(req.output_ids) - 1
             if committed != expected:
                 return Problem(

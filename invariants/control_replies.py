@@ -66,4 +66,4 @@ class ControlReplies(Invariant):
     @staticmethod
     def _flush_deferred(view: SchedulerView) -> bool:
         """Whether a flush that was given time waits for the engine to be idle; there is at most one."""
-        return getattr(getattr(view.scheduler, "flush_wrapper", None), "_pending", None) is not None
+        return view.flush_deferred

@@ -29,7 +29,7 @@ class Embeddings(Invariant):
     family = "output"
 
     def no_subject(self, view: SchedulerView) -> str | None:
-        return None if view.scheduler.server_args.is_embedding else "no embeddings are served"
+        return None if view.facts.is_embedding else "no embeddings are served"
 
     def not_covered(self, view: SchedulerView) -> str | None:
         return None if hasattr(view.model, "read_back") else "the model is not the oracle"

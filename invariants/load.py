@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sr_fuzz.invariants.base import Invariant, Problem, disaggregated, sessions_open
 
-from sr_fuzz.sglang_api.allocators import two_pools
 from sr_fuzz.view.view import SchedulerView
 
 
@@ -29,26 +28,25 @@ class LoadCounters(Invariant):
     family = "memory"
 
     def not_covered(self, view: SchedulerView) -> str | None:
-        scheduler = view.scheduler
-        if not hasattr(getattr(scheduler, "load_inquirer", None), "get_loads"):
+        if not view.facts.has_load_report:
             return "this SGLang has no load report that can be asked for between steps"
-        if two_pools(view.allocator) or getattr(scheduler, "is_hybrid_ssm", False):
+        if view.has_window_pool or view.facts.hybrid_states:
             return "more than one pool"
-        if scheduler.server_args.pp_size > 1:
+        if view.facts.pp_size > 1:
             return "each pipeline stage has a batch of its own"
-        if getattr(scheduler, "enable_hierarchical_cache", False):
+        if view.facts.hierarchical_cache:
             return "nodes whose KV has left the device count elsewhere"
         return disaggregated(view) or view.unreadable_tree
 
     def check(self, view: SchedulerView) -> Problem | None:
         if sessions_open(view):
             return None
-        load = view.scheduler.load_inquirer.get_loads()
-        waiting = list(view.scheduler.waiting_queue)
+        load = view.load_report()
+        waiting = view.waiting
         used = self._used_tokens(view)
         expected = {
             "num_waiting_reqs": len(waiting),
-            "num_running_reqs": len(view.scheduler.running_batch.reqs),
+            "num_running_reqs": len(view.running),
             "num_used_tokens": used,
             "num_total_tokens": used + sum(len(req.origin_input_ids) + len(req.output_ids) for req in waiting),
             "token_usage": round(used / (view.num_pages * view.page_size), 4),

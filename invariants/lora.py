@@ -93,8 +93,8 @@ class Lora(Invariant):
         """Requests whose adapter must be in the pool now, and what they do with it."""
         if view.launched:
             yield from ((row.req, "was in the last batch") for row in view.launched[-1].rows)
-        if view.scheduler.enable_lora_overlap_loading:
-            for req in view.scheduler.running_batch.reqs:
+        if view.facts.lora_overlap_loading:
+            for req in view.running:
                 if not req.finished():
                     yield req, "runs"
 

@@ -40,17 +40,17 @@ class Priority(Invariant):
         self._admitted: dict[int, int] = {}
 
     def not_covered(self, view: SchedulerView) -> str | None:
-        args = view.scheduler.server_args
-        if args.pp_size > 1:
+        facts = view.facts
+        if facts.pp_size > 1:
             return "each pipeline stage has a batch of its own"
-        if getattr(args, "enable_lora", False) or getattr(args, "hicache_storage_backend", None):
+        if facts.lora or facts.storage_backend:
             return "admission may pass over requests whose adapter or cached prefix is not there yet"
-        if args.schedule_policy != "fcfs" and not args.enable_priority_scheduling:
-            return f"schedule policy {args.schedule_policy} orders by what it finds in the step itself"
+        if facts.schedule_policy != "fcfs" and not facts.priority_scheduling:
+            return f"schedule policy {facts.schedule_policy} orders by what it finds in the step itself"
         return disaggregated(view)
 
     def check(self, view: SchedulerView) -> Problem | None:
-        queue, self._queue = self._queue, list(view.scheduler.waiting_queue)
+        queue, self._queue = self._queue, view.waiting
         retracted = [req for req in view.requests if req.retraction_count > self._retractions.get(id(req), 0)]
         self._retractions.update({id(req): req.retraction_count for req in retracted})
         admitted = self._admissions(view.launched)
@@ -75,17 +75,17 @@ class Priority(Invariant):
     @staticmethod
     def _rank(view: SchedulerView, req: Any) -> int:
         """Larger goes first."""
-        return -req.priority if view.scheduler.server_args.schedule_low_priority_values_first else req.priority
+        return -req.priority if view.facts.low_priority_values_first else req.priority
 
     def _cause(self, view: SchedulerView, retracted: list[Any], others: list[Any]) -> Problem | None:
         if not retracted:
             return None
         victim = retracted[0]
-        if not view.scheduler.enable_priority_preemption:
+        if not view.facts.priority_preemption:
             return Problem(
                 "preempted_without_leave", f"{name_of(victim.rid)} was retracted for a prefill, preemption is off"
             )
-        threshold = view.scheduler.server_args.priority_scheduling_preemption_threshold
+        threshold = view.facts.preemption_threshold
         best = max(others, key=lambda req: self._rank(view, req), default=None)
         for victim in retracted:
             if best is None or self._rank(view, best) - self._rank(view, victim) <= threshold:
@@ -98,7 +98,7 @@ class Priority(Invariant):
         return None
 
     def _order(self, view: SchedulerView, queue: list[Any], admitted: list[Any], waiting: list[Any]) -> Problem | None:
-        if view.scheduler.server_args.enable_priority_scheduling:
+        if view.facts.priority_scheduling:
             for req in waiting:
                 passed = [other for other in admitted if self._rank(view, other) < self._rank(view, req)]
                 if passed:

@@ -62,7 +62,7 @@ class Retraction(Invariant):
     @staticmethod
     def _waiting(view: SchedulerView) -> Problem | None:
         seen: set[int] = set()
-        for req in view.scheduler.waiting_queue:
+        for req in view.waiting:
             who = name_of(req.rid)
             if id(req) in seen:
                 return Problem("queued_twice", f"{who} is in the waiting queue twice")
@@ -74,7 +74,7 @@ class Retraction(Invariant):
 
     @staticmethod
     def _placed(view: SchedulerView, req: Any) -> Problem | None:
-        if any(waiting is req for waiting in view.scheduler.waiting_queue) or view.answered(req.rid):
+        if any(waiting is req for waiting in view.waiting) or view.answered(req.rid):
             return None
         if any(row.req is req and not row.decode for batch in view.launched for row in batch.rows):
             return None

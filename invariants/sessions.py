@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sr_fuzz.invariants.base import Invariant, Problem, names
 
-from sr_fuzz.view.sessions import Turn, open_sessions
+from sr_fuzz.view.sessions import Turn
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # SGLang's words when a streaming session has a turn under way; the finish reason carries them to the client.
@@ -58,7 +58,7 @@ class Sessions(Invariant):
             name = name_of(slot.session_id)
             if any(slot.lends_to(req) for req in alive):
                 continue
-            if slot.session_id not in open_sessions(view.scheduler):
+            if slot.session_id not in view.open_sessions:
                 return Problem(
                     "slot_without_session",
                     f"session {name} is closed, its slot still holds row {slot.kv.row} and {slot.kv.allocated} tokens",
@@ -136,7 +136,7 @@ class Sessions(Invariant):
         opens = sum(type(message).__name__ == "OpenSessionReqOutput" for _, message in view.recorder.replies)
         if opens != view.sessions.opens:
             return Problem("open_unanswered", f"{view.sessions.opens} opens were taken, {opens} replies were sent")
-        left = [name_of(session_id) for session_id in open_sessions(view.scheduler)]
+        left = [name_of(session_id) for session_id in view.open_sessions]
         if left and not view.unanswered():
             return Problem("left_open", f"sessions {names(left)} are still there, closed and with no turn under way")
         return None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 
 from sr_fuzz.invariants.base import Invariant, Problem
 
-from sr_fuzz.sglang_api import scheduler_state
 from sr_fuzz.view.view import SchedulerView
 
 
@@ -35,13 +33,13 @@ class BusyMemoryCheck(Invariant):
     family = "sglang"
 
     def not_covered(self, view: SchedulerView) -> str | None:
-        if not hasattr(getattr(view.scheduler, "invariant_checker", None), "self_check_during_busy"):
+        if not view.facts.has_busy_check:
             return "this SGLang has no busy memory check"
         if view.half is not None:
             return "SGLang does not run its busy memory check in a disaggregated half, whose queues it does not count"
-        if view.scheduler.server_args.pp_size > 1:
+        if view.facts.pp_size > 1:
             return "SGLang does not run its busy memory check with pipeline stages: it looks at one microbatch"
-        if view.sees_window_only and not scheduler_state.busy_check_knows_prompts():
+        if view.sees_window_only and not view.facts.busy_check_knows_prompts:
             return "SGLang's busy memory check takes a prompt that stays for one that has left the window"
         return None
 
@@ -50,7 +48,7 @@ class BusyMemoryCheck(Invariant):
             return None
         os.environ["SGLANG_CHECK_KV_PAGE_INVARIANTS"] = str(not view.sees_window_only).lower()
         try:
-            view.scheduler.invariant_checker.self_check_during_busy()
+            view.run_busy_check()
         except (AssertionError, ValueError) as error:
             return Problem("failed", f"SGLang's busy memory check: {_first_line(error)}")
         finally:
@@ -78,18 +76,15 @@ class TreeSanityCheck(Invariant):
         return None if view.has_tree else "there is no prefix tree"
 
     def not_covered(self, view: SchedulerView) -> str | None:
-        tree = view.scheduler.tree_cache
-        # Up to 0.5.18 streaming sessions are wrapped around the tree, and pass on what it may not have.
-        check = getattr(getattr(tree, "inner", tree), "sanity_check", None)
-        if check is None or len(inspect.signature(check).parameters) > 0:
+        if not view.facts.has_tree_check:
             return "this tree has no sanity check that runs between steps"
         return None
 
     def check(self, view: SchedulerView) -> Problem | None:
-        if getattr(view.scheduler.tree_cache, "ongoing_load_back", None):
+        if view.loading_back:
             return None
         try:
-            view.scheduler.tree_cache.sanity_check()
+            view.run_tree_check()
         except (AssertionError, ValueError) as error:
             return Problem("failed", f"SGLang's tree sanity check: {_first_line(error)}")
         return None

@@ -39,7 +39,7 @@ class StateSlots(Invariant):
         return "the model has no recurrent states" if view.state_allocator is None else None
 
     def not_covered(self, view: SchedulerView) -> str | None:
-        if getattr(view.scheduler.req_to_token_pool, "mamba_ckpt_pool", None) is not None:
+        if view.facts.state_checkpoints:
             return "the tree keeps int8 checkpoints, which have slots of their own"
         return view.unreadable_tree
 

@@ -81,7 +81,7 @@ class TreeLocks(Invariant):
         if missing := sorted(needed.keys() - locked):
             who = names(sorted({needed[slot] for slot in missing}))
             return Problem("holder_without_lock", f"{who} relies on {len(missing)} slots that are not locked")
-        if request_state.transfer_locks(view.scheduler.tree_cache):
+        if view.transfer_locks:
             return None  # a copy's node is locked as well, and which slots that is cannot be told
         if extra := sorted(locked - needed.keys()):
             told = f"{len(extra)} slots of the tree are locked for nobody: {numbers(extra)}"
@@ -96,7 +96,7 @@ class TreeLocks(Invariant):
             if handle is not None:
                 receipt = request_state.lock_receipt(req) if request_state.has_lock_receipts() else None
                 locks.append((handle, name_of(req.rid), receipt))
-        locks += [(handle, what, None) for handle, what in request_state.transfer_locks(view.scheduler.tree_cache)]
+        locks += [(handle, what, None) for handle, what in view.transfer_locks]
         for slot in view.now.session_slots:
             if slot.lock is not None:
                 locks.append((slot.lock, f"session {name_of(slot.session_id)}", None))
@@ -107,9 +107,7 @@ class TreeLocks(Invariant):
 
     @staticmethod
     def _is_root(view: SchedulerView, node_id: int) -> bool:
-        tree = view.scheduler.tree_cache
-        core = getattr(tree, "tree_core", None)
-        return node_id == (core.root_node.id if core is not None else tree.root_node.id)
+        return node_id == view.root_node_id
 
     def check_end(self, view: SchedulerView) -> Problem | None:
         if view.unreadable_tree is not None:
@@ -134,7 +132,7 @@ class _ComponentLocks(TreeLocks):
             return view.unreadable_tree
         if not request_state.has_lock_receipts():
             return "this SGLang passes over evicted nodes when it locks, and a lock does not say which"
-        if view.scheduler.server_args.enable_hierarchical_cache:
+        if view.facts.hierarchical_cache_asked:
             return "the locks of copies between device and host are not told apart by component"
         return None
 

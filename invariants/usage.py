@@ -110,7 +110,7 @@ class Usage(Invariant):
     ) -> Problem | None:
         who, start = name_of(req.rid), req.logprob_start_len
         # SGLang replaces what may stand for an image, the largest token with it.
-        most = view.scheduler.model_config.vocab_size - 1
+        most = view.facts.vocab_size - 1
         asked = [token if token < most else 0 for token in prompt[start:]] if start >= 0 else []
         inputs = [token for delta in deltas for token in delta.logprobs.inputs]
         if inputs != asked and (inputs or stream.tokens):

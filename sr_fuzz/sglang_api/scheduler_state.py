@@ -45,3 +45,8 @@ def busy_check_knows_prompts() -> bool:
     from sglang.srt.managers.scheduler_components import pool_stats_observer
 
     return hasattr(pool_stats_observer, "kv_private_swa_tokens")
+
+
+def flush_deferred(scheduler: Any) -> bool:
+    """Whether a flush that was given time waits for the engine to be idle; older releases have no such flush."""
+    return getattr(getattr(scheduler, "flush_wrapper", None), "_pending", None) is not None

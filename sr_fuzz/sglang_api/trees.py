@@ -131,3 +131,9 @@ def components(tree_cache: Any) -> set[str]:
     if _root(tree_cache) is None:
         return set()
     return {str(component) for component in getattr(tree_cache, "tree_components", ("full",))}
+
+
+def root_node_id(tree_cache: Any) -> int:
+    """Id of the root of a tree that can be walked."""
+    core = getattr(tree_cache, "tree_core", None)
+    return core.root_node.id if core is not None else tree_cache.root_node.id

@@ -6,17 +6,15 @@ Read lazily: an invariant that is switched off costs nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sr_fuzz.sglang_api import request_state
 from sr_fuzz.sglang_api.allocators import free_full_pages, free_window_pages
 from sr_fuzz.sglang_api.trees import NodeView, is_rust, locked_slots, read_tree, tree_slots
 from sr_fuzz.view.sessions import SlotView, is_turn, kept_tokens, read_slots
-
-if TYPE_CHECKING:
-    from sr_fuzz.view.view import SchedulerView
 
 _RID_SUFFIX = re.compile(r"\.(?:\d+\.)?\Z")
 
@@ -54,10 +52,28 @@ class HolderView:
         return self.own[:lo] + self.own[hi:]
 
 
+class Viewed(Protocol):
+    """What a snapshot reads of the view that takes it."""
+
+    scheduler: Any
+    context: Any
+    requests: list[Any]
+    allocator: Any
+    state_allocator: Any
+    page_size: int
+    window: int | None
+
+    def answered(self, rid: str) -> bool: ...
+
+    def places(self) -> list[tuple[str, list[Any]]]: ...
+
+    def pages_of(self, slots: Iterable[int]) -> list[int]: ...
+
+
 class Snapshot:
     """The state between two steps; each part is read when it is first asked for."""
 
-    def __init__(self, view: SchedulerView, step: int) -> None:
+    def __init__(self, view: Viewed, step: int) -> None:
         self._view = view
         self.step = step
 

@@ -7,13 +7,15 @@ finished or not, because a lost request is exactly what the queues do not show.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import OutputRecorder, Stream
-from sr_fuzz.sglang_api import scheduler_state, trees
+from sr_fuzz.sglang_api import request_state, scheduler_state, trees
 from sr_fuzz.sglang_api.allocators import full_pool, only_window, state_allocator, two_pools, window_pool
-from sr_fuzz.sglang_api.trees import components, readable
+from sr_fuzz.sglang_api.scheduler_facts import SchedulerFacts
+from sr_fuzz.sglang_api.trees import components, readable, root_node_id
 from sr_fuzz.view.batches import Launched, read_batch
 from sr_fuzz.view.sessions import Ledger, open_sessions
 from sr_fuzz.view.snapshot import Snapshot, name_of
@@ -48,6 +50,11 @@ class SchedulerView:
         self.now = Snapshot(self, 0)
 
     # -- constants of the run ----------------------------------------------------------------------------------
+
+    @cached_property
+    def facts(self) -> SchedulerFacts:
+        """Settings and kinds that do not change during the run."""
+        return SchedulerFacts(self.scheduler)
 
     @property
     def allocator(self) -> Any:
@@ -182,6 +189,63 @@ class SchedulerView:
     def running_requests(self) -> set[int]:
         """Identities of the request objects that a batch or the chunked slot holds: their next token may come."""
         return {id(req) for place, reqs in self.places() if place not in ("waiting", "grammar") for req in reqs}
+
+    # -- the state between two steps ---------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> list[Any]:
+        """Requests in the waiting queue, in its order."""
+        return list(self.scheduler.waiting_queue)
+
+    @property
+    def running(self) -> list[Any]:
+        """Requests of the running batch."""
+        batch = self.scheduler.running_batch
+        return list(batch.reqs) if batch is not None else []
+
+    @property
+    def batch_is_full(self) -> bool:
+        """SGLang's flag: no request is admitted until one leaves the running batch."""
+        batch = self.scheduler.running_batch
+        return batch is not None and bool(batch.batch_is_full)
+
+    @property
+    def open_sessions(self) -> list[str]:
+        """Ids of the sessions that are open."""
+        return list(open_sessions(self.scheduler))
+
+    @property
+    def flush_deferred(self) -> bool:
+        """Whether a flush that was given time waits for the engine to be idle; there is at most one."""
+        return scheduler_state.flush_deferred(self.scheduler)
+
+    @property
+    def loading_back(self) -> bool:
+        """Whether a hierarchical cache brings nodes back from the host now."""
+        return bool(getattr(self.scheduler.tree_cache, "ongoing_load_back", None))
+
+    @property
+    def transfer_locks(self) -> list[tuple[Any, str]]:
+        """Locks of copies between device and host: node and what holds it."""
+        return list(request_state.transfer_locks(self.scheduler.tree_cache))
+
+    @property
+    def root_node_id(self) -> int:
+        return root_node_id(self.scheduler.tree_cache)
+
+    # -- SGLang's own checks and reports -----------------------------------------------------------------------
+
+    def run_busy_check(self) -> None:
+        """SGLang's pool accounting for a busy engine. Raises ``AssertionError`` or ``ValueError``."""
+        self.scheduler.invariant_checker.self_check_during_busy()
+
+    def run_tree_check(self) -> None:
+        """The tree's own structure check. Raises ``AssertionError`` or ``ValueError``."""
+        self.scheduler.tree_cache.sanity_check()
+
+    def load_report(self) -> Any:
+        """What SGLang reports of its load: requests that wait and run, tokens in use."""
+        return self.scheduler.load_inquirer.get_loads()
 
     # -- questions ---------------------------------------------------------------------------------------------
 

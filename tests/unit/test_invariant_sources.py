@@ -1,0 +1,43 @@
+"""Invariants read the view alone, and each lies in a file that is found by its name."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from sr_fuzz.invariants import ALL
+
+FOLDER = Path(__file__).parents[2] / "invariants"
+
+# Several invariants of one subject share a file and its name.
+SHARED = {
+    "states": {"mamba_slots", "mamba_content"},
+    "tree_locks": {"tree_locks", "window_locks", "state_locks"},
+    "sglang_checks": {"sglang_busy_check", "sglang_tree_check"},
+}
+
+
+def reads_scheduler(source: str) -> list[int]:
+    """Lines that reach past the view to the scheduler."""
+    nodes = ast.walk(ast.parse(source))
+    return [node.lineno for node in nodes if isinstance(node, ast.Attribute) and node.attr == "scheduler"]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_it_reads_the_view_alone(path: Path):
+    assert not reads_scheduler(path.read_text())
+
+
+def test_reaching_past_the_view_is_seen():
+    assert reads_scheduler("def check(self, view):\n    return view.scheduler.waiting_queue") == [2]
+
+
+def test_the_file_has_the_name_of_the_invariant():
+    names = {path.stem: SHARED.get(path.stem, {path.stem}) for path in FOLDER.glob("*.py")}
+    for helper in ("__init__", "base"):
+        del names[helper]
+    found: dict[str, set[str]] = {}
+    for invariant in ALL:
+        found.setdefault(invariant.__module__.rpartition(".")[2], set()).add(invariant.name)
+    assert found == names
