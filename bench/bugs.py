@@ -2,9 +2,9 @@
 
     python -m bench.bugs [--release 0.5.20] [--markdown docs/findings/releases.md]
 
-The script of each test in `tests/regressions` is played once on each release. A cell is seen, not known: the bug
-shows when the script breaks what the test names (``SIGNATURE``, wherever in that release's source, or
-``ALSO_SEEN_AS``). Scripts that need a whole server are left out.
+The script of each known bug is played once on each release. A cell is seen, not known: the bug shows when the script
+breaks what its file names (``signature``, wherever in that release's source, or ``also_seen_as``). Scripts that need a
+whole server are left out.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import typer
 from rich.console import Console
 
 from bench.matrix import RELEASES
-from sr_fuzz.bugs.known import known_signatures
+from sr_fuzz.bugs.catalogue import shipped
+from sr_fuzz.bugs.known import all_known
 from sr_fuzz.engine.local.engine import LocalEngine
 from sr_fuzz.outcome import signature
 from sr_fuzz.outcome.files import Case, load
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.releases import release_folder
 
-REGRESSIONS = Path("tests/regressions")
 SHOWS, SILENT, REFUSED = "shows", "-", "not there"
 
 
 def column(release: str, cases: dict[Path, Case], on_cell: Callable[[Path, str, str], None]) -> None:
     """All scripts on one release."""
-    known = known_signatures(REGRESSIONS)
+    known = all_known(None)
     with LocalEngine(sys_path=[str(release_folder(release)), str(Path.cwd())]) as engine:
         for path, case in cases.items():
             try:
@@ -52,12 +52,12 @@ def markdown(cells: dict[Path, dict[str, str]], releases: Sequence[str]) -> str:
     lines = [
         "# Which known bug shows on which release",
         "",
-        "Written by `python -m bench.bugs --markdown docs/findings/releases.md`: each script of `tests/regressions`",
-        f"was played on each release. *{SHOWS}*: it broke what its test names; *{SILENT}*: nothing; *{REFUSED}*: the",
+        "Written by `python -m bench.bugs --markdown docs/findings/releases.md`: the script of each known bug",
+        f"was played on each release. *{SHOWS}*: it broke what its file names; *{SILENT}*: nothing; *{REFUSED}*: the",
         "release has no such configuration. A rule in a cell is what it broke instead: the same bug, as another",
         "invariant sees it.",
         "",
-        "| test | " + " | ".join(releases) + " |",
+        "| bug | " + " | ".join(releases) + " |",
         "|---" * (len(releases) + 1) + "|",
     ]
     lines += [f"| `{path.stem}` | " + " | ".join(row[one] for one in releases) + " |" for path, row in cells.items()]
@@ -65,7 +65,7 @@ def markdown(cells: dict[Path, dict[str, str]], releases: Sequence[str]) -> str:
 
 
 def _cases() -> dict[Path, Case]:
-    cases = {path: load(path) for path in sorted(REGRESSIONS.glob("test_*.py"))}
+    cases = {path: load(path) for path in shipped()}
     here = {path: case for path, case in cases.items() if case.script.config.world_size == 1}
     return {path: case for path, case in here.items() if not case.signature.startswith("http_answers")}
 

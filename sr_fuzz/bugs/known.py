@@ -1,4 +1,4 @@
-"""Known findings: a folder of emitted tests, marked with the cause of each.
+"""Known findings: the bugs that ship with the package, and a folder of emitted tests, marked with the cause of each.
 
 ``xfail`` stands for a bug that is open in every release, ``sglang_bug(releases, reason=...)`` for one of the releases
 that a version specifier (PEP 440) names. One bug may break several rules, or one rule on several kinds of engine: then
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from sr_fuzz.bugs.catalogue import shipped
 
 
 class KnownError(ValueError):
@@ -66,15 +68,33 @@ def known_signatures(folder: Path, sglang_version: str | None = None) -> Known:
     return Known(known)
 
 
-def mends(folder: Path, sglang_version: str | None = None) -> dict[Path, tuple[str, ...]]:
-    """Import paths of what mends the bugs that are open in that release (``MENDED_BY``), by the file of their test.
+def all_known(folder: Path | None, sglang_version: str | None = None) -> Known:
+    """The shipped bugs that are open in that release, and those of a user's ``folder``; see `known_signatures`."""
+    entries = {
+        signature: (path, bug.reason)
+        for path, bug in shipped().items()
+        if bug.is_open_in(sglang_version)
+        for signature in bug.signatures
+    }
+    return Known(entries | (dict(known_signatures(folder, sglang_version)) if folder is not None else {}))
 
-    ``MENDED_BY`` is a string, or a tuple of them where a test shows more than one bug.
+
+def all_fixes(folder: Path | None, sglang_version: str | None = None) -> dict[Path, tuple[str, ...]]:
+    """What mends the shipped bugs that are open in that release, and those of a user's ``folder``; see `fixes`."""
+    own = {path: bug.fixes for path, bug in shipped().items() if bug.fixes and bug.is_open_in(sglang_version)}
+    return own | (fixes(folder, sglang_version) if folder is not None else {})
+
+
+def fixes(folder: Path, sglang_version: str | None = None) -> dict[Path, tuple[str, ...]]:
+    """Import paths of what mends the bugs that are open in that release (``FIXED_BY``), by the file of their test.
+
+    ``FIXED_BY`` is a string, or a tuple of them where a test shows more than one bug; the last version called it
+    ``MENDED_BY``.
     """
     found: dict[Path, tuple[str, ...]] = {}
     for path in sorted(folder.glob("test_*.py")):
         tree = _parse(path)
-        value, mark = _assigned(tree, "MENDED_BY"), _mark(tree)
+        value, mark = _assigned(tree, "FIXED_BY") or _assigned(tree, "MENDED_BY"), _mark(tree)
         if value is not None and mark is not None and _open_in(sglang_version, mark, path):
             found[path] = _strings(value)
     return found

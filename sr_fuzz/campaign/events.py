@@ -200,7 +200,7 @@ class Summary(msgspec.Struct):
     """Invariants of which only a part was checked on some configurations."""
     no_subject: dict[str, str] = {}
     """Invariants that have nothing to look at on any configuration played, with the reason."""
-    unplayed_mends: dict[str, str] = {}
+    unplayed_fixes: dict[str, str] = {}
     """Mends that could not be played, with the reason: what they would explain is called new."""
     canary: dict[str, CanaryTally] = {}
     """By configuration; empty when no canary was played."""

@@ -236,9 +236,9 @@ class _Campaign:
 
     def _explain(self, seen: Investigated) -> str | None:
         if self._triage is None or not seen.finding.reproduced:
-            return None  # what is gone by itself would be gone with any mend
+            return None  # what is gone by itself would be gone with any fix
         tests = self._triage.explain(seen.finding)
-        self.summary.unplayed_mends |= self._triage.unplayed
+        self.summary.unplayed_fixes |= self._triage.unplayed
         if not tests:
             return None
         self._on_event(Explained(seen.finding.signature, tests))

@@ -1,8 +1,8 @@
 """Whether a new finding is another face of a known bug.
 
 A bug often breaks several rules, on several kinds of engine, and each is a signature of its own. Where the test of a
-known bug names what mends it (``MENDED_BY``, see `sr_fuzz.faults.fixes`), the minimal script of a new finding is played
-once more with that bug mended. If nothing is broken then, and the mend has acted, it was that bug.
+known bug names what fixes it (``FIXED_BY``, see `sr_fuzz.faults.fixes`), the minimal script of a new finding is played
+once more with that bug mended. If nothing is broken then, and the fix has acted, it was that bug.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from sr_fuzz.script.errors import EngineError
 class Triage:
     """Plays a script on engines in which known bugs are mended."""
 
-    def __init__(self, engine: Any, mends: Mapping[Path, tuple[str, ...]]) -> None:
-        """``engine`` makes others (``with_faults``). ``mends``: by the file of a known bug's test."""
+    def __init__(self, engine: Any, fixes: Mapping[Path, tuple[str, ...]]) -> None:
+        """``engine`` makes others (``with_faults``). ``fixes``: by the file of a known bug's test."""
         self._engine = engine
-        self._mends = mends
+        self._fixes = fixes
         self.unplayed: dict[str, str] = {}
-        """Why mends could not be played, by their import paths: what they would explain is called new."""
+        """Why fixes could not be played, by their import paths: what they would explain is called new."""
 
     def explain(self, finding: Finding) -> tuple[Path, ...]:
         """Tests of the bugs without which its script breaks nothing: one where one is enough; empty when it is news."""
-        by_mends: dict[tuple[str, ...], Path] = {}
+        by_fixes: dict[tuple[str, ...], Path] = {}
         # A test that shows one bug says more than one that shows two.
-        for path, mends in sorted(self._mends.items(), key=lambda item: len(item[1])):
-            by_mends.setdefault(mends, path)
+        for path, fixes in sorted(self._fixes.items(), key=lambda item: len(item[1])):
+            by_fixes.setdefault(fixes, path)
         usable: dict[tuple[str, ...], Path] = {}
-        for mends, path in by_mends.items():
-            acted = self._gone(finding, mends)
+        for fixes, path in by_fixes.items():
+            acted = self._gone(finding, fixes)
             if acted:
                 return (path,)
             if acted is not None:
-                usable[mends] = path
-        together = tuple(dict.fromkeys(mend for mends in usable for mend in mends))
+                usable[fixes] = path
+        together = tuple(dict.fromkeys(fix for fixes in usable for fix in fixes))
         acted = self._gone(finding, together) if len(usable) > 1 else None
-        return tuple(path for mends, path in usable.items() if set(mends) & set(acted or ()))
+        return tuple(path for fixes, path in usable.items() if set(fixes) & set(acted or ()))
 
-    def _gone(self, finding: Finding, mends: tuple[str, ...]) -> tuple[str, ...] | None:
-        """The mends that acted, if the script broke nothing with them, else none; None where they cannot be played."""
+    def _gone(self, finding: Finding, fixes: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The fixes that acted, if the script broke nothing with them, else none; None where they cannot be played."""
         try:
-            with self._engine.with_faults(*mends) as engine:
+            with self._engine.with_faults(*fixes) as engine:
                 outcome = compared(engine, finding.signature).run(finding.script)
         except EngineError as error:
-            self.unplayed[", ".join(mends)] = str(error).splitlines()[0]
+            self.unplayed[", ".join(fixes)] = str(error).splitlines()[0]
             return None
         if outcome.violation is not None:
             return ()
         acted = {name for name, (_, times) in outcome.faults.items() if times > 0}
-        # A mend has the name of its function: this process need not be able to import it.
-        return tuple(mend for mend in mends if mend.rpartition(":")[2] in acted)
+        # A fix has the name of its function: this process need not be able to import it.
+        return tuple(fix for fix in fixes if fix.rpartition(":")[2] in acted)

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 OUT = Path("findings")
-KNOWN = Path("tests/regressions")
 
 
 def duration(value: str) -> float:

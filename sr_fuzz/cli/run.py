@@ -10,10 +10,11 @@ import typer
 
 from sr_fuzz.cli import engines
 from sr_fuzz.cli.errors import InputError
-from sr_fuzz.cli.options import KNOWN, OUT, EngineKind, EngineOption, FaultOption, SglangOption, duration
+from sr_fuzz.cli.options import OUT, EngineKind, EngineOption, FaultOption, SglangOption, duration
 from sr_fuzz.cli.shared import find_configs, make_folder
 
 if TYPE_CHECKING:
+    from sr_fuzz.bugs.known import Known
     from sr_fuzz.campaign.triage import Triage
     from sr_fuzz.script import EngineConfig
 
@@ -32,8 +33,9 @@ def run(
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Draws the same scripts again.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where repros go.")] = OUT,
     known: Annotated[
-        Path, typer.Option(metavar="DIR", help="Emitted tests of known findings, which are only counted.")
-    ] = KNOWN,
+        Path | None,
+        typer.Option(metavar="DIR", help="Emitted tests that are only counted, as the bugs known to sr_fuzz are."),
+    ] = None,
     max_scripts: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many scripts.")] = None,
     exhausters: Annotated[
         bool | None,
@@ -127,18 +129,17 @@ def _turns_line(turns: list[list[EngineConfig]], kind: EngineKind, time_s: float
     )
 
 
-def _triage(engine: Any, known: Path) -> Triage:
+def _triage(engine: Any, known: Path | None) -> Triage:
     """On the local engine alone, where a mended bug is a boot of a second and not another server."""
-    from sr_fuzz.bugs.known import mends
+    from sr_fuzz.bugs.known import all_fixes
     from sr_fuzz.campaign.triage import Triage
 
-    return Triage(engine, mends(known, engine.sglang_version))
+    return Triage(engine, all_fixes(known, engine.sglang_version))
 
 
-def _known(folder: Path, sglang_version: str | None = None) -> dict[str, tuple[Path, str]]:
-    from sr_fuzz.bugs.known import known_signatures
+def _known(folder: Path | None, sglang_version: str | None = None) -> Known:
+    from sr_fuzz.bugs.known import all_known
 
-    # The default folder may well be missing: there is nothing known then.
-    if folder != KNOWN and not folder.is_dir():
+    if folder is not None and not folder.is_dir():
         raise InputError(f"--known: {folder} is not a folder")
-    return known_signatures(folder, sglang_version)
+    return all_known(folder, sglang_version)

@@ -35,6 +35,8 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+from sr_fuzz.faults.old_paths import current
+
 ENVIRONMENT_VARIABLE = "SR_FUZZ_FAULTS"
 
 _active: dict[str, AbstractContextManager] = {}
@@ -136,7 +138,7 @@ def _running(name: str | None) -> Iterator[None]:
 
 def resolve(path: str) -> Callable[[], AbstractContextManager]:
     """Import ``module:function``. Raises ``ValueError``, one line, when it cannot."""
-    module_name, _, attribute = path.partition(":")
+    module_name, _, attribute = current(path).partition(":")
     if not module_name or not attribute:
         raise ValueError(f"fault {path!r}: expected `package.module:function`")
     try:

@@ -1,7 +1,7 @@
 """Scripts and findings as files.
 
-Three kinds of file can be handed to the command line, and `load` reads them all: a script (JSON), a finding (JSON,
-saved beside its repro), and the repro itself (the emitted Python test).
+Four kinds of file can be handed to the command line, and `load` reads them all: a script (JSON), a finding (JSON,
+saved beside its repro), a known bug (JSON, see `sr_fuzz.bugs`), and the repro itself (the emitted Python test).
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from typing import Any
 
 import msgspec
 
+from sr_fuzz.outcome import old_addresses
 from sr_fuzz.outcome.finding import Finding
 from sr_fuzz.outcome.trace import StepRecord
 from sr_fuzz.script import Script, ScriptError, from_json, validate
+
+BUG_FORMAT = 1
+"""Of the files of known bugs; raised whenever an old one would be read with another meaning."""
 
 FINDING_FORMAT = 1
 """Raised whenever an old finding file would be read with another meaning."""
@@ -59,6 +63,8 @@ def load(path: Path) -> Case:
         raw = None  # `from_json` says what is wrong with it
     if isinstance(raw, dict) and "finding" in raw:
         return _load_finding(path, raw)
+    if isinstance(raw, dict) and "bug_format" in raw:
+        return _load_bug(path, raw)
     return Case(path, from_json(data, source=str(path)))
 
 
@@ -90,10 +96,21 @@ def _load_finding(path: Path, raw: dict[str, Any]) -> Case:
     return Case(path, script, file.finding.signature, file.finding, file.trace)
 
 
+def _load_bug(path: Path, raw: dict[str, Any]) -> Case:
+    if raw["bug_format"] != BUG_FORMAT:
+        raise ScriptError(f"{path}: bug_format: this version reads {BUG_FORMAT}, got {raw['bug_format']!r}")
+    script = from_json(msgspec.json.encode(raw.get("script")), source=f"{path}: script")
+    signature = raw.get("signature")
+    if not isinstance(signature, str):
+        raise ScriptError(f"{path}: signature: expected a string, got {type(signature).__name__}")
+    return Case(path, script, signature)
+
+
 def _load_repro(path: Path) -> Case:
     spec = importlib.util.spec_from_file_location(f"_sr_fuzz_repro_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    old_addresses.install()
     keep_clean, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)

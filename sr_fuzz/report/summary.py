@@ -29,7 +29,7 @@ def summary(done: Summary) -> RenderableType:
     parts.append(Text(f"Findings: {len(done.new)} new, {len(done.known)} known.", style="bold"))
     for tally in done.new:
         parts += [Text(f"  {line}") for line in _new_lines(tally)]
-    parts += [Text(f"  not played: {mend}: {why}") for mend, why in done.unplayed_mends.items()]
+    parts += [Text(f"  not played: {fix}: {why}") for fix, why in done.unplayed_fixes.items()]
     for reason in dict.fromkeys(tally.reason for tally in done.known):
         faces = [tally for tally in done.known if tally.reason == reason]
         parts += [Text(f"  {line}") for line in _known_lines(faces)]

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, settings
 from packaging.specifiers import SpecifierSet
 
 from sr_fuzz.engine.options import KINDS, EngineOptions, Ranks, choose, make_engine, start
+from sr_fuzz.outcome import old_addresses
 from sr_fuzz.strategies.fresh import BACKEND
 
 # Without Phase.shrink Hypothesis stops at the first failure after one replay: the minimiser takes over. No database: a
@@ -86,12 +87,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--sr-known",
         metavar="DIR",
         type=Path,
-        help="folder of known findings (default: tests/regressions below the root directory)",
+        help="folder of known findings beside the bugs that sr_fuzz knows",
     )
     parser.addini("sr_profile", "Hypothesis profile of sr_fuzz to load when the command line names none", default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    old_addresses.install()
     config.addinivalue_line("markers", "gpu: needs a CUDA GPU; skipped, with the reason, where there is none")
     config.addinivalue_line(
         "markers",
@@ -162,7 +164,7 @@ def sr_engine(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
 
 @pytest.fixture(autouse=True)
 def _sr_expected_failure(request: pytest.FixtureRequest) -> None:
-    """Steps ``sglang_bug`` into a strict ``xfail`` on the releases it names; only the engine knows the release."""
+    """Turns ``sglang_bug`` into a strict ``xfail`` on the releases it names; only the engine knows the release."""
     mark = request.node.get_closest_marker("sglang_bug")
     if mark is None:
         return
@@ -176,12 +178,11 @@ def _sr_expected_failure(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="session")
 def sr_check(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
     """A `PropertyChecker` on the session's engine: ``sr_check(scripts(configs), invariants=[...])``."""
-    from sr_fuzz.bugs.known import known_signatures
+    from sr_fuzz.bugs.known import all_known
     from sr_fuzz.testing.properties import PropertyChecker
 
-    folder = pytestconfig.getoption("--sr-known") or pytestconfig.rootpath / "tests" / "regressions"
     emit_to, ranks = pytestconfig.getoption("--sr-emit"), pytestconfig.stash[_OPTIONS].ranks
-    known = known_signatures(folder, _sr_engine_as_chosen.sglang_version)
+    known = all_known(pytestconfig.getoption("--sr-known"), _sr_engine_as_chosen.sglang_version)
     # Not `sr_engine`, which would put the ranks back into a script that the minimiser has freed of them.
     return PropertyChecker(_sr_engine_as_chosen, known, emit_to, ranks)
 

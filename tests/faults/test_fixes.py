@@ -1,33 +1,29 @@
-"""Each mend makes the test of its bug pass: what the page says is the cause."""
+"""Each fix makes the script of its bug break nothing: what the bug's file says is the cause."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from sr_fuzz.bugs.known import mends
+from sr_fuzz.bugs.catalogue import shipped
 from sr_fuzz.faults import as_fault
-from sr_fuzz.outcome.files import load
 
-REGRESSIONS = Path(__file__).parents[1] / "regressions"
-MENDED = {path.stem: mend for path, mend in mends(REGRESSIONS).items()}
+FIXED = {path.stem: bug for path, bug in shipped().items() if bug.fixes}
 
 
-def test_there_are_mends():
-    assert len(MENDED) > 5
-    for mend in {mend for several in MENDED.values() for mend in several}:
-        assert as_fault(mend).name == mend.rpartition(":")[2]
+def test_there_are_fixes():
+    assert len(FIXED) > 5
+    for fix in {fix for bug in FIXED.values() for fix in bug.fixes}:
+        assert as_fault(fix).name == fix.rpartition(":")[2]
 
 
-@pytest.mark.parametrize("name", MENDED)
+@pytest.mark.parametrize("name", FIXED)
 def test_the_bug_is_gone(sr_engine, name):
-    if REGRESSIONS / f"{name}.py" not in mends(REGRESSIONS, sr_engine.sglang_version):
+    bug = FIXED[name]
+    if not bug.is_open_in(sr_engine.sglang_version):
         pytest.skip(f"SGLang {sr_engine.sglang_version} does not have this bug; --sr-sglang VERSION takes another one")
-    script = load(REGRESSIONS / f"{name}.py").script
-    with sr_engine.with_faults(*MENDED[name]) as engine:
-        outcome = engine.run(script)
+    with sr_engine.with_faults(*bug.fixes) as engine:
+        outcome = engine.run(bug.script)
     assert outcome.ok, outcome.report()
-    for mend in MENDED[name]:
-        _, acted = outcome.faults[as_fault(mend).name]
-        assert acted > 0, f"it was gone without {mend}"
+    for fix in bug.fixes:
+        _, acted = outcome.faults[as_fault(fix).name]
+        assert acted > 0, f"it was gone without {fix}"

@@ -10,7 +10,7 @@ import pytest
 from sr_fuzz.strategies.configs import CONFIG_SETS
 from sr_fuzz.strategies.scripts import scripts
 
-from sr_fuzz.bugs.known import known_signatures
+from sr_fuzz.bugs.known import all_known
 from sr_fuzz.engine.around.differential import DifferentialEngine
 from sr_fuzz.engine.local.engine import LocalEngine
 from sr_fuzz.testing.properties import PropertyChecker
@@ -38,11 +38,11 @@ def test_holds_under_exhaustion(sr_check):
     sr_check(scripts(list(CONFIG_SETS["exhausters"].values()), exhausters=True))
 
 
-def test_nothing_hangs_on_chance_or_company(sr_engine, pytestconfig):
+def test_nothing_hangs_on_chance_or_company(sr_engine):
     """The same script twice gives the same trace, each request alone the same output."""
     if not isinstance(sr_engine, LocalEngine):
         pytest.skip("a script finds here what earlier ones have left: two runs of it may differ")
-    known = known_signatures(pytestconfig.rootpath / "tests" / "regressions", sr_engine.sglang_version)
+    known = all_known(None, sr_engine.sglang_version)
     # Each tenth script, since a comparison plays a script once more and each of its requests alone.
     check = PropertyChecker(DifferentialEngine(sr_engine, every=10), known)
     check(scripts([DEFAULT["overlap-chunk16"], DEFAULT["priority-preempt"]], exhausters=False))

@@ -9,7 +9,7 @@ from fake_engine import FakeEngine, leak
 from rich.console import Console
 from sr_fuzz.strategies.scripts import scripts
 
-from sr_fuzz.bugs.known import known_signatures, mends
+from sr_fuzz.bugs.known import fixes, known_signatures
 from sr_fuzz.campaign.events import Explained
 from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.campaign.triage import Triage
@@ -49,7 +49,7 @@ def test_it_is_the_bug_without_which_it_is_gone():
     assert explain(engine(a=broken, b=healthy)) == (TEST_B,)
 
 
-def test_it_is_news_when_it_stays_whatever_is_mended():
+def test_it_is_news_when_it_stays_whatever_is_fixed():
     assert explain(engine(a=broken, b=broken, both=broken)) == ()
 
 
@@ -57,13 +57,13 @@ def test_it_may_take_two_bugs():
     assert explain(engine(a=broken, b=broken, both=healthy)) == (TEST_A, TEST_B)
 
 
-def test_a_mend_that_did_not_act_explains_nothing():
+def test_a_fix_that_did_not_act_explains_nothing():
     made = engine(a=healthy, b=broken, both=healthy)
     made.unseen = set()
     assert explain(made) == ()
 
 
-def test_a_mend_that_cannot_be_played_is_passed_over_and_named():
+def test_a_fix_that_cannot_be_played_is_passed_over_and_named():
     made = triage(engine(b=healthy))
     assert made.explain(FINDING) == (TEST_B,)
     assert list(made.unplayed) == [A] and "no such function" in made.unplayed[A]
@@ -81,7 +81,7 @@ def test_a_difference_of_two_runs_is_looked_for_in_two_runs():
     assert triage(engine(a=differs, b=differs, both=differs)).explain(finding) == ()
 
 
-def test_the_summary_names_mends_that_were_not_played(tmp_path: Path):
+def test_the_summary_names_fixes_that_were_not_played(tmp_path: Path):
     made = engine(b=broken)
     done = run_campaign(
         made, scripts=scripts([EngineConfig()]), time_s=600, seed=1, out=tmp_path, known={}, on_event=lambda _: None,
@@ -93,13 +93,13 @@ def test_the_summary_names_mends_that_were_not_played(tmp_path: Path):
     assert f"not played: {A}: SGLang did not boot" in capture.get()
 
 
-def test_a_test_names_its_mends(tmp_path: Path):
+def test_a_test_names_its_fixes(tmp_path: Path):
     head = 'SIGNATURE = "a:b"\n{}\n@pytest.mark.{}\ndef test_x(sr_engine): ...\n'
     (tmp_path / "test_one.py").write_text(head.format('MENDED_BY = "m:f"', "xfail"))
     (tmp_path / "test_two.py").write_text(head.format('MENDED_BY = ("m:f", "m:g")', 'sglang_bug("<0.5.20", reason="")'))
     (tmp_path / "test_none.py").write_text(head.format("", "xfail"))
-    assert mends(tmp_path) == {tmp_path / "test_one.py": ("m:f",), tmp_path / "test_two.py": ("m:f", "m:g")}
-    assert mends(tmp_path, "0.5.23") == {tmp_path / "test_one.py": ("m:f",)}
+    assert fixes(tmp_path) == {tmp_path / "test_one.py": ("m:f",), tmp_path / "test_two.py": ("m:f", "m:g")}
+    assert fixes(tmp_path, "0.5.23") == {tmp_path / "test_one.py": ("m:f",)}
 
 
 @pytest.mark.parametrize("face", [True, False])

@@ -1,4 +1,4 @@
-"""Known bugs of LoRA adapters, mended."""
+"""Fixes of known bugs of LoRA adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Known bugs of admission, mended."""
+"""Fixes of known bugs of admission."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Known bugs of a decode half, mended."""
+"""Fixes of known bugs of a decode half."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Known bugs of what is sent, mended."""
+"""Fixes of known bugs of what is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Known bugs in making batches, mended."""
+"""Fixes of known bugs in making batches."""
 
 from __future__ import annotations
 

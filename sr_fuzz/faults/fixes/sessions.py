@@ -1,4 +1,4 @@
-"""Known bugs of sessions, mended."""
+"""Fixes of known bugs of sessions."""
 
 from __future__ import annotations
 

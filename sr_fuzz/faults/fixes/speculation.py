@@ -1,4 +1,4 @@
-"""Known bugs of speculative decoding, mended."""
+"""Fixes of known bugs of speculative decoding."""
 
 from __future__ import annotations
 

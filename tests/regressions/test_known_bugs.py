@@ -1,0 +1,34 @@
+"""Each known bug of SGLang is still there: an expected failure, strict, so that a fix in SGLang turns this red."""
+
+from __future__ import annotations
+
+import pytest
+
+from sr_fuzz.bugs.catalogue import KnownBug, shipped
+
+
+def bugs(engine: str) -> list:
+    """Test parameters: the bugs that this engine shows, each with the releases in which it is expected to."""
+    return [
+        pytest.param(
+            bug,
+            id=path.stem,
+            marks=pytest.mark.xfail(strict=True, reason=bug.reason)
+            if bug.releases is None
+            else pytest.mark.sglang_bug(bug.releases, reason=bug.reason),
+        )
+        for path, bug in shipped().items()
+        if bug.engine == engine
+    ]
+
+
+@pytest.mark.parametrize("bug", bugs("local"))
+def test_it_shows(sr_engine, bug: KnownBug):
+    outcome = sr_engine.run(bug.script)
+    assert outcome.ok, outcome.report()
+
+
+@pytest.mark.parametrize("bug", bugs("server"))
+def test_it_shows_on_the_server(sr_server_engine, bug: KnownBug):
+    outcome = sr_server_engine.run(bug.script)
+    assert outcome.ok, outcome.report()
