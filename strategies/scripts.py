@@ -107,7 +107,7 @@ def draw_menu(draft: Draft) -> list[_Piece]:
 
 @st.composite
 def _pieces(draw: Draw, draft: Draft, menu: list[_Piece], much_work: int) -> None:
-    """One piece of the menu, appended to the draft. A strategy of its own so that Hypothesis's mutator, which
+    """One piece of the menu, appended to the draft. A strategy of its own so that Hypothesis, where it mutates what it has drawn,
     copies what carries the same label, copies whole pieces too."""
     piece, resume, rest, steps = draw_digits(draw, len(menu), 4, 2, 4)
     # A pause that nobody ends would make the rest of the script idle; some last longer all the same.

@@ -7,16 +7,15 @@ canary fault. What that shows is compared with what the script shows without the
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
 
 from sr_fuzz.campaign.events import CanaryPlayed, CanaryTally, Listener, Summary
+from sr_fuzz.engine.contract import Engine
 from sr_fuzz.faults.canary import canary
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.script import EngineConfig, Script
 from sr_fuzz.script.errors import EngineError
 
-StartCanary = Callable[[], AbstractContextManager[Any]]
+StartCanary = Callable[[], Engine]
 """Starts an engine like the campaign's own, with the canary fault."""
 
 # The first configuration is looked at from the first script on; each further one, which is a boot more, only while all
@@ -44,7 +43,7 @@ class CanaryWatch:
         self._on_event = on_event
         self._name_of = name_of
         self._clock = clock
-        self._engine: Any = None
+        self._engine: Engine | None = None
         self.spent_s = 0.0
 
     def look(self, script: Script, healthy: Outcome, elapsed_s: float) -> None:

@@ -256,6 +256,6 @@ class _Campaign:
     def _confirm(self, seen: Investigated) -> Investigated:
         wall_s = seen.outcome.wall_s
         affordable = int(PATIENCE_S / wall_s) if wall_s > 0 else CONFIRM_RUNS
-        seen = reproduce(seen, self._engine.run, n=max(1, min(CONFIRM_RUNS, affordable)))
+        seen = reproduce(seen, self._engine, n=max(1, min(CONFIRM_RUNS, affordable)))
         self._on_event(Confirmed(seen.finding.signature, seen.finding.reproduced, seen.finding.tried))
         return seen

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import msgspec
 
+from sr_fuzz.engine.contract import Engine
 from sr_fuzz.faults import Fault
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.script import EngineConfig, Script, script_hash
@@ -124,7 +124,7 @@ def load_report(path: Path) -> Report:
 class Sensitivity:
     """Measures fault after fault; ``healthy`` is an engine that has none, and can make others that do."""
 
-    def __init__(self, healthy: Any, *, time_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, healthy: Engine, *, time_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """``time_s``: the longest search for one fault, in seconds."""
         self._healthy = healthy
         self._time_s = time_s
@@ -138,7 +138,7 @@ class Sensitivity:
             self._search(row, fault, engine, scripts)
         return row
 
-    def _search(self, row: Row, fault: Fault, engine: Any, scripts: Sequence[Script]) -> None:
+    def _search(self, row: Row, fault: Fault, engine: Engine, scripts: Sequence[Script]) -> None:
         started = self._clock()
         unusable: set[EngineConfig] = set()
         for script in scripts:
@@ -171,7 +171,7 @@ class Sensitivity:
         violation = self._on_healthy[key].violation
         return violation is not None and signature(violation, script.config) == found
 
-    def _shrink(self, row: Row, script: Script, outcome: Outcome, violation: Violation, engine: Any) -> None:
+    def _shrink(self, row: Row, script: Script, outcome: Outcome, violation: Violation, engine: Engine) -> None:
         row.detected_by = f"{violation.invariant}:{violation.rule}"
         row.as_expected = violation.invariant in row.expected or not row.expected
         row.first_actions = len(script.actions)
@@ -187,7 +187,7 @@ class Sensitivity:
         small = minimise(script, violation, run, outcome=outcome, stop=stop)
         row.minimise_s = round(self._clock() - started, 3)
         row.reruns, row.minimal_actions, row.minimal = small.runs, len(small.script.actions), text(small.script)
-        row.reproduced, row.tried = confirm(small.script, found, run)
+        row.reproduced, row.tried = confirm(small.script, found, engine.fresh(), limit_s=LIMIT_S)
         if self._shows(small.script, found):
             row.problem = "the minimal script shows the same without the fault: it is that of a bug of SGLang"
 
@@ -196,7 +196,7 @@ def _configurations(count: int) -> str:
     return "a configuration" if count == 1 else f"{count} configurations"
 
 
-def _run(engine: Any, script: Script) -> Outcome:
+def _run(engine: Engine, script: Script) -> Outcome:
     return engine.run(script, limit_s=LIMIT_S)
 
 

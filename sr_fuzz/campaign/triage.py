@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sr_fuzz.engine.around.differential import compared
+from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Finding
 from sr_fuzz.script.errors import EngineError
 
@@ -19,7 +19,7 @@ from sr_fuzz.script.errors import EngineError
 class Triage:
     """Plays a script on engines in which known bugs are mended."""
 
-    def __init__(self, engine: Any, fixes: Mapping[Path, tuple[str, ...]]) -> None:
+    def __init__(self, engine: Engine, fixes: Mapping[Path, tuple[str, ...]]) -> None:
         """``engine`` makes others (``with_faults``). ``fixes``: by the file of a known bug's test."""
         self._engine = engine
         self._fixes = fixes

@@ -56,7 +56,7 @@ def _confirm_on_server(case: Case, n: int, fault: Sequence[str] | None) -> int:
     shown = 0
     with engines.start(fault, EngineKind.SERVER) as engine:
         for _ in range(n):
-            outcome, verdict = play(engine, case)
+            outcome, verdict = play(engine.fresh(), case)
             if not outcome.ok:
                 shown += 1
                 typer.echo(outcome.report())

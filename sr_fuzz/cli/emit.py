@@ -75,6 +75,6 @@ def emit(
     with engines.start(fault) as engine:
         engine = compared(engine, case.signature)
         seen = violating(engine, case, "emit")
-        finding, outcome = reproduce(first_seen(case.script, seen, fault or ()), engine.run)
+        finding, outcome = reproduce(first_seen(case.script, seen, fault or ()), engine)
     typer.echo(write(finding, out, known_cause=cause, releases=releases, trace=outcome.trace))
     return 0

@@ -6,25 +6,26 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sr_fuzz.cli.options import EngineKind
 
 if TYPE_CHECKING:
     from sr_fuzz.engine.contract import Engine
-    from sr_fuzz.script import EngineConfig
 
 
 @contextmanager
 def start(
     faults: Sequence[str] | None,
     kind: EngineKind = EngineKind.LOCAL,
-    configs: int = 1,
     sglang: str | None = None,
+    *,
+    keep: int | None = None,
 ) -> Iterator[Engine]:
     """An engine, started when it is used.
 
-    ``configs``: how many configurations will take turns. ``sglang``: the release, None for the installed one.
+    ``sglang``: the release, None for the installed one. ``keep``: how many configurations it keeps booted, None for as
+    many as the kind of engine does.
     """
     from sr_fuzz.sglang_api.releases import release_folder
 
@@ -37,25 +38,17 @@ def start(
     # Faults may lie in the project at hand, as with `python -m`.
     folders = [*release, os.getcwd()]
     engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=folders)
-    if kind is not EngineKind.LOCAL:
-        engine.max_schedulers = max(configs, engine.max_schedulers)
+    if keep is not None:
+        engine.keep(keep)
     with engine:
         yield engine
 
 
-def boot(engine: Any, config: EngineConfig) -> None:
-    """Have a live engine start with a configuration that will be used; the local one boots in no time."""
-    if hasattr(engine, "holder"):
-        engine.holder(config).ready()
-
-
-def start_canary(engine: Any) -> Any:
+def start_canary(engine: Engine) -> Engine:
     """A second engine of the same kind, with the canary fault; nothing starts yet."""
     from sr_fuzz.faults.canary import canary
 
     faulty = engine.with_faults(canary.path)
-    if hasattr(faulty, "holder"):
-        faulty.max_schedulers = 1
-        # Whether the canary is seen is the question, not whose doing it is.
-        faulty.tries_alone = False
+    if faulty.isolation == "shared":
+        faulty.keep(1)  # each is a scheduler that takes memory beside those that search
     return faulty

@@ -64,7 +64,7 @@ def minimise(
         engine = compared(engine, case.signature)
         seen = violating(engine, case, "minimise")
         first = first_seen(case.script, seen, fault or ())
-        finding, outcome = reproduce(shrink(first, engine.run, max_runs=max_runs or MAX_RUNS), engine.run)
+        finding, outcome = reproduce(shrink(first, engine.run, max_runs=max_runs or MAX_RUNS), engine)
     if out is not None:
         save_finding(finding, out, outcome.trace[-TRACE_STEPS:])
     typer.echo(

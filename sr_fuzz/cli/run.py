@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from sr_fuzz.cli.shared import find_configs, make_folder
 if TYPE_CHECKING:
     from sr_fuzz.bugs.known import Known
     from sr_fuzz.campaign.triage import Triage
+    from sr_fuzz.engine.contract import Engine
     from sr_fuzz.script import EngineConfig
 
 BLIND = 3
@@ -41,7 +42,7 @@ def run(
         bool | None,
         typer.Option(
             "--exhausters/--no-exhausters",
-            help="Scripts that hold memory, rows or locks: all or none of them. If not given, one in eight.",
+            help="Scripts that hold memory, rows or locks: all or none of them. If not given, one in ten.",
             show_default=False,
         ),
     ] = None,
@@ -87,8 +88,9 @@ def run(
     console = make_console()
     if len(turns) > 1:
         console.print(_turns_line(turns, engine_kind, time_s), soft_wrap=True)
-    with engines.start(fault, engine_kind, max(map(len, turns)), sglang) as engine, Terminal(console) as terminal:
-        engines.boot(engine, turns[0][0])
+    kept = _KEPT.get(engine_kind)
+    with engines.start(fault, engine_kind, sglang, keep=kept) as engine, Terminal(console) as terminal:
+        engine.start(turns[0][0])
         done = run_campaign(
             engine if differential is None else DifferentialEngine(engine, differential),
             scripts=[scripts(turn, exhausters=exhausters) for turn in turns],
@@ -129,7 +131,7 @@ def _turns_line(turns: list[list[EngineConfig]], kind: EngineKind, time_s: float
     )
 
 
-def _triage(engine: Any, known: Path | None) -> Triage:
+def _triage(engine: Engine, known: Path | None) -> Triage:
     """On the local engine alone, where a mended bug is a boot of a second and not another server."""
     from sr_fuzz.bugs.known import all_fixes
     from sr_fuzz.campaign.triage import Triage

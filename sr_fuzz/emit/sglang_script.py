@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from sr_fuzz.emit.sglang_checks import Checks
 from sr_fuzz.oracle.function import uniform_token
+from sr_fuzz.play.stages import condition
 from sr_fuzz.script import (
     Abort,
     AbortAll,
@@ -200,19 +201,21 @@ def start_arguments(start: StartReq) -> dict[str, str]:
 
 
 def _reached(action: StepUntil, start: StartReq, config: EngineConfig, r: str) -> str:
-    """A condition on the handle ``r``, as in the interpreter; a stage that has passed counts as reached."""
-    new, chunk = start.max_new_tokens, config.chunked_prefill_size
-    middle_chunks = max(1, (start.prompt.length - 1) // chunk) if chunk > 0 else 1
-    chunks = {"first_chunk": 1, "nth_chunk": action.nth, "last_chunk": middle_chunks}
-    decodes = {"first_decode": 1, "mid_decode": max(1, new // 2), "last_decode": max(1, new - 1)}
-    if action.stage in chunks:
-        # A prompt that was never chunked counts none.
-        return f"{r}.finished or _output_len({r}) or {r}.chunks_done >= {chunks[action.stage]}"
-    if action.stage in decodes:
-        return f"{r}.finished or _output_len({r}) >= {decodes[action.stage]}"
-    if action.stage == "retracted":
-        return f"{r}.finished or ({r}.req is not None and {r}.req.retraction_count)"
-    return f'{r}.status == "waiting"' if action.stage == "waiting" else f"{r}.finished"
+    """A condition on the handle ``r``, as source; see `sr_fuzz.play.stages`."""
+    wanted = condition(
+        action,
+        prompt_len=start.prompt.length,
+        max_new_tokens=start.max_new_tokens,
+        chunk_size=config.chunked_prefill_size,
+    )
+    terms = {
+        f"{r}.finished": wanted.ended,
+        f"_output_len({r}) >= {wanted.tokens}": wanted.tokens is not None,
+        f"{r}.chunks_done >= {wanted.chunks}": wanted.chunks is not None,
+        f'{r}.status == "waiting"': wanted.waiting,
+        f"({r}.req is not None and {r}.req.retraction_count > 0)": wanted.retracted,
+    }
+    return " or ".join(term for term, wants in terms.items() if wants)
 
 
 def call_lines(function: str, arguments: dict[str, str], *, indent: int, before: int = 0, after: str = "") -> list[str]:

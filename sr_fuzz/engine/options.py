@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from msgspec.structs import replace
-
-from sr_fuzz.script import EngineConfig, Script
+from sr_fuzz.engine.contract import Engine
+from sr_fuzz.engine.parallel_ranks import Ranks
+from sr_fuzz.script import EngineConfig
 
 KINDS = ("local", "persistent", "server")
 
@@ -19,29 +19,6 @@ _MAX_RANKS = 8
 # tests/properties has; each takes half a gigabyte of the device for its CUDA context and 2 GB of the machine, a server
 # three times that.
 _LIVE_ON_GPU = {"persistent": 8, "server": 3}
-
-
-class Ranks(NamedTuple):
-    """Tensor, pipeline and data parallel ranks, in that order; 1 leaves a configuration as it is."""
-
-    tp: int = 1
-    pp: int = 1
-    dp: int = 1
-
-    @property
-    def several(self) -> bool:
-        return max(self) > 1
-
-    @property
-    def fields(self) -> dict[str, int]:
-        """Those of more than one rank, as fields of `EngineConfig` and of SGLang's ``ServerArgs``."""
-        return {f"{name}_size": count for name, count in zip(self._fields, self) if count > 1}
-
-    def in_config(self, config: EngineConfig) -> EngineConfig:
-        return replace(config, **self.fields)
-
-    def in_script(self, script: Script) -> Script:
-        return replace(script, config=self.in_config(script.config)) if self.several else script
 
 
 class EngineOptions(NamedTuple):
@@ -83,7 +60,7 @@ def choose(
     return EngineOptions(kind, "cuda" if gpu else None, model, ranks)
 
 
-def make_engine(options: EngineOptions, *, faults: Sequence[str], sys_path: Sequence[str]) -> Any:
+def make_engine(options: EngineOptions, *, faults: Sequence[str], sys_path: Sequence[str]) -> Engine:
     """The engine, a context manager; nothing starts yet."""
     common: dict[str, Any] = {"faults": faults, "sys_path": sys_path}
     if options.kind == "local":
@@ -96,15 +73,10 @@ def make_engine(options: EngineOptions, *, faults: Sequence[str], sys_path: Sequ
     kind = PersistentEngine if options.kind == "persistent" else ServerEngine
     engine = kind(**common, device=options.device, model=options.model)
     if options.device == "cuda":
-        engine.max_schedulers = _LIVE_ON_GPU[options.kind]
+        engine.keep(_LIVE_ON_GPU[options.kind])
     return engine
 
 
-def start(engine: Any, options: EngineOptions) -> None:
-    """Start what most tests will use, so that an engine that cannot start says so once. Raises `EngineError`."""
-    if options.kind == "local":
-        engine.sglang_version
-        return
-    config = options.ranks.in_config(EngineConfig())
-    engine.refuse(config)
-    engine.holder(config).ready()
+def start(engine: Engine, options: EngineOptions) -> None:
+    """Boot what most tests will use, so that an engine that cannot start says so once. Raises `EngineError`."""
+    engine.start(options.ranks.in_config(EngineConfig()))

@@ -6,9 +6,11 @@ import inspect
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from sr_fuzz.script import EngineConfig
+from msgspec.structs import replace
+
+from sr_fuzz.script import EngineConfig, Script
 from sr_fuzz.script.errors import EngineError
 
 # SGLang binds each rank's OpenMP threads to a NUMA node of its own, unless it is told which cores; one rank then needs
@@ -17,6 +19,29 @@ _BIND = "SGLANG_CPU_OMP_THREADS_BIND"
 
 
 _SIZES = ("tp_size", "pp_size", "dp_size")
+
+
+class Ranks(NamedTuple):
+    """Tensor, pipeline and data parallel ranks, in that order; 1 leaves a configuration as it is."""
+
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+
+    @property
+    def several(self) -> bool:
+        return max(self) > 1
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """Those of more than one rank, as fields of `EngineConfig` and of SGLang's ``ServerArgs``."""
+        return {f"{name}_size": count for name, count in zip(self._fields, self) if count > 1}
+
+    def in_config(self, config: EngineConfig) -> EngineConfig:
+        return replace(config, **self.fields)
+
+    def in_script(self, script: Script) -> Script:
+        return replace(script, config=self.in_config(script.config)) if self.several else script
 
 
 def world_size(arguments: Mapping[str, Any]) -> int:

@@ -23,7 +23,7 @@ from sr_fuzz.play.monitor import Monitor, ViolationFound
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import Stream
 from sr_fuzz.script import script_hash
-from sr_fuzz.sglang_api import session_clock
+from sr_fuzz.sglang_api import randomness, session_clock
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # Enough to see what led to a violation; SGLang repeats a few warnings on every retraction.
@@ -68,6 +68,7 @@ class Player:
         logging.getLogger().addHandler(self._log)
         self._started = time.monotonic()
         session_clock.begin_script(self._booted.scheduler)
+        randomness.begin_script(self._booted.scheduler)
         if isinstance(self._job, Execute):
             return _called(self._job.path, _resolve(self._job.path), self.context, *self._job.args)
         interpreter = Interpreter(self._job.script, self.context, self.view, self.monitor)

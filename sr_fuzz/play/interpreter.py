@@ -19,6 +19,7 @@ from sr_fuzz import script as s
 from sr_fuzz.oracle.function import all_prompt_tokens
 from sr_fuzz.play.epilogue import Epilogue
 from sr_fuzz.play.monitor import Monitor
+from sr_fuzz.play.stages import Progress, condition, reached
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.script.errors import RequestRefused
 from sr_fuzz.script.text import action_text
@@ -37,6 +38,7 @@ class Interpreter:
         self._view = view
         self._monitor = monitor
         self._prompts = all_prompt_tokens(script.actions)
+        self._starts = {action.name: action for action in script.actions if isinstance(action, s.StartReq)}
         self._ballast: list[str] = []
         self._ballast_sent = 0
         self._paused = False
@@ -177,40 +179,34 @@ class Interpreter:
     # -- stepping until a stage --------------------------------------------------------------------------------
 
     def _step_until(self, action: s.StepUntil) -> Generator[None, None, None]:
-        reached = _STAGES[action.stage]
         rid = self._rid(action.name)
         over = self._view.answered(rid)
         for _ in range(action.max_steps):
-            if reached(self, rid, action):
+            if self._reached(action, rid):
                 break
             yield
         # What counts as passed only because the request is over was not reached.
         over = over or (action.stage != "finished" and self._view.answered(rid))
-        self._monitor.reach.note_stage(action.stage, reached=not over and reached(self, rid, action))
+        self._monitor.reach.note_stage(action.stage, reached=not over and self._reached(action, rid))
 
-    def _output_len(self, rid: str) -> int:
-        req = self._req(rid)
-        return len(req.output_ids) if req is not None else 0
-
-    def _req(self, rid: str) -> Any | None:
-        return next((req for req in self._view.requests if req.rid == rid), None)
-
-    def _decoded(self, rid: str, count: Callable[[int], int]) -> bool:
-        req = self._req(rid)
-        if req is None:
-            return self._view.answered(rid)
-        wanted = max(1, count(req.sampling_params.max_new_tokens))
-        return len(req.output_ids) >= wanted or req.finished() or self._view.answered(rid)
-
-    def _chunked(self, rid: str, nth: int) -> bool:
-        return self._context.chunks_done(rid) >= nth or self._output_len(rid) > 0 or self._view.answered(rid)
-
-    def _last_chunk(self, rid: str) -> bool:
-        """The chunk before the extend that completes the prompt; for an unchunked prompt, its only extend."""
-        req, size = self._req(rid), self._script.config.chunked_prefill_size
-        if req is None or size < 0:
-            return self._chunked(rid, 1)
-        return self._chunked(rid, max(1, (len(req.origin_input_ids) - 1) // size))
+    def _reached(self, action: s.StepUntil, rid: str) -> bool:
+        req = next((req for req in self._view.requests if req.rid == rid), None)
+        start = self._starts[action.name]
+        now = Progress(
+            chunks=self._context.chunks_done(rid),
+            tokens=len(req.output_ids) if req is not None else 0,
+            waiting=self._context.status(rid) == "waiting",
+            retracted=req is not None and req.retraction_count > 0,
+            ended=self._view.answered(rid),
+        )
+        wanted = condition(
+            action,
+            # A turn of a session begins with those before it.
+            prompt_len=len(req.origin_input_ids if req is not None else self._prompts[action.name]),
+            max_new_tokens=start.max_new_tokens,
+            chunk_size=self._script.config.chunked_prefill_size,
+        )
+        return reached(wanted, now)
 
 
 _SENDERS: dict[type, Callable[[Interpreter, Any], None]] = {
@@ -228,16 +224,4 @@ _SENDERS: dict[type, Callable[[Interpreter, Any], None]] = {
     s.AdvanceClock: Interpreter._advance_clock,
     s.OpenSession: Interpreter._open_session,
     s.CloseSession: Interpreter._close_session,
-}
-
-_STAGES: dict[str, Callable[[Interpreter, str, s.StepUntil], bool]] = {
-    "first_chunk": lambda i, rid, a: i._chunked(rid, 1),
-    "nth_chunk": lambda i, rid, a: i._chunked(rid, a.nth),
-    "last_chunk": lambda i, rid, a: i._last_chunk(rid),
-    "first_decode": lambda i, rid, a: i._decoded(rid, lambda new: 1),
-    "mid_decode": lambda i, rid, a: i._decoded(rid, lambda new: new // 2),
-    "last_decode": lambda i, rid, a: i._decoded(rid, lambda new: new - 1),
-    "waiting": lambda i, rid, a: i._context.status(rid) == "waiting",
-    "retracted": lambda i, rid, a: (req := i._req(rid)) is not None and req.retraction_count > 0,
-    "finished": lambda i, rid, a: i._view.answered(rid),
 }

@@ -20,6 +20,26 @@ from sr_fuzz.sglang_api import request_state
 _IDLE_CHECK = "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE"
 
 
+class _IdleCheck:
+    """Whether SGLang's idle check is strict: lenient for a while, then what the user has set, or has not."""
+
+    def __init__(self) -> None:
+        self._is_lenient = False
+        self._users: str | None = None
+
+    def be_lenient(self) -> None:
+        if not self._is_lenient:
+            self._is_lenient, self._users = True, os.environ.get(_IDLE_CHECK)
+            os.environ[_IDLE_CHECK] = "false"
+
+    def restore(self) -> None:
+        if self._is_lenient:
+            self._is_lenient = False
+            os.environ.pop(_IDLE_CHECK)
+            if self._users is not None:
+                os.environ[_IDLE_CHECK] = self._users
+
+
 class ScriptedKvPoolExhauster:
     """Holds free KV pages; SGLang's idle check is lenient meanwhile. ``flushes`` counts successful flushes."""
 
@@ -28,6 +48,7 @@ class ScriptedKvPoolExhauster:
         self._flushes = flushes
         self._seen_flushes = flushes()
         self._held: list[Any] = []
+        self._check = _IdleCheck()
 
     @property
     def held_slots(self) -> list[int]:
@@ -39,7 +60,7 @@ class ScriptedKvPoolExhauster:
         if self._seen_flushes != self._flushes():
             self._seen_flushes = self._flushes()
             self._held.clear()
-            os.environ.pop(_IDLE_CHECK, None)
+            self._check.restore()
 
     def exhaust(self, *, leave_pages: int) -> None:
         """Take pages until ``leave_pages`` are free; nothing happens when no more than that are free already.
@@ -60,14 +81,14 @@ class ScriptedKvPoolExhauster:
             raise RuntimeError(f"exhaust_kv: the allocator refused {need} tokens that it had counted as free")
         # A view into the free list would change under us when the list is edited in place.
         self._held.append(held.clone())
-        os.environ[_IDLE_CHECK] = "false"
+        self._check.be_lenient()
 
     def release(self) -> None:
         self._forget_what_was_flushed()
         held, self._held = self._held, []
         for tensor in held:
             self._scheduler.token_to_kv_pool_allocator.free(tensor)
-        os.environ.pop(_IDLE_CHECK, None)
+        self._check.restore()
 
 
 def _alloc(allocator: Any, need: int) -> Any:

@@ -75,3 +75,8 @@ def construct(cls: type, fields: dict[str, Any]) -> Any:
     if missing:
         raise UnsupportedVersion(f"this SGLang's {cls.__name__} has no {', '.join(sorted(missing))}")
     return cls(**{name: value for name, value in fields.items() if name in known})
+
+
+def is_alone(args: Any) -> bool:
+    """Whether a scheduler with these ``ServerArgs`` is the only rank."""
+    return args.tp_size * args.pp_size * args.dp_size == 1

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sr_fuzz.sglang_api.server_args import is_alone
+
 STEP_S = 0.125
 """Seconds that a step counts for: SGLang then looks in every ninth step, often within a script."""
 
@@ -57,7 +59,7 @@ def begin_script(scheduler: Any) -> None:
     """See `SessionClock.begin_script`. Of several ranks none does: each counts for itself, and they must agree."""
     from sglang.srt.session import session_controller
 
-    if isinstance(session_controller.time, SessionClock) and _is_alone(scheduler.server_args):
+    if isinstance(session_controller.time, SessionClock) and is_alone(scheduler.server_args):
         session_controller.time.begin_script()
 
 
@@ -67,7 +69,3 @@ def advance(seconds: float) -> None:
 
     if isinstance(session_controller.time, SessionClock):
         session_controller.time.advance(seconds)
-
-
-def _is_alone(args: Any) -> bool:
-    return args.tp_size * args.pp_size * args.dp_size == 1

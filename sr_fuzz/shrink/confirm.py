@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import signature
 from sr_fuzz.script import Script
-from sr_fuzz.shrink.minimise import Run
 
 # If one run shows the violation with probability p, all five show it with p^5, which stays below 5 % as long as
 # p < 0.55: so "5 of 5" says "in most runs" with 95 % confidence. A violation of p = 0.5 shows at least once in five
@@ -13,15 +15,26 @@ from sr_fuzz.shrink.minimise import Run
 CONFIRM_RUNS = 5
 
 
-def confirm(script: Script, target_signature: str, run: Run, *, n: int = CONFIRM_RUNS) -> tuple[int, int]:
+def confirm(
+    script: Script,
+    target_signature: str,
+    engine: Engine,
+    *,
+    n: int = CONFIRM_RUNS,
+    invariants: Sequence[str] | None = None,
+    limit_s: float | None = None,
+) -> tuple[int, int]:
     """Run ``script`` ``n`` times; returns ``(k, n)``, ``k`` being the runs with a violation of that signature.
 
-    ``run`` must play every script in a fresh scheduler. Raises `EngineError` when a run is not possible.
+    ``invariants`` and ``limit_s`` are those of `Engine.run`. Raises ``ValueError`` for an engine whose runs share a
+    scheduler, `EngineError` when a run is not possible.
     """
+    if engine.isolation != "fresh":
+        raise ValueError(f"isolation {engine.isolation!r}: to confirm, every run needs a fresh scheduler; see fresh()")
     if n < 1:
         raise ValueError(f"n: at least one run is needed, got {n}")
     k = 0
     for _ in range(n):
-        violation = run(script).violation
+        violation = engine.run(script, invariants=invariants, limit_s=limit_s).violation
         k += violation is not None and signature(violation, script.config) == target_signature
     return k, n

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Finding, Outcome, signature
 from sr_fuzz.script import Script
 from sr_fuzz.shrink.confirm import CONFIRM_RUNS, confirm
@@ -46,9 +47,11 @@ def shrink(
     return Investigated(shrunk, small.outcome)
 
 
-def reproduce(seen: Investigated, run: Run, *, n: int = CONFIRM_RUNS) -> Investigated:
-    """Confirm by ``n`` fresh runs."""
+def reproduce(
+    seen: Investigated, engine: Engine, *, n: int = CONFIRM_RUNS, invariants: Sequence[str] | None = None
+) -> Investigated:
+    """Confirm by ``n`` fresh runs on ``engine``."""
     finding, outcome = seen
-    k, tried = confirm(finding.script, finding.signature, run, n=n)
+    k, tried = confirm(finding.script, finding.signature, engine.fresh(), n=n, invariants=invariants)
     return Investigated(replace(finding, reproduced=k, tried=tried), outcome)
 

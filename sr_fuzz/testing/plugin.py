@@ -13,15 +13,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from packaging.specifiers import SpecifierSet
 
-from sr_fuzz.engine.options import KINDS, EngineOptions, Ranks, choose, make_engine, start
+from sr_fuzz.engine.options import KINDS, EngineOptions, choose, make_engine, start
+from sr_fuzz.engine.parallel_ranks import Ranks
 from sr_fuzz.outcome import old_addresses
 from sr_fuzz.strategies.fresh import BACKEND
+
+if TYPE_CHECKING:
+    from sr_fuzz.engine.contract import Engine
+    from sr_fuzz.engine.live.server import ScriptedHttpServer
+    from sr_fuzz.testing.properties import PropertyChecker
 
 # Without Phase.shrink Hypothesis stops at the first failure after one replay: the minimiser takes over. No database: a
 # saved failing example would be the first and, without shrinking, the last thing that later runs look at; what keeps a
@@ -133,7 +139,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def _sr_engine_as_chosen(pytestconfig: pytest.Config) -> Iterator[Any]:
+def _sr_engine_as_chosen(pytestconfig: pytest.Config) -> Iterator[Engine]:
     """The session's engine, started; configurations run on it with the ranks that they have themselves."""
     options = pytestconfig.stash[_OPTIONS]
     _skip_without_gpu(pytestconfig)
@@ -150,13 +156,13 @@ def _sr_engine_as_chosen(pytestconfig: pytest.Config) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def sr_engine(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
+def sr_engine(_sr_engine_as_chosen: Engine, pytestconfig: pytest.Config) -> Engine:
     """The session's engine, by default a `LocalEngine`, with the faults of ``--sr-fault``.
 
     With ``--sr-tp``, ``--sr-pp``, ``--sr-dp`` every configuration gets these ranks. With ``--sr-model`` each request
     is also compared with itself alone, as `AloneEngine` does.
     """
-    from sr_fuzz.engine.around.wrapped_engine import RankedEngine
+    from sr_fuzz.engine.around.ranks import RankedEngine
 
     ranks = pytestconfig.stash[_OPTIONS].ranks
     return RankedEngine(_sr_engine_as_chosen, ranks) if ranks.several else _sr_engine_as_chosen
@@ -176,7 +182,7 @@ def _sr_expected_failure(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope="session")
-def sr_check(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
+def sr_check(_sr_engine_as_chosen: Engine, pytestconfig: pytest.Config) -> PropertyChecker:
     """A `PropertyChecker` on the session's engine: ``sr_check(scripts(configs), invariants=[...])``."""
     from sr_fuzz.bugs.known import all_known
     from sr_fuzz.testing.properties import PropertyChecker
@@ -188,7 +194,7 @@ def sr_check(_sr_engine_as_chosen: Any, pytestconfig: pytest.Config) -> Any:
 
 
 @pytest.fixture(scope="session")
-def sr_server_engine(pytestconfig: pytest.Config) -> Iterator[Any]:
+def sr_server_engine(pytestconfig: pytest.Config) -> Iterator[Engine]:
     """A `ServerEngine`, for what only a whole server shows; device, model and faults are those of `sr_engine`."""
     options = pytestconfig.stash[_OPTIONS]
     _skip_without_gpu(pytestconfig)
@@ -198,7 +204,7 @@ def sr_server_engine(pytestconfig: pytest.Config) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def sr_server(pytestconfig: pytest.Config) -> Iterator[Any]:
+def sr_server(pytestconfig: pytest.Config) -> Iterator[ScriptedHttpServer]:
     """A `ScriptedHttpServer` that has started, with a small pool and small chunks, for script functions.
 
     Device, model, ranks and faults are those of `sr_engine`, whatever engine that is.

@@ -7,7 +7,7 @@ itself, the finding is confirmed in fresh processes and, if asked for, written o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,9 @@ from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.emit.pytest_repro import emit
 from sr_fuzz.engine.contract import Engine
-from sr_fuzz.engine.options import Ranks
+from sr_fuzz.engine.parallel_ranks import Ranks
 from sr_fuzz.outcome import Outcome, Violation, signature
-from sr_fuzz.script import Script, script_hash
+from sr_fuzz.script import Script
 from sr_fuzz.script.text import text
 from sr_fuzz.shrink.finding_steps import first_seen, reproduce, shrink
 
@@ -59,13 +59,14 @@ class PropertyChecker:
 
         ``invariants``: names or families to check, None for all.
         """
-        outcomes: dict[str, Outcome] = {}
+        # Hypothesis asks once more for the script that failed last, and for no other.
+        last: tuple[Script, Outcome] | None = None
 
         def run(script: Script) -> Outcome:
-            key = script_hash(script)
-            if key not in outcomes:
-                outcomes[key] = self._engine.run(script, invariants=invariants)
-            return outcomes[key]
+            nonlocal last
+            if last is None or last[0] != script:
+                last = script, self._engine.run(script, invariants=invariants)
+            return last[1]
 
         @given(scripts.map(self._ranks.in_script))
         def holds(script: Script) -> None:
@@ -81,11 +82,14 @@ class PropertyChecker:
         try:
             holds()
         except FindingFailure as failure:
-            pytest.fail(self._report(failure, lambda s: self._engine.run(s, invariants=invariants)), pytrace=False)
+            pytest.fail(self._report(failure, invariants), pytrace=False)
 
-    def _report(self, failure: FindingFailure, run: Callable[[Script], Outcome]) -> str:
-        seen = first_seen(failure.script, failure.outcome, getattr(self._engine, "faults", ()))
-        finding, outcome = reproduce(shrink(seen, run), run)
+    def _report(self, failure: FindingFailure, invariants: Sequence[str] | None) -> str:
+        def run(script: Script) -> Outcome:
+            return self._engine.run(script, invariants=invariants)
+
+        seen = first_seen(failure.script, failure.outcome, self._engine.faults)
+        finding, outcome = reproduce(shrink(seen, run), self._engine, invariants=invariants)
         lines = [
             f"new finding {finding.signature} ({finding.reliability})",
             f"minimised from {finding.original_actions} to {len(finding.script.actions)} actions in "

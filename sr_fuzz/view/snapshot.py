@@ -16,12 +16,14 @@ from sr_fuzz.sglang_api.allocators import free_full_pages, free_window_pages
 from sr_fuzz.sglang_api.trees import NodeView, is_rust, locked_slots, read_tree, tree_slots
 from sr_fuzz.view.sessions import SlotView, is_turn, kept_tokens, read_slots
 
-_RID_SUFFIX = re.compile(r"\.(?:\d+\.)?\Z")
+# The number of the run, where scripts share a server, and the dot at the end; what stands between them tells the copies
+# of a request with ``n`` samples apart.
+_RID_SUFFIX = re.compile(r"(?:\.\d+)?(\.(?:p|c\d+))?\.\Z")
 
 
 def name_of(rid: str) -> str:
     """The script's name for a request id: without the suffix that the interpreter appends."""
-    return _RID_SUFFIX.sub("", rid)
+    return _RID_SUFFIX.sub(r"\1", rid)
 
 
 @dataclass(slots=True)

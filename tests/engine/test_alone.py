@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 
 from sr_fuzz.engine.around.independence import AloneEngine
-from sr_fuzz.engine.around.wrapped_engine import WrappedEngine
+from sr_fuzz.engine.wrapped_engine import WrappedEngine
 from sr_fuzz.faults.catalogue import FAULTS
 from sr_fuzz.oracle.function import continuation, prompt_tokens
 from sr_fuzz.script import Abort, Continue, EngineConfig, Pause, Prompt, Script, StartReq, Step
@@ -19,8 +19,8 @@ CROWDED = EngineConfig(max_total_tokens=64, schedule_conservativeness=0.03)
 class WithoutOracle(WrappedEngine):
     """What is checked where a real model runs and nothing else."""
 
-    def run(self, script, *, invariants=None):
-        return self._engine.run(script, invariants=["streams"])
+    def run(self, script, *, invariants=None, limit_s=None):
+        return self._engine.run(script, invariants=["streams"], limit_s=limit_s)
 
 
 def test_retractions_pauses_and_shared_prefixes_change_nobodys_output(sr_engine):

@@ -21,6 +21,7 @@ from sr_fuzz.script import (
     Step,
 )
 from sr_fuzz.script.errors import EngineError
+from sr_fuzz.shrink.confirm import confirm
 from tests.engine.test_kept import wait_until
 
 CONFIG = EngineConfig()
@@ -47,6 +48,26 @@ def test_scripts_share_a_process_and_go_as_on_the_local_engine(engine, sr_engine
         assert here.trace == there.trace
         pids.add(engine.holder(CONFIG).ready().pid)
     assert len(pids) == 1
+
+
+def test_a_shuffled_queue_is_the_same_on_every_engine(engine, sr_engine):
+    """CPython seeds its random numbers anew in each fork, and a live scheduler goes on from where a script stopped."""
+    config = EngineConfig(schedule_policy="random", max_running_requests=2)
+    crowd = Script(config, (*(StartReq(f"r{i}", Prompt(i % 3, 10 + i), 6) for i in range(8)), Step(20)))
+    outcomes = [sr_engine.run(crowd), engine.run(crowd), engine.run(crowd)]
+    orders = [[step.waiting for step in outcome.trace] for outcome in outcomes]
+    assert max(map(len, orders[0])) > 3, "nobody waited"
+    assert orders[1:] == orders[:1] * 2
+
+
+def test_a_fresh_run_has_a_process_of_its_own(engine):
+    with pytest.raises(ValueError, match="isolation 'shared'"):
+        confirm(PLAIN, "kv_pages:leaked:radix+overlap", engine)
+    fresh, pids = engine.fresh(), set()
+    for _ in range(2):
+        assert fresh.run(PLAIN).ok
+        pids.add(engine.holder(CONFIG).ready().pid)
+    assert len(pids) == 2
 
 
 def test_a_script_function_runs_and_its_failure_is_its_own(engine):

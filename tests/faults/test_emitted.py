@@ -40,7 +40,7 @@ def finding(sr_engine):
         assert seen.violation is not None
         found = signature(seen.violation, CONFIG)
         small = minimise(NOISY, seen.violation, engine.run, outcome=seen)
-        k, n = confirm(small.script, found, engine.run)
+        k, n = confirm(small.script, found, engine)
         yield Finding(
             signature=found,
             script=small.script,

@@ -27,10 +27,11 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     def start(
         faults: Sequence[str] | None,
         kind: EngineKind = EngineKind.LOCAL,
-        configs: int = 1,
         sglang: str | None = None,
+        *,
+        keep: int | None = None,
     ) -> Iterator[FakeEngine]:
-        fake.kinds.append((kind.value, configs))
+        fake.kinds.append((kind.value, keep))
         if faults == ["no.such:fault"]:
             raise EngineError("the process that imports SGLang died\nTraceback\n  ...\nImportError: libcuda.so")
         yield fake

@@ -7,9 +7,11 @@ about SGLang.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from sr_fuzz.engine.contract import Isolation
 from sr_fuzz.outcome import Outcome, StepRecord, Violation
-from sr_fuzz.script import Action, Script, Step, StepUntil, script_hash
+from sr_fuzz.script import Action, EngineConfig, Script, Step, StepUntil, script_hash
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.script.text import action_text
 
@@ -25,25 +27,54 @@ class FakeEngine:
     """
 
     sglang_version = "0.0.fake"
+    isolation: Isolation = "fresh"
 
     def __init__(self, rule: Rule, faulty: dict[str, Rule] | None = None) -> None:
         self.rule = rule
         self.faulty = faulty or {}
         self.played: list[Script] = []
         self.unseen: set[str] = set()
-        self.faults: dict[str, bool] = {}
+        self.faults: tuple[str, ...] = ()
+        self.started: list[EngineConfig] = []
         self.not_checked: dict[str, str] = {}
 
     def __enter__(self) -> FakeEngine:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         pass
+
+    def fresh(self) -> FakeEngine:
+        return self
+
+    def refuse(self, config: EngineConfig) -> None:
+        pass
+
+    def start(self, config: EngineConfig) -> None:
+        self.started.append(config)
+
+    def keep(self, n: int) -> None:
+        pass
+
+    def execute(
+        self,
+        path: str,
+        *,
+        config: EngineConfig,
+        args: Sequence[Any] = (),
+        invariants: Sequence[str] | None = None,
+        limit_s: float | None = None,
+    ) -> Outcome:
+        raise EngineError(f"{path}: there is no scheduler here that could run it")
 
     def with_faults(self, *paths: str) -> FakeEngine:
         """An engine with faults; one that it does not know cannot be booted."""
         engine = FakeEngine(self.faulty.get(",".join(paths), _not_booted))
-        engine.faults = {path.partition(":")[2]: path in self.unseen for path in paths}
+        engine.faults = paths
+        engine.unseen = self.unseen
         return engine
 
     def run(
@@ -61,7 +92,9 @@ class FakeEngine:
             trace=trace_of(script, violation),
             checks={"kv_pages": 10},
             not_checked=self.not_checked,
-            faults={name: (1, int(struck or violation is not None)) for name, struck in self.faults.items()},
+            faults={
+                path.partition(":")[2]: (1, int(path in self.unseen or violation is not None)) for path in self.faults
+            },
         )
 
 

@@ -21,7 +21,7 @@ class FakeEngine:
         self.answer = answer
         self.played: list[Script] = []
 
-    def run(self, script, *, invariants=None):
+    def run(self, script, *, invariants=None, limit_s=None):
         self.played.append(script)
         outputs = {name: self.answer(script, name) for name in script.names}
         ended = {name: output for name, output in outputs.items() if output is not None}
@@ -101,7 +101,7 @@ def test_nothing_is_compared_where_outputs_are_not_asked_for():
 
 def test_another_violation_is_left_as_it_is():
     class Leaking(FakeEngine):
-        def run(self, script, *, invariants=None):
+        def run(self, script, *, invariants=None, limit_s=None):
             return Outcome(script_hash(script), "0.0.fake", Violation("kv_pages", "leaked", "page 5", 3))
 
     assert AloneEngine(Leaking(alike)).run(TWO).violation.invariant == "kv_pages"

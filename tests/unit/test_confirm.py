@@ -16,16 +16,24 @@ TARGET = signature(leak(), SCRIPT.config)
 def test_counts_the_runs_that_show_the_signature():
     shown = iter([leak(), None, leak(step=3), Violation("request_rows", "leaked", "row 1", 9), leak()])
     engine = FakeEngine(lambda script: next(shown))
-    assert confirm(SCRIPT, TARGET, engine.run) == (3, 5)
+    assert confirm(SCRIPT, TARGET, engine) == (3, 5)
     assert engine.played == [SCRIPT] * 5
 
 
 def test_runs_as_often_as_told():
     engine = FakeEngine(lambda script: leak())
-    assert confirm(SCRIPT, TARGET, engine.run, n=2) == (2, 2)
+    assert confirm(SCRIPT, TARGET, engine, n=2) == (2, 2)
     assert len(engine.played) == 2
 
 
 def test_refuses_to_confirm_without_a_run():
     with pytest.raises(ValueError, match="got 0"):
-        confirm(SCRIPT, TARGET, FakeEngine(lambda script: leak()).run, n=0)
+        confirm(SCRIPT, TARGET, FakeEngine(lambda script: leak()), n=0)
+
+
+def test_refuses_an_engine_whose_runs_share_a_scheduler():
+    engine = FakeEngine(lambda script: leak())
+    engine.isolation = "shared"
+    with pytest.raises(ValueError, match="isolation 'shared'.*see fresh"):
+        confirm(SCRIPT, TARGET, engine)
+    assert not engine.played

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fake_engine import FakeEngine as Fake
 from msgspec.structs import replace
 
 from sr_fuzz.emit.pytest_repro import emit
@@ -16,16 +17,14 @@ TWO = Script(CONFIG, (StartReq("r0", Prompt(0, 8), 4), StartReq("r1", Prompt(0, 
 OUTPUT = (40, 41)
 
 
-class FakeEngine:
+class FakeEngine(Fake):
     """Runs scripts; every run of one that starts ``restless`` is unlike the one before."""
-
-    sglang_version = "0.0.fake"
 
     def __init__(self, restless: str = "nobody", outputs=lambda script, name: OUTPUT) -> None:
         self.restless, self.outputs = restless, outputs
-        self.played: list[Script] = []
+        super().__init__(lambda script: None)
 
-    def run(self, script, *, invariants=None):
+    def run(self, script, *, invariants=None, limit_s=None):
         self.played.append(script)
         batch = ("r0",) if self.restless in script.names and len(self.played) % 2 else ("r1",)
         trace = (StepRecord(1, mode="extend", batch=("r0", "r1")), StepRecord(2, mode="decode", batch=batch))
@@ -47,7 +46,7 @@ def test_another_trace_is_a_violation_that_says_where_and_what():
 
 def test_a_violation_that_only_the_second_run_shows_is_one_of_determinism():
     class Flaky(FakeEngine):
-        def run(self, script, *, invariants=None):
+        def run(self, script, *, invariants=None, limit_s=None):
             outcome = super().run(script)
             violation = DifferentialEngine(FakeEngine("r1")).run(TWO).violation
             return outcome if len(self.played) % 2 else replace(outcome, violation=violation)
@@ -72,7 +71,7 @@ def test_only_each_so_many_th_script_is_played_again():
 def test_a_difference_is_minimised_although_few_scripts_are_compared():
     engine = DifferentialEngine(FakeEngine("r1"), every=2)
     assert engine.run(TWO).ok
-    finding, _ = reproduce(shrink(first_seen(TWO, engine.run(TWO)), engine.run), engine.run)
+    finding, _ = reproduce(shrink(first_seen(TWO, engine.run(TWO)), engine.run), engine)
     assert len(finding.script.actions) == 1
     assert (finding.reproduced, finding.tried) == (5, 5)
 

@@ -131,7 +131,7 @@ def _script(t: ScriptedContext):
     )
     # until r0 is at: chunk 2
     for _ in range(40):
-        if r0.finished or _output_len(r0) or r0.chunks_done >= 2:
+        if r0.finished or _output_len(r0) >= 1 or r0.chunks_done >= 2:
             break
         yield
     if not r0.finished:

@@ -8,9 +8,10 @@ import pytest
 from fake_engine import FakeEngine, leak
 from hypothesis.strategies import just
 
-from sr_fuzz.engine.around.wrapped_engine import RankedEngine
+from sr_fuzz.engine.around.ranks import RankedEngine
 from sr_fuzz.engine.live.server import ServerEngine
-from sr_fuzz.engine.options import EngineOptions, Ranks, choose
+from sr_fuzz.engine.options import EngineOptions, choose
+from sr_fuzz.engine.parallel_ranks import Ranks
 from sr_fuzz.engine.settings import engine_kwargs
 from sr_fuzz.script import EngineConfig, Script, StartReq, Step
 from sr_fuzz.script.errors import EngineError

@@ -18,7 +18,8 @@ from msgspec.structs import replace
 
 from sr_fuzz.engine.around.independence import NAME as INDEPENDENCE
 from sr_fuzz.engine.around.independence import AloneEngine
-from sr_fuzz.engine.around.wrapped_engine import WrappedEngine
+from sr_fuzz.engine.contract import Engine
+from sr_fuzz.engine.wrapped_engine import WrappedEngine
 from sr_fuzz.outcome import Outcome, StepRecord, Violation
 from sr_fuzz.script import Script
 
@@ -28,7 +29,7 @@ DETERMINISM = "determinism"
 class DifferentialEngine(WrappedEngine):
     """Its outcomes also say when a second run goes another way, and when a request gets something else than alone."""
 
-    def __init__(self, engine: Any, every: int = 1) -> None:
+    def __init__(self, engine: Engine, every: int = 1) -> None:
         """``every``: compare each so many-th script that shows nothing else; the others are played once.
 
         From the first difference on all are compared, so that a script that shows one can be shortened.
@@ -40,33 +41,36 @@ class DifferentialEngine(WrappedEngine):
         self._alone = AloneEngine(engine)
         self._runs = 0
 
-    def around(self, engine: Any) -> DifferentialEngine:
+    def around(self, engine: Engine) -> DifferentialEngine:
         return DifferentialEngine(engine, self._every)
 
-    def run(self, script: Script, **options: Any) -> Outcome:
-        """As the engine's own ``run``."""
-        outcome = self._engine.run(script, **options)
+    def run(
+        self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
+    ) -> Outcome:
+        outcome = self._engine.run(script, invariants=invariants, limit_s=limit_s)
         if outcome.violation is not None:
             return outcome
         self._runs += 1
         if self._runs % self._every:
             return outcome
-        outcome = self._compared(script, outcome, options)
+        outcome = self._compared(script, outcome, invariants, limit_s)
         if outcome.violation is not None:
             self._every = 1
         return outcome
 
-    def _compared(self, script: Script, outcome: Outcome, options: dict[str, Any]) -> Outcome:
-        wanted: Sequence[str] | None = options.get("invariants")
-        if wanted is None or DETERMINISM in wanted:
-            violation = difference(outcome, self._engine.run(script, **options))
+    def _compared(
+        self, script: Script, outcome: Outcome, invariants: Sequence[str] | None, limit_s: float | None
+    ) -> Outcome:
+        if invariants is None or DETERMINISM in invariants:
+            again = self._engine.run(script, invariants=invariants, limit_s=limit_s)
+            violation = difference(outcome, again)
             if violation is not None:
                 return replace(outcome, violation=violation)
             outcome = replace(outcome, checks=outcome.checks | {DETERMINISM: 1})
-        return self._alone.compare(script, outcome, **options)
+        return self._alone.compare(script, outcome, invariants=invariants)
 
 
-def compared(engine: Any, signature: str | None) -> Any:
+def compared(engine: Engine, signature: str | None) -> Engine:
     """The engine that can show a finding again: one that compares runs where the finding is a difference of two."""
     return DifferentialEngine(engine) if (signature or "").partition(":")[0] in (DETERMINISM, INDEPENDENCE) else engine
 

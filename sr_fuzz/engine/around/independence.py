@@ -10,17 +10,21 @@ A reference from another process, or another framework's, was rejected: it would
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec.structs import replace
 
-from sr_fuzz.engine.around.wrapped_engine import WrappedEngine
+from sr_fuzz.engine.contract import Engine
+from sr_fuzz.engine.wrapped_engine import WrappedEngine
 from sr_fuzz.oracle.function import all_prompt_tokens
 from sr_fuzz.outcome import Outcome, Violation
 from sr_fuzz.script import Abort, Action, EngineConfig, Prompt, Script, StartReq
 
 NAME = "schedule_dependent_output"
 FAMILY = "output"
+
+# Requests whose output alone is remembered. The minimiser asks for those of one script again and again, a search hardly
+# ever for one of an earlier script; some hundred tokens each make a few megabytes.
+_REMEMBERED = 1000
 
 # Tokens around the first difference, in the message.
 _SHOWN = 8
@@ -31,17 +35,18 @@ _Key = tuple[EngineConfig, StartReq, tuple[int, ...]]
 class AloneEngine(WrappedEngine):
     """Its outcomes also say when a request got something else than it gets alone."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self._alone: dict[_Key, tuple[int, ...] | None] = {}
 
-    def run(self, script: Script, *, invariants: Sequence[str] | None = None, **options: Any) -> Outcome:
-        """As the engine's own ``run``; compares where ``invariants`` are all, or name the family ``output``."""
-        return self.compare(script, self._engine.run(script, invariants=invariants, **options), invariants=invariants)
-
-    def compare(
-        self, script: Script, outcome: Outcome, *, invariants: Sequence[str] | None = None, **_options: Any
+    def run(
+        self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
     ) -> Outcome:
+        """As the engine's own ``run``; compares where ``invariants`` are all, or name the family ``output``."""
+        outcome = self._engine.run(script, invariants=invariants, limit_s=limit_s)
+        return self.compare(script, outcome, invariants=invariants)
+
+    def compare(self, script: Script, outcome: Outcome, *, invariants: Sequence[str] | None = None) -> Outcome:
         """The outcome of a run of ``script``, with a violation where a request got something else than alone."""
         if outcome.violation is not None or (invariants is not None and FAMILY not in invariants):
             return outcome
@@ -62,6 +67,8 @@ class AloneEngine(WrappedEngine):
         # The name stands in its prompt's tail only: requests that differ in nothing else share an answer.
         key = (script.config, replace(request, name="r0", prompt=Prompt()), tuple(tokens))
         if key not in self._alone:
+            if len(self._alone) == _REMEMBERED:
+                self._alone.pop(next(iter(self._alone)))
             outcome = self._engine.run(Script(script.config, _alone(script, request)), invariants=())
             self._alone[key] = outcome.outputs.get(request.name)
         return self._alone[key]

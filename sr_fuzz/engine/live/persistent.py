@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from msgspec.structs import replace
 
+from sr_fuzz.engine.contract import Engine, Isolation
+from sr_fuzz.engine.live.fresh_runs import FreshRuns
 from sr_fuzz.engine.live.scheduler import LiveHolder, LiveScheduler, encode_settings, process_environment
 from sr_fuzz.engine.live.scheduler_main import Order
 from sr_fuzz.engine.parallel_ranks import refuse_ranks
@@ -33,10 +35,10 @@ _EARLIER_SCRIPTS = 5
 class LiveEngine:
     """Base of the engines over live schedulers, one for each engine configuration; a context manager."""
 
-    max_schedulers = 4
+    isolation: Isolation = "shared"
 
-    tries_alone = True
-    """Whether a violation that shows in company is tried again alone, which is a start more."""
+    _kept = 4
+    """Schedulers that stay up."""
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class LiveEngine:
         self._alone: set[str] = set()
         """Signatures that were seen in a scheduler that had played nothing else."""
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -96,7 +98,7 @@ class LiveEngine:
         earlier = holder.played[:-1]
         if not earlier:
             self._alone.add(found)
-        if found in self._alone or not self.tries_alone:
+        if found in self._alone:
             return outcome
         return self._alone_again(holder, job, outcome, found, earlier)
 
@@ -122,21 +124,42 @@ class LiveEngine:
         if found is not None:
             self._holders.move_to_end(config)
             return found
-        while len(self._holders) >= self.max_schedulers:
-            self._holders.popitem(last=False)[1].close()
-        self._holders[config] = self._start(config)
+        self._close_all_but(self._kept - 1)
+        self._holders[config] = self._hold(config)
         return self._holders[config]
 
     def refuse(self, config: EngineConfig) -> None:
-        """Raises `EngineError` for a configuration that cannot run here, with the reason."""
+        raise NotImplementedError
+
+    def start(self, config: EngineConfig) -> None:
+        self.refuse(config)
+        self.holder(config).ready()
+
+    def keep(self, n: int) -> None:
+        self._kept = n
+        self._close_all_but(n)
+
+    def fresh(self) -> FreshRuns:
+        return FreshRuns(self, self._start_anew)
+
+    def with_faults(self, *faults: str) -> Engine:
+        raise NotImplementedError
 
     def close(self) -> None:
         """End every process. Idempotent."""
-        while self._holders:
-            self._holders.popitem()[1].close()
+        self._close_all_but(0)
 
-    def _start(self, config: EngineConfig) -> LiveHolder:
+    def _hold(self, config: EngineConfig) -> LiveHolder:
         raise NotImplementedError
+
+    def _close_all_but(self, n: int) -> None:
+        while len(self._holders) > n:
+            self._holders.popitem(last=False)[1].close()
+
+    def _start_anew(self, config: EngineConfig) -> None:
+        holder = self._holders.get(config)
+        if holder is not None and holder.played:
+            holder.replace()
 
     def _alone_again(
         self, holder: LiveHolder, job: Run, first: Outcome, found: str, earlier: Sequence[Run | Execute]
@@ -162,7 +185,7 @@ class PersistentEngine(LiveEngine):
     def refuse(self, config: EngineConfig) -> None:
         refuse_ranks(config)
 
-    def _start(self, config: EngineConfig) -> LiveHolder:
+    def _hold(self, config: EngineConfig) -> LiveHolder:
         order = Order(config, self.device, self.model)
 
         def launch() -> LiveScheduler:

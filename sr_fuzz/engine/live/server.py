@@ -189,7 +189,7 @@ class ScriptedHttpServer:
 class ServerEngine(LiveEngine):
     """Plays scripts on HTTP servers; a context manager, used like the local engine. One server runs at a time."""
 
-    max_schedulers = 1  # a server is three processes with SGLang imported, 2 GB together
+    _kept = 1  # a server is three processes with SGLang imported, 2 GB together
 
     def __init__(
         self,
@@ -227,9 +227,10 @@ class ServerEngine(LiveEngine):
         self.holder(config)
         return self._servers[config]
 
-    def _start(self, config: EngineConfig) -> LiveHolder:
+    def _hold(self, config: EngineConfig) -> LiveHolder:
         kwargs = engine_kwargs(config, device=self.device, model=self.model) | self._engine_kwargs
         server = ScriptedHttpServer(kwargs, faults=self.faults, sys_path=self.sys_path, run_timeout_s=self.limit_s)
+        self._servers = {known: it for known, it in self._servers.items() if known in self._holders}
         self._servers[config] = server
         return server.holder
 

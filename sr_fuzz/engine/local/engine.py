@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from sr_fuzz.engine.contract import Isolation
 from sr_fuzz.engine.parallel_ranks import refuse_ranks
 from sr_fuzz.engine.process_messages import Boot, Done, Execute, Failed, Ready, Run, decode_reply, encode
 from sr_fuzz.outcome import Outcome
@@ -114,6 +115,8 @@ class Zygote:
 class LocalEngine:
     """Runs scripts; a context manager. Boots configurations as they come and keeps them."""
 
+    isolation: Isolation = "fresh"
+
     def __init__(
         self,
         *,
@@ -133,6 +136,7 @@ class LocalEngine:
         self._zygote = zygote
         self._owns_zygote = zygote is None
         self._configs: OrderedDict[EngineConfig, Connection] = OrderedDict()
+        self._kept = MAX_CONFIGS
         self._closed = False
 
     def __enter__(self) -> LocalEngine:
@@ -158,10 +162,19 @@ class LocalEngine:
         """A second engine over the same zygote, with other faults. Close it before this one."""
         return LocalEngine(faults=faults, limit_s=self._limit_s, zygote=self.zygote)
 
-    def start(self, config: EngineConfig) -> None:
-        """Boot a configuration without playing anything. Raises `EngineError` where it cannot be booted."""
+    def fresh(self) -> LocalEngine:
+        return self
+
+    def refuse(self, config: EngineConfig) -> None:
         refuse_ranks(config)
+
+    def start(self, config: EngineConfig) -> None:
+        self.refuse(config)
         self._channel(config)
+
+    def keep(self, n: int) -> None:
+        self._kept = n
+        self._close_all_but(n)
 
     def run(
         self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
@@ -197,13 +210,12 @@ class LocalEngine:
     def close(self) -> None:
         """End every process of this engine. Idempotent."""
         self._closed = True
-        while self._configs:
-            self._configs.popitem()[1].close()
+        self._close_all_but(0)
         if self._owns_zygote and self._zygote is not None:
             self._zygote.close()
 
     def _submit(self, config: EngineConfig, job: Run | Execute) -> Done:
-        refuse_ranks(config)
+        self.refuse(config)
         channel = self._channel(config)
         try:
             channel.send_bytes(encode(job))
@@ -224,8 +236,7 @@ class LocalEngine:
         if channel is not None:
             self._configs.move_to_end(config)
             return channel
-        while len(self._configs) >= MAX_CONFIGS:
-            self._configs.popitem(last=False)[1].close()
+        self._close_all_but(self._kept - 1)
         channel = self.zygote.boot(config, self.faults)
         try:
             reply = self._receive(channel, _BOOT_LIMIT_S, "booting")
@@ -237,6 +248,10 @@ class LocalEngine:
             raise EngineError(f"{reply.message}\n{reply.detail}".rstrip())
         self._configs[config] = channel
         return channel
+
+    def _close_all_but(self, n: int) -> None:
+        while len(self._configs) > n:
+            self._configs.popitem(last=False)[1].close()
 
     def _drop(self, config: EngineConfig) -> None:
         self._configs.pop(config).close()

@@ -7,12 +7,13 @@ The same function on two engines gives two records; where they differ, the engin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from sr_fuzz import script as s
 from sr_fuzz.oracle.function import uniform_token
+from sr_fuzz.play.stages import Progress, condition, reached
 from sr_fuzz.script.text import action_text
 
 # More steps than a script of a few hundred tokens needs, retractions included.
@@ -139,32 +140,18 @@ class _Player:
     # -- stages ------------------------------------------------------------------------------------------------
 
     def _reached(self, action: s.StepUntil) -> bool:
-        handle = self._handles[action.name]
-        return _STAGES[action.stage](self, handle, action)
-
-    def _output_len(self, handle: Any) -> int:
-        return len(handle.req.output_ids) if handle.req is not None else 0
-
-    def _chunked(self, handle: Any, nth: int) -> bool:
-        return handle.finished or self._output_len(handle) > 0 or handle.chunks_done >= nth
-
-    def _last_chunk(self, handle: Any, action: s.StepUntil) -> bool:
-        size, length = self._script.config.chunked_prefill_size, self._starts[action.name].prompt.length
-        return self._chunked(handle, max(1, (length - 1) // size) if size > 0 else 1)
-
-    def _decoded(self, handle: Any, action: s.StepUntil, count: Callable[[int], int]) -> bool:
-        wanted = max(1, count(self._starts[action.name].max_new_tokens))
-        return handle.finished or self._output_len(handle) >= wanted
-
-
-_STAGES: dict[str, Callable[[_Player, Any, s.StepUntil], bool]] = {
-    "first_chunk": lambda p, h, a: p._chunked(h, 1),
-    "nth_chunk": lambda p, h, a: p._chunked(h, a.nth),
-    "last_chunk": lambda p, h, a: p._last_chunk(h, a),
-    "first_decode": lambda p, h, a: p._decoded(h, a, lambda new: 1),
-    "mid_decode": lambda p, h, a: p._decoded(h, a, lambda new: new // 2),
-    "last_decode": lambda p, h, a: p._decoded(h, a, lambda new: new - 1),
-    "waiting": lambda p, h, a: h.status == "waiting",
-    "retracted": lambda p, h, a: h.finished or (h.req is not None and h.req.retraction_count > 0),
-    "finished": lambda p, h, a: h.finished,
-}
+        handle, start = self._handles[action.name], self._starts[action.name]
+        now = Progress(
+            chunks=handle.chunks_done,
+            tokens=len(handle.req.output_ids) if handle.req is not None else 0,
+            waiting=handle.status == "waiting",
+            retracted=handle.req is not None and handle.req.retraction_count > 0,
+            ended=handle.finished,
+        )
+        wanted = condition(
+            action,
+            prompt_len=start.prompt.length,
+            max_new_tokens=start.max_new_tokens,
+            chunk_size=self._script.config.chunked_prefill_size,
+        )
+        return reached(wanted, now)

@@ -1,0 +1,37 @@
+"""A live engine whose scheduler is started afresh for every run: slow, and what a confirmation needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sr_fuzz.engine.contract import Engine, Isolation
+from sr_fuzz.engine.wrapped_engine import WrappedEngine
+from sr_fuzz.outcome import Outcome
+from sr_fuzz.script import EngineConfig, Script
+
+
+class FreshRuns(WrappedEngine):
+    """Starts the scheduler of a configuration anew before each run on it."""
+
+    def __init__(self, engine: Engine, start_anew: Callable[[EngineConfig], None]) -> None:
+        """``start_anew`` ends what ``engine`` has running for a configuration, unless that has played nothing."""
+        super().__init__(engine)
+        self._start_anew = start_anew
+
+    @property
+    def isolation(self) -> Isolation:
+        return "fresh"
+
+    def run(
+        self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
+    ) -> Outcome:
+        self._start_anew(script.config)
+        return super().run(script, invariants=invariants, limit_s=limit_s)
+
+    def execute(self, path: str, *, config: EngineConfig, **options: Any) -> Outcome:
+        self._start_anew(config)
+        return super().execute(path, config=config, **options)
+
+    def with_faults(self, *faults: str) -> Engine:
+        return self._engine.with_faults(*faults).fresh()

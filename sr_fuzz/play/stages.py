@@ -1,0 +1,65 @@
+"""When a request has reached a stage: what `StepUntil` means, for whoever plays or writes out a script.
+
+The interpreter, the player on SGLang's own scripted runtime and the tests that are written for it know different things
+about a request; all of them know its `Progress`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sr_fuzz.script import StepUntil
+
+
+class Condition(NamedTuple):
+    """A stage as bounds on a request's progress, any of which will do."""
+
+    chunks: int | None = None
+    """Extends done."""
+    tokens: int | None = None
+    """Output tokens."""
+    waiting: bool = False
+    retracted: bool = False
+    ended: bool = True
+    """A stage that has passed counts as reached, except ``waiting``."""
+
+
+class Progress(NamedTuple):
+    """How far a request is."""
+
+    chunks: int
+    tokens: int
+    waiting: bool
+    retracted: bool
+    """Ever."""
+    ended: bool
+    """Its last output was sent."""
+
+
+def condition(action: StepUntil, *, prompt_len: int, max_new_tokens: int, chunk_size: int) -> Condition:
+    """The bounds for a request of ``prompt_len`` tokens. ``chunk_size``: tokens, 0 or less where prompts are not cut.
+
+    ``last_chunk`` is the chunk before the extend that completes the prompt; for an uncut prompt, its only extend.
+    """
+    stage = action.stage
+    if stage in ("first_chunk", "nth_chunk", "last_chunk"):
+        last = max(1, (prompt_len - 1) // chunk_size) if chunk_size > 0 else 1
+        # A prompt that was never cut counts no chunk, but has output.
+        return Condition(chunks={"first_chunk": 1, "nth_chunk": action.nth}.get(stage, last), tokens=1)
+    if stage in ("first_decode", "mid_decode", "last_decode"):
+        wanted = {"first_decode": 1, "mid_decode": max_new_tokens // 2}.get(stage, max_new_tokens - 1)
+        return Condition(tokens=max(1, wanted))
+    if stage == "waiting":
+        return Condition(waiting=True, ended=False)
+    return Condition(retracted=stage == "retracted")
+
+
+def reached(wanted: Condition, now: Progress) -> bool:
+    """Whether one of the bounds is met."""
+    return (
+        (wanted.ended and now.ended)
+        or (wanted.chunks is not None and now.chunks >= wanted.chunks)
+        or (wanted.tokens is not None and now.tokens >= wanted.tokens)
+        or (wanted.waiting and now.waiting)
+        or (wanted.retracted and now.retracted)
+    )
