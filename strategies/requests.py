@@ -32,8 +32,8 @@ FAMILIES = 4
 """Prompt families in use: few, so that prefixes are shared often."""
 
 
-# Bytes and not integers, because Hypothesis prefers small values where a range of integers is wide. One size for
-# all, so that its mutator can put any draw in the place of any other. 48 bits leave the digits uniform enough.
+# Bytes and not integers, because Hypothesis prefers small values where a range of integers is wide. 48 of 64 bits leave
+# the digits uniform enough.
 _BITS = 64
 _NOISE = st.binary(min_size=_BITS // 8, max_size=_BITS // 8)
 _MOST_BITS = 48

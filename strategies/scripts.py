@@ -70,10 +70,10 @@ def _scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | N
     for piece in opening:
         if when == 2:
             # Something has run before: the tree is not empty when the pressure comes.
-            draw(_pieces(draft, menu, profile.much_work))
+            _add_piece(draw, draft, menu, profile.much_work)
         piece(draft)
     while len(draft.actions) < target:
-        draw(_pieces(draft, menu, profile.much_work))
+        _add_piece(draw, draft, menu, profile.much_work)
     return Script(config, tuple(draft.actions))
 
 
@@ -105,10 +105,8 @@ def draw_menu(draft: Draft) -> list[_Piece]:
     return menu + [_hold] * draft.exhausters
 
 
-@st.composite
-def _pieces(draw: Draw, draft: Draft, menu: list[_Piece], much_work: int) -> None:
-    """One piece of the menu, appended to the draft. A strategy of its own so that Hypothesis, where it mutates what it has drawn,
-    copies what carries the same label, copies whole pieces too."""
+def _add_piece(draw: Draw, draft: Draft, menu: list[_Piece], much_work: int) -> None:
+    """Append one piece of the menu to the draft."""
     piece, resume, rest, steps = draw_digits(draw, len(menu), 4, 2, 4)
     # A pause that nobody ends would make the rest of the script idle; some last longer all the same.
     if draft.paused and resume:
