@@ -20,6 +20,8 @@ from sr_fuzz.invariants.kv_pages import KvPages
 from sr_fuzz.invariants.liveness import Liveness
 from sr_fuzz.invariants.load import LoadCounters
 from sr_fuzz.invariants.lora import Lora
+from sr_fuzz.invariants.mamba_content import MambaContent
+from sr_fuzz.invariants.mamba_slots import MambaSlots
 from sr_fuzz.invariants.nobody_lost import NobodyLost
 from sr_fuzz.invariants.oracle_output import OracleOutput
 from sr_fuzz.invariants.paused_frozen import PausedFrozen
@@ -27,23 +29,25 @@ from sr_fuzz.invariants.priority import Priority
 from sr_fuzz.invariants.request_rows import RequestRows
 from sr_fuzz.invariants.retraction import Retraction
 from sr_fuzz.invariants.sessions import Sessions
-from sr_fuzz.invariants.sglang_checks import BusyMemoryCheck, TreeSanityCheck
-from sr_fuzz.invariants.states import StateContent, StateSlots
+from sr_fuzz.invariants.sglang_busy_check import BusyMemoryCheck
+from sr_fuzz.invariants.sglang_tree_check import TreeSanityCheck
+from sr_fuzz.invariants.state_locks import StateLocks
 from sr_fuzz.invariants.streams import Streams
-from sr_fuzz.invariants.tree_locks import StateLocks, TreeLocks, WindowLocks
+from sr_fuzz.invariants.tree_locks import TreeLocks
 from sr_fuzz.invariants.usage import Usage
+from sr_fuzz.invariants.window_locks import WindowLocks
 
 ALL: tuple[type[Invariant], ...] = (
     KvPages,
     RequestRows,
-    StateSlots,
+    MambaSlots,
     TreeLocks,
     WindowLocks,
     StateLocks,
     Sessions,
     Lora,
     KvContent,
-    StateContent,
+    MambaContent,
     PausedFrozen,
     NobodyLost,
     Retraction,

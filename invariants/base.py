@@ -70,3 +70,9 @@ def names(values: list[str], limit: int = 8) -> str:
 def numbers(values: list[int], limit: int = 12) -> str:
     """``3, 4, 9`` or, for many, the first few and how many more."""
     return names([str(v) for v in sorted(values)], limit)
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, for a message."""
+    text = str(error).strip().splitlines()
+    return text[0][:400] if text else type(error).__name__

@@ -119,7 +119,9 @@ class TreeLocks(Invariant):
         return None
 
 
-class _ComponentLocks(TreeLocks):
+class ComponentLocks(TreeLocks):
+    """Base: the same for another component of the tree."""
+
     component: str
 
     def no_subject(self, view: SchedulerView) -> str | None:
@@ -135,55 +137,3 @@ class _ComponentLocks(TreeLocks):
         if view.facts.hierarchical_cache_asked:
             return "the locks of copies between device and host are not told apart by component"
         return None
-
-
-class WindowLocks(_ComponentLocks):
-    """Lock counts of the sliding window are explained exactly.
-
-    Formula: a lock covers the nodes from its own upwards to the one that carries the mark in its receipt, or to the
-    root when the receipt has none; a node's count is the number of locks that cover it and were not let go.
-
-    Source: ``SWAComponent.acquire_component_lock``, ``release_component_lock``, ``release_window_lock``, and
-    ``redistribute_on_node_split``, which moves the mark to the upper half of a node.
-    Covers: 0.5.20 and later. Before, evicted nodes were not counted and nothing says which they were.
-
-    Known false alarms: a request that has decoded a whole window lets go of it alone (``swa_released``).
-    """
-
-    name = "window_locks"
-    component = "swa"
-
-    @staticmethod
-    def _count(node: NodeView) -> int:
-        return node.window_lock
-
-    def _covered(self, node: NodeView, receipt: request_state.LockReceipt | None) -> Iterator[NodeView]:
-        if receipt is None or not receipt.window:
-            return
-        at: NodeView | None = node
-        while at is not None:
-            yield at
-            if receipt.window_end is not None and at.window_end == receipt.window_end:
-                return
-            at = at.parent
-
-
-class StateLocks(_ComponentLocks):
-    """Lock counts of recurrent states are explained exactly.
-
-    Formula: a node's count is the number of locks on that very node whose receipt does not leave the state out.
-
-    Source: ``MambaComponent.acquire_component_lock`` and ``release_component_lock``, ``skipped_lock_components``.
-    Covers: 0.5.20 and later, as `WindowLocks`.
-    """
-
-    name = "state_locks"
-    component = "mamba"
-
-    @staticmethod
-    def _count(node: NodeView) -> int:
-        return node.state_lock
-
-    def _covered(self, node: NodeView, receipt: request_state.LockReceipt | None) -> Iterator[NodeView]:
-        if receipt is not None and receipt.state:
-            yield node

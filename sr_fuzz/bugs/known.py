@@ -9,7 +9,7 @@ folder is read as source, never imported, so that a campaign starts at once and 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,9 @@ from typing import NamedTuple
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from sr_fuzz.bugs.catalogue import shipped
+from sr_fuzz.outcome.files import violation_beside
+from sr_fuzz.outcome.identity import renewed
+from sr_fuzz.script.errors import ScriptError
 
 
 class KnownError(ValueError):
@@ -64,7 +67,7 @@ def known_signatures(folder: Path, sglang_version: str | None = None) -> Known:
         tree = _parse(path)
         signatures, mark = _signatures(tree), _mark(tree)
         if signatures and mark is not None and _open_in(sglang_version, mark, path):
-            known |= {signature: (path, mark.reason) for signature in signatures}
+            known |= {signature: (path, mark.reason) for signature in _renewed(signatures, path)}
     return Known(known)
 
 
@@ -98,6 +101,14 @@ def fixes(folder: Path, sglang_version: str | None = None) -> dict[Path, tuple[s
         if value is not None and mark is not None and _open_in(sglang_version, mark, path):
             found[path] = _strings(value)
     return found
+
+
+def _renewed(signatures: Iterable[str], path: Path) -> list[str]:
+    try:
+        violation = violation_beside(path)
+    except ScriptError as error:
+        raise KnownError(str(error)) from None
+    return [renewed(signature, violation) for signature in signatures]
 
 
 def _open_in(version: str | None, mark: _Mark, path: Path) -> bool:

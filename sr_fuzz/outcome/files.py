@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from sr_fuzz.outcome import old_addresses
 from sr_fuzz.outcome.finding import Finding
+from sr_fuzz.outcome.identity import renewed
 from sr_fuzz.outcome.trace import StepRecord
+from sr_fuzz.outcome.violation import Violation
 from sr_fuzz.script import Script, ScriptError, from_json, validate
 
 BUG_FORMAT = 1
@@ -93,7 +96,8 @@ def _load_finding(path: Path, raw: dict[str, Any]) -> Case:
         file = msgspec.convert(raw, _FindingFile)
     except msgspec.ValidationError as error:
         raise ScriptError(f"{path}: {error}") from None
-    return Case(path, script, file.finding.signature, file.finding, file.trace)
+    found = replace(file.finding, signature=renewed(file.finding.signature, file.finding.violation))
+    return Case(path, script, found.signature, found, file.trace)
 
 
 def _load_bug(path: Path, raw: dict[str, Any]) -> Case:
@@ -104,6 +108,13 @@ def _load_bug(path: Path, raw: dict[str, Any]) -> Case:
     if not isinstance(signature, str):
         raise ScriptError(f"{path}: signature: expected a string, got {type(signature).__name__}")
     return Case(path, script, signature)
+
+
+def violation_beside(repro: Path) -> Violation | None:
+    """What the finding file of an emitted test says was violated; None where there is no such file."""
+    path = repro.with_suffix(".json")
+    finding = load(path).finding if path.is_file() else None
+    return finding.violation if finding is not None else None
 
 
 def _load_repro(path: Path) -> Case:
@@ -124,4 +135,6 @@ def _load_repro(path: Path) -> Case:
         raise ScriptError(f"{path}: no SCRIPT in it; expected a test that sr-fuzz emitted")
     if not isinstance(promised, str | None):
         raise ScriptError(f"{path}: SIGNATURE: expected a string, got {type(promised).__name__}")
+    if promised is not None:
+        promised = renewed(promised, violation_beside(path))
     return Case(path, validate(script, source=str(path)), promised)

@@ -178,7 +178,7 @@ def _sr_expected_failure(request: pytest.FixtureRequest) -> None:
     if name is None or len(mark.args) != 1 or "reason" not in mark.kwargs:
         pytest.fail("sglang_bug: expected sglang_bug(releases, reason=...) on a test with an engine", pytrace=False)
     if SpecifierSet(mark.args[0]).contains(request.getfixturevalue(name).sglang_version, prereleases=True):
-        request.applymarker(pytest.mark.xfail(strict=True, reason=mark.kwargs["reason"]))
+        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=mark.kwargs["reason"]))
 
 
 @pytest.fixture(scope="session")

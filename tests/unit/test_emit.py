@@ -131,7 +131,8 @@ def test_the_repro_reads_like_this(tmp_path: Path):
 def test_a_known_cause_marks_it_as_an_expected_failure(tmp_path: Path):
     source = emit(FINDING, tmp_path, known_cause="sgl-project/sglang#1: pages of a\n  parked chunk").read_text()
     assert "\nimport pytest\n" in source
-    assert '@pytest.mark.xfail(strict=True, reason="sgl-project/sglang#1: pages of a parked chunk")\ndef test' in source
+    reason = 'reason="sgl-project/sglang#1: pages of a parked chunk"'
+    assert f"@pytest.mark.xfail(strict=True, raises=AssertionError, {reason})\ndef test" in source
     assert to_source(SCRIPT) in source
 
 

@@ -10,14 +10,6 @@ from sr_fuzz.invariants import ALL
 
 FOLDER = Path(__file__).parents[2] / "invariants"
 
-# Several invariants of one subject share a file and its name.
-SHARED = {
-    "states": {"mamba_slots", "mamba_content"},
-    "tree_locks": {"tree_locks", "window_locks", "state_locks"},
-    "sglang_checks": {"sglang_busy_check", "sglang_tree_check"},
-}
-
-
 def reads_scheduler(source: str) -> list[int]:
     """Lines that reach past the view to the scheduler."""
     nodes = ast.walk(ast.parse(source))
@@ -34,10 +26,5 @@ def test_reaching_past_the_view_is_seen():
 
 
 def test_the_file_has_the_name_of_the_invariant():
-    names = {path.stem: SHARED.get(path.stem, {path.stem}) for path in FOLDER.glob("*.py")}
-    for helper in ("__init__", "base"):
-        del names[helper]
-    found: dict[str, set[str]] = {}
-    for invariant in ALL:
-        found.setdefault(invariant.__module__.rpartition(".")[2], set()).add(invariant.name)
-    assert found == names
+    files = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "base"}
+    assert {invariant.__module__.rpartition(".")[2]: invariant.name for invariant in ALL} == {n: n for n in files}

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sr_fuzz.bugs.known import fixes
+from sr_fuzz.bugs.known import KnownError, fixes, known_signatures
+from sr_fuzz.emit.pytest_repro import emit
 from sr_fuzz.faults import Fault, as_fault
 from sr_fuzz.faults.old_paths import current
-from sr_fuzz.outcome import old_addresses
+from sr_fuzz.outcome import Finding, Violation, old_addresses, signature
 from sr_fuzz.outcome.files import load
+from sr_fuzz.script import EngineConfig, Script, Step
 
 REPRO = '''
 import pytest
@@ -66,3 +68,41 @@ def test_old_paths_of_faults(old: str, new: str):
 def test_a_moved_module_is_found_under_its_old_name(address: str):
     old_addresses.install()
     assert importlib.import_module(address) is importlib.import_module(old_addresses.MOVED[address])
+
+
+OLD_PLACES = (
+    "mem_cache/allocation.py:alloc_token_slots: raise RuntimeError(msg)",
+    "mem_cache/allocation.py:grow: x = 1",
+)
+OLD = "exception:RuntimeError:radix+overlap:be70d1"
+"""As the last version made it, with the source lines in it."""
+
+
+@pytest.fixture
+def old_finding(tmp_path: Path) -> Path:
+    violation = Violation("exception", "RuntimeError", "SGLang raised RuntimeError", 4, location=OLD_PLACES)
+    script = Script(EngineConfig(), (Step(),))
+    path = emit(Finding(OLD, script, violation, "0.5.22"), tmp_path, known_cause="why")
+    path.write_text(path.read_text() + '\nALSO_SEEN_AS = ("exception:RuntimeError:*:be70d1", "kv_pages:leaked:*")\n')
+    return path
+
+
+def test_signatures_of_the_last_version_are_known_by_their_functions(old_finding: Path):
+    today = signature(load(old_finding.with_suffix(".json")).finding.violation, EngineConfig())
+    assert today != OLD and load(old_finding).signature == load(old_finding.with_suffix(".json")).signature == today
+    known = known_signatures(old_finding.parent)
+    assert today in known and OLD not in known
+    assert today.replace("radix+overlap", "no-radix+normal") in known
+    assert "kv_pages:leaked:radix" in known
+
+
+def test_an_edit_of_a_source_line_changes_no_signature():
+    places = tuple(place.partition(": ")[0] + ": something else" for place in OLD_PLACES)
+    one, other = (Violation("exception", "RuntimeError", "", 4, location=at) for at in (OLD_PLACES, places))
+    assert signature(one, EngineConfig()) == signature(other, EngineConfig())
+
+
+def test_a_finding_file_that_cannot_be_read_is_named(old_finding: Path):
+    old_finding.with_suffix(".json").write_text("{")
+    with pytest.raises(KnownError, match=old_finding.with_suffix(".json").name):
+        known_signatures(old_finding.parent)

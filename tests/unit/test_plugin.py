@@ -150,6 +150,10 @@ def test_gone(sr_engine):
 def test_came_early(sr_engine):
     assert False
 
+@pytest.mark.sglang_bug(">=0.5.21", reason="the cause")
+def test_not_played(sr_engine):
+    raise RuntimeError("no engine")
+
 @pytest.mark.sglang_bug("<0.5.21", reason="the cause")
 def test_mended(sr_engine):
     pass
@@ -163,4 +167,5 @@ def test_a_bug_of_some_releases_is_an_expected_failure_in_these_alone(tmp_path):
     assert "XFAIL test_it.py::test_still_there - the cause" in shown
     assert "FAILED test_it.py::test_gone - [XPASS(strict)] the cause" in shown
     assert "FAILED test_it.py::test_came_early - assert False" in shown
+    assert "FAILED test_it.py::test_not_played - RuntimeError: no engine" in shown
     assert "PASSED test_it.py::test_mended" in shown

@@ -1,16 +1,13 @@
-"""Recurrent states (Mamba, linear attention): no slot leaked or shared, and each holds the state it should."""
+"""Slots of recurrent states (Mamba, linear attention): none leaked or shared."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from sr_fuzz.invariants.base import Invariant, Problem, names, numbers
 
-from sr_fuzz.oracle.function import digest_of
 from sr_fuzz.sglang_api import request_state
-from sr_fuzz.sglang_api.trees import NodeView
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
@@ -19,7 +16,7 @@ def _held(req: Any) -> list[int]:
     return [] if req.finished() and request_state.kv_state(req) is None else request_state.state_slots(req)
 
 
-class StateSlots(Invariant):
+class MambaSlots(Invariant):
     """Slots of recurrent states are partitioned exactly.
 
     Formula: ``{1 … size}`` is the disjoint union of the free slots, the slots that tree nodes keep, and those of
@@ -88,66 +85,3 @@ class StateSlots(Invariant):
         if view.last_flush_ok and free != size:
             return Problem("lost_at_flush", f"after the flush {free} of {size} slots are free")
         return None
-
-
-class StateContent(Invariant):
-    """A slot holds the state after exactly the tokens it stands for.
-
-    Formula: the state that a tree node keeps has consumed the tokens from the root to the node's end; that of a
-    request which holds KV has consumed its first ``kv_committed_len`` tokens.
-
-    Source: the oracle model keeps digest and number of the tokens consumed
-    (`sr_fuzz.oracle.models.oracle_hybrid`); SGLang copies one slot to another in ``MambaPool.copy_from``.
-    Covers: engines that run the oracle model.
-
-    Known false alarms: a state is copied to a new request, or cleared, by its first forward (``mamba_cow_src_index``,
-    ``mamba_needs_clear``): nothing is said about it before. Of a request whose newest token is not known yet, under
-    overlap, only the number is compared.
-    """
-
-    name = "mamba_content"
-    family = "output"
-
-    def no_subject(self, view: SchedulerView) -> str | None:
-        return "the model has no recurrent states" if view.state_allocator is None else None
-
-    def not_covered(self, view: SchedulerView) -> str | None:
-        if not hasattr(view.model, "read_states"):
-            return "the model is not the oracle"
-        return view.unreadable_tree
-
-    def check(self, view: SchedulerView) -> Problem | None:
-        expected = [*self._of_nodes(view), *self._of_requests(view)]
-        if not expected:
-            return None
-        digests, consumed = (part.tolist() for part in view.model.read_states(torch.tensor([e[0] for e in expected])))
-        for (slot, who, tokens, count), digest, number in zip(expected, digests, consumed, strict=True):
-            known = count <= len(tokens)
-            if number != count or known and digest != digest_of(tokens[:count]):
-                return Problem(
-                    "wrong_state",
-                    f"slot {slot} of {who} holds a state after {number} tokens"
-                    f"{', other ones' if number == count else f', expected {count}'}",
-                )
-        return None
-
-    def _of_nodes(self, view: SchedulerView) -> Iterator[tuple[int, str, list[int], int]]:
-        for node in view.now.nodes:
-            for slot in node.state_slots:
-                tokens = self._path(node)
-                yield slot, f"tree node {node.id}", tokens, len(tokens)
-
-    @staticmethod
-    def _of_requests(view: SchedulerView) -> Iterator[tuple[int, str, list[int], int]]:
-        for holder in view.now.holders:
-            slots = request_state.state_slots(holder.req) if holder.req is not None else []
-            if slots and not request_state.state_pending(holder.req):
-                yield slots[0], holder.name, holder.tokens, holder.kv.committed
-
-    @staticmethod
-    def _path(node: NodeView) -> list[int]:
-        parts = [node.tokens]
-        while node.parent is not None:
-            node = node.parent
-            parts.append(node.tokens)
-        return [token for part in reversed(parts) for token in part]
