@@ -1,7 +1,7 @@
 """Each known bug of SGLang is still there: an expected failure, strict, so that a fix in SGLang turns this red.
 
-What is expected is a known bug: an engine that cannot play the script, or something new that its script shows by now, is
-no expected failure.
+What is expected is a known bug: an engine that cannot play the script, or something new that its script shows by now,
+is no expected failure.
 """
 
 from __future__ import annotations
