@@ -1,4 +1,4 @@
-"""The few facts about a request that several faults and mends need and that differ by release."""
+"""The few facts about a request that several faults and fixes need and that differ by release."""
 
 from __future__ import annotations
 

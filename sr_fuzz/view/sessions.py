@@ -116,7 +116,7 @@ class _Session:
 
 
 class Ledger:
-    """Follows the messages the scheduler takes and the answers it sends, one turn of the loop after the other."""
+    """Follows the messages the scheduler takes and the answers it sends, step after step."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Ledger:
         return list(self._sessions)
 
     def take(self, messages: Iterable[Any], step: int, existing: Iterable[str]) -> None:
-        """Take in one turn's messages, in order; ``existing`` are the sessions that SGLang has at its end."""
+        """Take in one step's messages, in order; ``existing`` are the sessions that SGLang has at its end."""
         before = set(self._sessions)
         closed: set[str] = set()
         ended_before = step
@@ -210,7 +210,7 @@ class Ledger:
         return history[: params.offset] if params.offset else history
 
     def last_finished(self, session_id: str, step: int) -> Turn | None:
-        """The last turn of a streaming session that ran to its end before loop turn ``step``."""
+        """The last turn of a streaming session that ran to its end before ``step``."""
         session = self._sessions.get(session_id)
         return self._last_finished(session, step) if session is not None else None
 
@@ -219,7 +219,7 @@ class Ledger:
         return len(turn.prompt) + len(self._tail(turn, step))
 
     def busy(self, session_id: str, step: int) -> bool:
-        """Whether a turn of the session was unanswered before loop turn ``step``."""
+        """Whether a turn of the session was unanswered before ``step``."""
         session = self._sessions.get(session_id)
         return session is not None and any(self._unanswered(turn, step) for turn in session.turns)
 
@@ -228,7 +228,7 @@ class Ledger:
         return max(ended, key=lambda pair: pair[0])[1] if ended else None
 
     def _natural_end(self, turn: Turn, step: int) -> int | None:
-        """The loop turn in which it ended by length or at a stop, if before ``step``."""
+        """The step in which it ended by length or at a stop, if before ``step``."""
         stream = self._stream_of(turn.rid)
         for delta in stream.deltas if stream is not None else ():
             if not delta.aborted and (delta.finish or {}).get("type") in ("length", "stop") and delta.step < step:
