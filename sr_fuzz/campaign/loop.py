@@ -36,7 +36,6 @@ from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script.text import config_text
-from sr_fuzz.shrink.confirm import CONFIRM_RUNS
 from sr_fuzz.shrink.finding_steps import Investigated, first_seen, reproduce, shrink
 from sr_fuzz.shrink.minimise import MAX_RUNS
 from sr_fuzz.strategies import draw
@@ -254,8 +253,8 @@ class _Campaign:
         return small
 
     def _confirm(self, seen: Investigated) -> Investigated:
-        wall_s = seen.outcome.wall_s
-        affordable = int(PATIENCE_S / wall_s) if wall_s > 0 else CONFIRM_RUNS
-        seen = reproduce(seen, self._engine, n=max(1, min(CONFIRM_RUNS, affordable)))
+        # By the clock: where the scheduler is started anew for each run, that takes longer than the script.
+        give_up = self._clock() + PATIENCE_S
+        seen = reproduce(seen, self._engine, stop=lambda: self._clock() >= give_up)
         self._on_event(Confirmed(seen.finding.signature, seen.finding.reproduced, seen.finding.tried))
         return seen

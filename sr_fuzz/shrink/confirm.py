@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import signature
@@ -23,18 +23,21 @@ def confirm(
     n: int = CONFIRM_RUNS,
     invariants: Sequence[str] | None = None,
     limit_s: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[int, int]:
-    """Run ``script`` ``n`` times; returns ``(k, n)``, ``k`` being the runs with a violation of that signature.
+    """Run ``script`` ``n`` times; returns ``(k, runs)``, ``k`` being the runs with a violation of that signature.
 
-    ``invariants`` and ``limit_s`` are those of `Engine.run`. Raises ``ValueError`` for an engine whose runs share a
-    scheduler, `EngineError` when a run is not possible.
+    Once ``stop`` says so no further run begins; one is made in any case. ``invariants`` and ``limit_s`` are those of
+    `Engine.run`. Raises ``ValueError`` for an engine whose runs share a scheduler, `EngineError` when a run is not
+    possible.
     """
     if engine.isolation != "fresh":
         raise ValueError(f"isolation {engine.isolation!r}: to confirm, every run needs a fresh scheduler; see fresh()")
     if n < 1:
         raise ValueError(f"n: at least one run is needed, got {n}")
-    k = 0
-    for _ in range(n):
+    k = runs = 0
+    while runs < n and not (runs and stop()):
         violation = engine.run(script, invariants=invariants, limit_s=limit_s).violation
+        runs += 1
         k += violation is not None and signature(violation, script.config) == target_signature
-    return k, n
+    return k, runs

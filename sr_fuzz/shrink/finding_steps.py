@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Finding, Outcome, signature
 from sr_fuzz.script import Script
-from sr_fuzz.shrink.confirm import CONFIRM_RUNS, confirm
+from sr_fuzz.shrink.confirm import confirm
 from sr_fuzz.shrink.minimise import MAX_RUNS, Run, minimise
 
 
@@ -48,10 +48,14 @@ def shrink(
 
 
 def reproduce(
-    seen: Investigated, engine: Engine, *, n: int = CONFIRM_RUNS, invariants: Sequence[str] | None = None
+    seen: Investigated,
+    engine: Engine,
+    *,
+    invariants: Sequence[str] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Investigated:
-    """Confirm by ``n`` fresh runs on ``engine``."""
+    """Confirm by fresh runs on ``engine``; once ``stop`` says so no further one begins."""
     finding, outcome = seen
-    k, tried = confirm(finding.script, finding.signature, engine.fresh(), n=n, invariants=invariants)
+    k, tried = confirm(finding.script, finding.signature, engine.fresh(), invariants=invariants, stop=stop)
     return Investigated(replace(finding, reproduced=k, tried=tried), outcome)
 

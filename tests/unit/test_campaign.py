@@ -161,6 +161,23 @@ def test_a_hang_is_not_minimised_for_ever(tmp_path: Path):
     assert len(engine.played) < 15
 
 
+def test_a_finding_is_not_confirmed_for_ever_where_each_run_starts_a_scheduler(tmp_path: Path):
+    """The script takes no time; to start afresh takes half a minute, as on a server."""
+    now = [0.0]
+
+    class Slow(FakeEngine):
+        def fresh(self) -> FakeEngine:
+            def rule(script: Script) -> Violation | None:
+                now[0] += 30.0
+                return self.rule(script)
+
+            return FakeEngine(rule)
+
+    summary, _ = campaign(Slow(leak_on_abort), tmp_path, max_scripts=40, clock=lambda: now[0], time_s=10_000)
+    (tally,) = summary.new
+    assert (tally.finding.reproduced, tally.finding.tried) == (2, 2)
+
+
 def test_an_engine_that_dies_ends_the_campaign_after_the_summary(tmp_path: Path):
     engine = FakeEngine(lambda script: None)
 

@@ -26,6 +26,12 @@ def test_runs_as_often_as_told():
     assert len(engine.played) == 2
 
 
+def test_stops_when_told_but_not_before_a_run():
+    engine = FakeEngine(lambda script: leak())
+    assert confirm(SCRIPT, TARGET, engine, stop=lambda: True) == (1, 1)
+    assert confirm(SCRIPT, TARGET, engine, stop=lambda: len(engine.played) == 4) == (3, 3)
+
+
 def test_refuses_to_confirm_without_a_run():
     with pytest.raises(ValueError, match="got 0"):
         confirm(SCRIPT, TARGET, FakeEngine(lambda script: leak()), n=0)
