@@ -6,15 +6,15 @@ from collections import Counter
 
 from sr_fuzz.invariants.base import Invariant, Problem
 
+from sr_fuzz.sglang_api.messages import CONTROLS
 from sr_fuzz.view.view import SchedulerView
 
-# Messages whose sender waits for a reply (`_COMMUNICATOR_SPECS` in managers/tokenizer_control_mixin.py, and sessions).
-# A pause, a continue, an abort and the close of a session are sent without waiting.
+# Messages whose sender waits for a reply (`_COMMUNICATOR_SPECS` in managers/tokenizer_control_mixin.py, and sessions):
+# those of scripts, and what the tokenizer manager sends for others.
 REPLIES: dict[str, str] = {
-    "FlushCacheReqInput": "FlushCacheReqOutput",
+    **{control.message: control.reply for control in CONTROLS.values() if control.reply is not None},
     "GetInternalStateReq": "GetInternalStateReqOutput",
     "SetInternalStateReq": "SetInternalStateReqOutput",
-    "OpenSessionReqInput": "OpenSessionReqOutput",
     "UpdateWeightVersionReqInput": "UpdateWeightVersionReqOutput",
 }
 

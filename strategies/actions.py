@@ -27,8 +27,13 @@ from sr_fuzz.script import (
     StepUntil,
 )  # fmt: skip
 
-SWITCHES = ("step_until", "abort", "pause", "continue", "abort_all", "flush_cache", "evict_radix")
-"""Action kinds that a script may do without; each script draws which. The names are the tags of the actions."""
+SWITCH_WEIGHTS = {
+    "step_until": 4, "abort": 3, "pause": 3, "continue": 2, "abort_all": 2, "flush_cache": 2, "evict_radix": 2
+}  # fmt: skip
+"""Action kinds that a script may do without, by tag, and how many of four scripts may use each, where no feature of
+`sr_fuzz.strategies.weights` says otherwise: what strikes most is missing least."""
+
+SWITCHES = tuple(SWITCH_WEIGHTS)
 
 STAGES_TO_AIM_AT = (
     "first_chunk", "nth_chunk", "last_chunk", "first_decode", "first_decode", "mid_decode",
@@ -85,7 +90,7 @@ class Draft:
             "sessions": config.enable_streaming_session,
             "turns_at_once": self.turns_at_once,
             "exhausters": self.exhausters,
-            "timeouts": bool(timeouts_of(config)),
+            "timeouts": bool(config.timeouts),
             "lora": config.enable_lora,
         }
         return self.switches.union(name for name, allow in allowed.items() if allow)
@@ -237,15 +242,9 @@ def _evict(draft: Draft) -> None:
     draft.add(EvictRadix((None, 1, sizes_of(draft.config).chunk, sizes_of(draft.config).pool // 2)[amount]))
 
 
-def timeouts_of(config: EngineConfig) -> tuple[float, ...]:
-    """What happens by time in a configuration, after so many seconds: time-outs, and that an adapter drains."""
-    times = (config.req_waiting_timeout, config.req_running_timeout, config.lora_drain_wait_threshold)
-    return tuple(t for t in times if t is not None)
-
-
 def advance_clock(draft: Draft) -> None:
     """Let a part of a time-out pass, or somewhat more than the whole."""
-    timeouts = timeouts_of(draft.config) or (1.0,)
+    timeouts = draft.config.timeouts or (1.0,)
     which, part = draft.digits(len(timeouts), 5)
     draft.add(AdvanceClock(timeouts[which] * (0.25, 0.5, 0.75, 1.25, 2.5)[part]))
 

@@ -10,15 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from sr_fuzz.strategies.actions import SWITCH_WEIGHTS
+
 from sr_fuzz.script import EngineConfig
 
 PROFILE_WEIGHTS = {"idle": 2, "steady": 3, "burst": 6, "saturated": 2, "oversubscribed": 3}
 """How many of sixteen scripts have which profile where no feature says otherwise: mostly more than the pool holds."""
-
-SWITCH_WEIGHTS = {
-    "step_until": 4, "abort": 3, "pause": 3, "continue": 2, "abort_all": 2, "flush_cache": 2, "evict_radix": 2
-}  # fmt: skip
-"""How many of four scripts may use an action: what strikes most is missing least."""
 
 
 @dataclass(frozen=True)

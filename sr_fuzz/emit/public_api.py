@@ -31,11 +31,11 @@ from sr_fuzz.script import (
     Prompt,
     Release,
     Script,
-    SessionParams,
     StartReq,
     Step,
     StepUntil,
 )
+from sr_fuzz.script.defaults import defaults_of
 from sr_fuzz.script.text import action_text
 
 _TOKENS = VOCAB_SIZE - 3
@@ -131,6 +131,21 @@ def _output_length(start: StartReq, prompt: list[int], config: EngineConfig) -> 
 # -- actions ---------------------------------------------------------------------------------------------------
 
 
+# What its ``start_req`` takes, and `stream`: its requests always stream.
+_START_FIELDS = {
+    "name", "prompt", "max_new_tokens", "ignore_eos", "stop_token_ids", "priority", "return_logprob",
+    "logprob_start_len", "top_logprobs_num", "stream",
+}  # fmt: skip
+
+
+def _check_fields(start: StartReq) -> None:
+    for field, default in defaults_of(start).items():
+        value = getattr(start, field)
+        if field not in _START_FIELDS and value != default:
+            shown = "a session" if field == "session" else f"{field}={value}"
+            raise NotExpressible(f"SGLang's scripted runtime starts no request with {shown}")
+
+
 class _Translation:
     """The actions so far, and what the tokenizer manager knows at that point."""
 
@@ -149,11 +164,11 @@ class _Translation:
     def add(self, action: Action) -> None:
         if self._released and not isinstance(action, Release):
             raise NotExpressible("what an exhauster holds is only given back when the script is over")
+        if isinstance(action, StartReq):
+            _check_fields(action)
         match action:
-            case StartReq(session=SessionParams()) | OpenSession() | CloseSession():
+            case OpenSession() | CloseSession():
                 raise NotExpressible("SGLang's scripted runtime has no call for sessions")
-            case StartReq(n=n) if n > 1:
-                raise NotExpressible(f"SGLang's scripted runtime starts requests for one answer, not for {n}")
             case StartReq():
                 self._start(replace(action, stream=True))
             case Step():

@@ -19,6 +19,7 @@ import msgspec
 from sr_fuzz.outcome import Finding, StepRecord
 from sr_fuzz.outcome.files import save_finding
 from sr_fuzz.script import Script
+from sr_fuzz.script.defaults import defaults_of
 from sr_fuzz.script.text import text
 
 WIDTH = 120
@@ -181,14 +182,13 @@ def _flat(value: Any) -> str:
 
 def _arguments(struct: msgspec.Struct) -> list[tuple[str, Any]]:
     """``(keyword=, value)``; fields without a default are positional, and so is what needs no name: a step's n."""
-    fields = struct.__struct_fields__
-    required = len(fields) - len(struct.__struct_defaults__)
+    defaults = defaults_of(struct)
     result: list[tuple[str, Any]] = []
-    for index, field in enumerate(fields):
+    for index, field in enumerate(struct.__struct_fields__):
         value = getattr(struct, field)
-        if index < required:
+        if field not in defaults:
             result.append(("", value))
-        elif value != struct.__struct_defaults__[index - required]:
+        elif value != defaults[field]:
             result.append(("" if field == "n" and index == 0 else f"{field}=", value))
     return result
 

@@ -25,6 +25,7 @@ from sr_fuzz.script import (
     Step,
     StepUntil,
 )
+from sr_fuzz.script.text import action_text
 
 WIDTH = 88
 """Columns, as in SGLang's code."""
@@ -101,6 +102,8 @@ class _Body:
                 self._add(f"t.exhaust_lock_refs(leave_refs={refs})")
             case ExhaustRows(leave_rows=rows):
                 self._exhaust_rows(rows)
+            case _:
+                raise ValueError(f"{action_text(action)}: not in the public API; translate the script first")
 
     def _start(self, start: StartReq) -> None:
         self._starts[start.name] = start

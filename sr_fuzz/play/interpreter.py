@@ -11,7 +11,7 @@ abort one request relies on.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import structs
 
@@ -19,6 +19,7 @@ from sr_fuzz import script as s
 from sr_fuzz.oracle.function import all_prompt_tokens
 from sr_fuzz.play.epilogue import Epilogue
 from sr_fuzz.play.monitor import Monitor
+from sr_fuzz.play.request_fields import embedding_fields, generate_fields
 from sr_fuzz.play.stages import Progress, condition, reached
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.script.errors import RequestRefused
@@ -27,6 +28,20 @@ from sr_fuzz.sglang_api import messages
 from sr_fuzz.view.view import SchedulerView
 
 BALLAST_PREFIX = "ballast"
+
+_Sender = TypeVar("_Sender", bound=Callable[..., None])
+
+
+_SENDERS: dict[type, Callable[[Interpreter, Any], None]] = {}
+"""By kind of action, what sends it; the kinds that only step are missing."""
+
+
+def _sends(kind: type) -> Callable[[_Sender], _Sender]:
+    def register(sender: _Sender) -> _Sender:
+        _SENDERS[kind] = sender
+        return sender
+
+    return register
 
 
 class Interpreter:
@@ -68,38 +83,29 @@ class Interpreter:
 
     # -- actions -----------------------------------------------------------------------------------------------
 
+    @_sends(s.StartReq)
     def _start_req(self, action: s.StartReq) -> None:
         if self._paused:
             self.notes["a request was sent while paused; the HTTP server holds it back until continue"] = None
-        sampling: dict[str, Any] = {"max_new_tokens": action.max_new_tokens, "ignore_eos": action.ignore_eos}
-        if not hasattr(self._view.model, "read_back"):
-            sampling["temperature"] = 0  # only the likeliest tokens of a real model can be compared
-        if action.stop_token_ids:
-            sampling["stop_token_ids"] = list(action.stop_token_ids)
-        fields: dict[str, Any] = {"stream": action.stream}
-        if action.return_logprob:
-            fields["return_logprob"] = True
-            fields["logprob_start_len"] = action.logprob_start_len
-            fields["top_logprobs_num"] = action.top_logprobs_num
-        if action.priority is not None:
-            fields["priority"] = action.priority
-        fields |= self._of_a_pair()
-        if action.session is not None:
-            fields["session_params"] = self._session_params(action.session)
-        if action.n > 1:
-            sampling["n"] = action.n
-        adapter = {} if action.lora_path is None else {"lora_path": action.lora_path}
         request = {"rid": self._rid(action.name), "input_ids": self._prompts[action.name]}
         if action.prompt.after is not None:
             self._monitor.reach.note_history(request["rid"], len(self._prompts[action.prompt.after]))
         try:
             if self._script.config.is_embedding:
-                self._context.start_embedding(**request, **adapter)
+                self._context.start_embedding(**request, **embedding_fields(action))
             else:
-                self._context.start_tokens(**request, sampling=sampling, **fields, **adapter)
+                self._context.start_tokens(**request, **self._generate_fields(action))
         except RequestRefused as refused:
             # Legal: too long for the context, or its name is in use. The scheduler would have aborted it.
             self.notes[f"{action.name} was refused by the HTTP server: {refused.text[:200]}"] = None
+
+    def _generate_fields(self, action: s.StartReq) -> dict[str, Any]:
+        fields = generate_fields(action) | self._of_a_pair()
+        if not hasattr(self._view.model, "read_back"):
+            fields["sampling"]["temperature"] = 0  # only the likeliest tokens of a real model can be compared
+        if action.session is not None:
+            fields["session_params"] = self._session_params(action.session)
+        return fields
 
     def _of_a_pair(self) -> dict[str, Any]:
         half = self._view.half
@@ -112,12 +118,16 @@ class Interpreter:
         values = {name: value for name, value in structs.asdict(params).items() if value not in (None, False)}
         return values | {name: self._rid(values[name]) for name in ("id", "rid") if name in values}
 
+    @_sends(s.OpenSession)
     def _open_session(self, action: s.OpenSession) -> None:
-        self._context.open_session(self._rid(action.name), streaming=action.streaming, timeout=action.timeout)
+        fields = {"streaming": action.streaming, "timeout": action.timeout}
+        self._context.control("open_session", session_id=self._rid(action.name), **fields)
 
+    @_sends(s.CloseSession)
     def _close_session(self, action: s.CloseSession) -> None:
-        self._context.close_session(self._rid(action.name))
+        self._context.control("close_session", session_id=self._rid(action.name))
 
+    @_sends(s.Pause)
     def _pause(self, action: s.Pause) -> None:
         self._paused = True
         if action.mode == "abort":
@@ -125,33 +135,41 @@ class Interpreter:
         else:
             self._context.pause_generation(mode=action.mode)
 
+    @_sends(s.Continue)
     def _continue(self, action: s.Continue) -> None:
         self._paused = False
         self._context.continue_generation()
 
+    @_sends(s.Abort)
     def _abort(self, action: s.Abort) -> None:
         self._context.abort_rid(self._rid(action.name), await_arrival=action.await_arrival)
 
+    @_sends(s.AbortAll)
     def _abort_all(self, action: s.AbortAll) -> None:
         if action.await_arrival:
             self._context.abort_all()
         else:
             self._context.abort_all_later()
 
+    @_sends(s.FlushCache)
     def _flush_cache(self, action: s.FlushCache) -> None:
         self._context.flush_cache()
 
+    @_sends(s.EvictRadix)
     def _evict_radix(self, action: s.EvictRadix) -> None:
         self._context.evict_tree(action.num_tokens)
 
+    @_sends(s.ExhaustKv)
     def _exhaust_kv(self, action: s.ExhaustKv) -> None:
         # A script may ask to leave more pages than the pool has: then there is nothing to take.
         if action.leave_pages <= self._view.num_pages:
             self._context.exhaust_kv(leave_pages=action.leave_pages)
 
+    @_sends(s.ExhaustLockRefs)
     def _exhaust_lock_refs(self, action: s.ExhaustLockRefs) -> None:
         self._context.exhaust_lock_refs(leave_refs=action.leave_refs)
 
+    @_sends(s.ExhaustRows)
     def _exhaust_rows(self, action: s.ExhaustRows) -> None:
         if self._script.config.is_embedding:
             return  # an embedding is over before it could hold a row for long, and no other request is served
@@ -166,6 +184,7 @@ class Interpreter:
             sampling = {"max_new_tokens": length, "ignore_eos": True}
             self._context.start_tokens(rid=rid, input_ids=[3], sampling=sampling, **self._of_a_pair())
 
+    @_sends(s.Release)
     def _release(self, action: s.Release) -> None:
         self._context._release_exhausted_pools()
         ballast, self._ballast = self._ballast, []
@@ -173,6 +192,7 @@ class Interpreter:
             if not self._view.answered(rid):
                 self._context.abort_rid(rid)
 
+    @_sends(s.AdvanceClock)
     def _advance_clock(self, action: s.AdvanceClock) -> None:
         self._context.advance_clock(action.seconds)
 
@@ -191,7 +211,9 @@ class Interpreter:
 
     def _reached(self, action: s.StepUntil, rid: str) -> bool:
         req = next((req for req in self._view.requests if req.rid == rid), None)
-        start = self._starts[action.name]
+        start = self._starts.get(action.name)
+        if start is None:
+            return False  # a name that the script never starts
         now = Progress(
             chunks=self._context.chunks_done(rid),
             tokens=len(req.output_ids) if req is not None else 0,
@@ -208,20 +230,3 @@ class Interpreter:
         )
         return reached(wanted, now)
 
-
-_SENDERS: dict[type, Callable[[Interpreter, Any], None]] = {
-    s.StartReq: Interpreter._start_req,
-    s.Pause: Interpreter._pause,
-    s.Continue: Interpreter._continue,
-    s.Abort: Interpreter._abort,
-    s.AbortAll: Interpreter._abort_all,
-    s.FlushCache: Interpreter._flush_cache,
-    s.EvictRadix: Interpreter._evict_radix,
-    s.ExhaustKv: Interpreter._exhaust_kv,
-    s.ExhaustLockRefs: Interpreter._exhaust_lock_refs,
-    s.ExhaustRows: Interpreter._exhaust_rows,
-    s.Release: Interpreter._release,
-    s.AdvanceClock: Interpreter._advance_clock,
-    s.OpenSession: Interpreter._open_session,
-    s.CloseSession: Interpreter._close_session,
-}

@@ -58,15 +58,6 @@ def _always(config: EngineConfig) -> bool:
     return True
 
 
-def _with_sessions(config: EngineConfig) -> bool:
-    return config.enable_streaming_session
-
-
-def _timed(config: EngineConfig) -> bool:
-    times_out = config.req_waiting_timeout is not None or config.req_running_timeout is not None
-    return times_out or config.enable_streaming_session
-
-
 def _in_tree(config: EngineConfig) -> bool:
     """The Rust tree keeps its nodes to itself, so what becomes of them cannot be seen."""
     return _cached(config) and config.prefix_tree != "rust"
@@ -78,23 +69,13 @@ def _parked(config: EngineConfig) -> bool:
     return _chunked(config) and config.model in ("swa", "pure_swa")
 
 
-_ACTIONS = {
-    "advance_clock": _timed,
-    "evict_radix": _cached,
-    "exhaust_lock_refs": _cached,
-    "open_session": _with_sessions,
-    "close_session": _with_sessions,
-}
-"""Where an action is drawn at all; those not listed are drawn everywhere."""
-
-
 _Row = tuple[str, Callable[[EngineConfig], bool]]
 
 
 def _kinds() -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
-    for tag in (action.__struct_config__.tag for action in get_args(Action)):
-        rows[f"action.{tag}"] = ("played", _ACTIONS.get(tag, _always))
+    for action in get_args(Action):
+        rows[f"action.{action.__struct_config__.tag}"] = ("played", action.drawn_on)
     for stage in STAGES:
         where = _chunked if stage.endswith("_chunk") and stage != "first_chunk" else _always
         rows[f"stage.{stage}"] = ("StepUntil reached it, the request not answered before", where)

@@ -191,13 +191,9 @@ class ScriptedContext:
         """Pause in mode ``abort``."""
         self._transport.pause("abort")
 
-    def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None:
-        """``/open_session``; a streaming one keeps its KV between its turns."""
-        self._transport.open_session(session_id, streaming=streaming, timeout=timeout)
-
-    def close_session(self, session_id: str) -> None:
-        """``/close_session``, by session id, known or not."""
-        self._transport.close_session(session_id)
+    def control(self, call: str, **fields: Any) -> None:
+        """Any other control call of `sr_fuzz.sglang_api.messages.CONTROLS`; ``fields`` are those of its body."""
+        self._transport.control(call, **fields)
 
     def evict_tree(self, num_tokens: int | None) -> None:
         """The prefix cache's own ``evict``: ``num_tokens`` tokens, or all that no lock protects."""

@@ -9,6 +9,7 @@ from typing import Any
 from sr_fuzz.runtime.http_poster import BackgroundHttpPoster, HttpExchange
 from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
 from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api.messages import CONTROLS
 
 # The tokenizer manager hands a message to its socket before it answers the HTTP request; from there to our end of the
 # socket it takes well below a millisecond. After this long, no message means that none was sent.
@@ -26,11 +27,32 @@ class HttpCalls:
         self._base_url = base_url
         self._timeout_s = timeout_s
 
-    def post(self, path: str, body: dict[str, Any]) -> HttpExchange:
+    def post_to(self, path: str, body: dict[str, Any]) -> HttpExchange:
         return self._poster.send(self._base_url + path, body)
 
-    def await_control(self, kind: str, exchange: HttpExchange, since: int) -> None:
-        """Wait for a message of that class; `EngineError` when the server refuses the call."""
+    def post(self, call: str, body: dict[str, Any]) -> HttpExchange:
+        """Post a control call."""
+        control = CONTROLS[call]
+        return self.post_to(control.path, {**control.constants, **body})
+
+    def control(self, call: str, body: dict[str, Any]) -> None:
+        """Post a control call and wait for its message. The server may refuse it; `EngineError` when it fails."""
+        kind = CONTROLS[call].message
+        since = self._proxy.mark()
+        exchange = self.post(call, body)
+        message = self._proxy.wait_until_arrived(
+            lambda message: type(message).__name__ == kind and _brings(message, body),
+            timeout_s=self._timeout_s,
+            description=kind,
+            give_up=after_grace(exchange),
+            since=since,
+        )
+        if message is None and exchange.refusal is None:
+            raise_problem(exchange)
+
+    def await_message(self, call: str, exchange: HttpExchange, since: int) -> None:
+        """Wait for the message of a control call; `EngineError` when the server refuses the call."""
+        kind = CONTROLS[call].message
         message = self._proxy.wait_until_arrived(
             lambda message: type(message).__name__ == kind,
             timeout_s=self._timeout_s,
@@ -40,6 +62,11 @@ class HttpCalls:
         )
         if message is None:
             raise_problem(exchange)
+
+
+def _brings(message: Any, body: dict[str, Any]) -> bool:
+    """Whether the message has what was posted: of two calls that arrive together each has its own."""
+    return all(getattr(message, name, value) == value for name, value in body.items())
 
 
 def is_abort(message: Any, rid: str, abort_all: bool) -> bool:

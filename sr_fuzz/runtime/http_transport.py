@@ -139,13 +139,9 @@ class HttpTransport:
     def flush_cache(self) -> None:
         self._in_order("flush", self._flush_cache, put_off=self._flush_is_stuck)
 
-    def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None:
-        """The tokenizer manager itself refuses a session that is being opened already."""
-        body = {"capacity_of_str_len": 4096, "session_id": session_id, "streaming": streaming, "timeout": timeout}
-        self._in_order(f"open session {session_id}", lambda: self._session("open", body))
-
-    def close_session(self, session_id: str) -> None:
-        self._in_order(f"close session {session_id}", lambda: self._session("close", {"session_id": session_id}))
+    def control(self, call: str, **fields: Any) -> None:
+        """The tokenizer manager itself may refuse it, as it does a session that is being opened already."""
+        self._in_order(call, lambda: self._calls.control(call, fields))
 
     def next_step(self) -> None:
         """At the head of each step: what was put off and can get through by now."""
@@ -169,7 +165,7 @@ class HttpTransport:
 
     def _generate(self, rid: str, body: dict[str, Any], path: str = "/generate") -> None:
         since = self._proxy.mark()
-        exchange = self._calls.post(path, body)
+        exchange = self._calls.post_to(path, body)
         if self._paused:
             # A stream's head comes when the tokenizer manager has taken the request in: so held-back requests queue
             # up there in order, and an abort that follows finds them. Others answer late; for those, grace must do.
@@ -219,13 +215,13 @@ class HttpTransport:
     def _pause(self, mode: str) -> None:
         self._end_abort_pause()
         since = self._proxy.mark()
-        exchange = self._calls.post("/pause_generation", {"mode": mode})
+        exchange = self._calls.post("pause", {"mode": mode})
         self._paused = True
         if mode != "abort":
-            self._calls.await_control("PauseGenerationReqInput", exchange, since)
+            self._calls.await_message("pause", exchange, since)
             return
         # In abort mode the tokenizer manager aborts everything and sends the scheduler no pause at all.
-        self._calls.await_control("AbortReq", exchange, since)
+        self._calls.await_message("abort", exchange, since)
         self._abort_pause = exchange
         if not self._pause_is_stuck():
             self._end_abort_pause()
@@ -233,8 +229,8 @@ class HttpTransport:
     def _continue(self, torch_empty_cache: bool) -> None:
         self._end_abort_pause()
         since = self._proxy.mark()
-        exchange = self._calls.post("/continue_generation", {"torch_empty_cache": torch_empty_cache})
-        self._calls.await_control("ContinueGenerationReqInput", exchange, since)
+        exchange = self._calls.post("continue", {"torch_empty_cache": torch_empty_cache})
+        self._calls.await_message("continue", exchange, since)
         self._paused = False
         self._release_held_back(since)
 
@@ -255,7 +251,7 @@ class HttpTransport:
 
     def _abort(self, rid: str, abort_all: bool, await_arrival: bool) -> None:
         since = self._proxy.mark()
-        exchange = self._calls.post("/abort_request", {"rid": rid, "abort_all": abort_all})
+        exchange = self._calls.post("abort", {"rid": rid, "abort_all": abort_all})
         message = self._proxy.wait_until_arrived(
             lambda message: is_abort(message, rid, abort_all),
             timeout_s=self._timeout_s,
@@ -271,23 +267,9 @@ class HttpTransport:
 
     def _flush_cache(self) -> None:
         since = self._proxy.mark()
-        self._flush = self._calls.post("/flush_cache", {})
+        self._flush = self._calls.post("flush_cache", {})
         self._flush_is_new = True
-        self._calls.await_control("FlushCacheReqInput", self._flush, since)
-
-    def _session(self, what: str, body: dict[str, Any]) -> None:
-        since = self._proxy.mark()
-        exchange = self._calls.post(f"/{what}_session", body)
-        kind = f"{what.capitalize()}SessionReqInput"
-        message = self._proxy.wait_until_arrived(
-            lambda message: type(message).__name__ == kind and message.session_id == body["session_id"],
-            timeout_s=self._timeout_s,
-            description=kind,
-            give_up=after_grace(exchange),
-            since=since,
-        )
-        if message is None and exchange.refusal is None:
-            raise_problem(exchange)
+        self._calls.await_message("flush_cache", self._flush, since)
 
     def _flush_is_stuck(self) -> bool:
         """Whether the flush before is unanswered: it may be on its way when the scheduler has turned since."""

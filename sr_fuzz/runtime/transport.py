@@ -25,9 +25,9 @@ class Transport(Protocol):
 
     def flush_cache(self) -> None: ...
 
-    def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None: ...
-
-    def close_session(self, session_id: str) -> None: ...
+    def control(self, call: str, **fields: Any) -> None:
+        """Any other control call of `sr_fuzz.sglang_api.messages.CONTROLS`; ``fields`` are those of its body."""
+        ...
 
     @property
     def responses(self) -> Mapping[str, Any] | None:
@@ -113,26 +113,26 @@ class LocalTransport:
 
     def pause(self, mode: str) -> None:
         # In abort mode the tokenizer manager aborts everything and sends the scheduler no pause at all.
-        self._proxy.put(messages.abort_message("", True) if mode == "abort" else messages.pause_message(mode))
+        if mode == "abort":
+            self.control("abort", rid="", abort_all=True)
+        else:
+            self.control("pause", mode=mode)
 
     def continue_(self, torch_empty_cache: bool = False) -> None:
-        self._proxy.put(messages.continue_message(torch_empty_cache))
+        self.control("continue", torch_empty_cache=torch_empty_cache)
 
     def abort(self, rid: str, *, abort_all: bool = False, await_arrival: bool = True) -> None:
-        message = messages.abort_message(rid, abort_all)
+        message = messages.control_message("abort", rid=rid, abort_all=abort_all)
         if await_arrival:
             self._proxy.put(message)
         else:
             self._proxy.put_later(message)
 
     def flush_cache(self) -> None:
-        self._proxy.put(messages.flush_message())
+        self.control("flush_cache")
 
-    def open_session(self, session_id: str, *, streaming: bool = False, timeout: float | None = None) -> None:
-        self._proxy.put(messages.open_session_message(session_id, streaming, timeout))
-
-    def close_session(self, session_id: str) -> None:
-        self._proxy.put(messages.close_session_message(session_id))
+    def control(self, call: str, **fields: Any) -> None:
+        self._proxy.put(messages.control_message(call, **fields))
 
     @property
     def responses(self) -> None:

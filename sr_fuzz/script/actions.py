@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from sr_fuzz.script.adapters import AdapterName
+from sr_fuzz.script.engine_config import EngineConfig
 
 VOCAB_SIZE = 64
 """Tokens of the oracle model: small, so that families collide now and then and stop tokens are really hit."""
@@ -83,8 +84,17 @@ class SessionParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     drop_previous_output: bool = False
 
 
+SAMPLING_FIELDS = ("max_new_tokens", "ignore_eos", "stop_token_ids", "n")
+"""Fields of `StartReq` that lie in the ``sampling_params`` of a ``/generate`` body; the others lie beside these."""
+
+
 class _Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="action"):
     """Base of all actions; the tag is the ``action`` field of the JSON form."""
+
+    @staticmethod
+    def drawn_on(config: EngineConfig) -> bool:
+        """Whether it does anything on ``config``, so that strategies draw it there."""
+        return True
 
 
 class StartReq(_Action, frozen=True, tag="start_req"):
@@ -157,6 +167,10 @@ class EvictRadix(_Action, frozen=True, tag="evict_radix"):
 
     num_tokens: Annotated[int, Meta(ge=1, le=65536)] | None = None
 
+    @staticmethod
+    def drawn_on(config: EngineConfig) -> bool:
+        return not config.disable_radix_cache
+
 
 class ExhaustKv(_Action, frozen=True, tag="exhaust_kv"):
     """Take free KV pages through the allocator's ``alloc`` until ``leave_pages`` are left."""
@@ -168,6 +182,10 @@ class ExhaustLockRefs(_Action, frozen=True, tag="exhaust_lock_refs"):
     """Lock evictable tree nodes through ``inc_lock_ref`` until ``leave_refs`` of them are left."""
 
     leave_refs: Annotated[int, Meta(ge=0, le=65536)] = 0
+
+    @staticmethod
+    def drawn_on(config: EngineConfig) -> bool:
+        return not config.disable_radix_cache
 
 
 class ExhaustRows(_Action, frozen=True, tag="exhaust_rows"):
@@ -188,6 +206,10 @@ class AdvanceClock(_Action, frozen=True, tag="advance_clock"):
 
     seconds: Annotated[float, Meta(gt=0, le=86400)] = 1.0
 
+    @staticmethod
+    def drawn_on(config: EngineConfig) -> bool:
+        return bool(config.timeouts) or config.enable_streaming_session
+
 
 class OpenSession(_Action, frozen=True, tag="open_session"):
     """``/open_session``. SGLang refuses a name that is open. A streaming session keeps its KV between its turns."""
@@ -197,11 +219,19 @@ class OpenSession(_Action, frozen=True, tag="open_session"):
     timeout: Annotated[float, Meta(ge=0.5, le=1000.0)] | None = None
     """Idle seconds after which SGLang closes it; eight steps of the event loop count as one second."""
 
+    @staticmethod
+    def drawn_on(config: EngineConfig) -> bool:
+        return config.enable_streaming_session
+
 
 class CloseSession(_Action, frozen=True, tag="close_session"):
     """``/close_session``; while a turn of a streaming session runs, SGLang puts it off."""
 
     name: Name
+
+    @staticmethod
+    def drawn_on(config: EngineConfig) -> bool:
+        return config.enable_streaming_session
 
 
 Action = Union[

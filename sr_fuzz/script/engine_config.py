@@ -80,6 +80,12 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """An adapter is loaded while others run, and its requests wait until it is there."""
 
     @property
+    def timeouts(self) -> tuple[float, ...]:
+        """What happens by time, after so many seconds: time-outs, and that an adapter drains."""
+        times = (self.req_waiting_timeout, self.req_running_timeout, self.lora_drain_wait_threshold)
+        return tuple(time for time in times if time is not None)
+
+    @property
     def world_size(self) -> int:
         """Scheduler processes."""
         return self.tp_size * self.pp_size * self.dp_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sr_fuzz.script.actions import Action, SessionParams, StartReq
+from sr_fuzz.script.defaults import defaults_of
 from sr_fuzz.script.engine_config import EngineConfig
 from sr_fuzz.script.script import Script
 
@@ -19,19 +20,21 @@ def action_text(action: Action) -> str:
     """One action in one short line, e.g. ``r0 = start_req(0:40+3, new=8)``."""
     if isinstance(action, StartReq):
         return _start_text(action)
-    fields = {f: getattr(action, f) for f in action.__struct_fields__}
-    defaults = type(action).__struct_defaults__
-    first_default = len(action.__struct_fields__) - len(defaults)
-    shown = []
-    for index, (field, value) in enumerate(fields.items()):
-        if index < first_default:
+    defaults = defaults_of(action)
+    shown = [str(getattr(action, field)) for field in action.__struct_fields__ if field not in defaults]
+    for index, (field, default) in enumerate(defaults.items()):
+        value = getattr(action, field)
+        if index == 0 and _says_it_alone(default):
             shown.append(str(value))
-        elif index == first_default and field in ("n", "mode", "leave_pages", "leave_refs", "leave_rows"):
-            shown.append(str(value))
-        elif value != defaults[index - first_default]:
+        elif value != default:
             shown.append(f"{field}={value}")
     tag = action.__struct_config__.tag
     return f"{tag}({', '.join(shown)})" if shown else str(tag)
+
+
+def _says_it_alone(default: object) -> bool:
+    """Whether the first field needs no name before it and is always shown: a size or a mode is what it is all about."""
+    return isinstance(default, (int, str)) and not isinstance(default, bool)
 
 
 def _start_text(action: StartReq) -> str:
@@ -55,9 +58,7 @@ def _session_text(params: SessionParams) -> str:
 
 
 # The prompt and the length are always shown, in words of their own; any other field as it is, so that a new one is too.
-_START_DEFAULTS = dict(
-    zip(StartReq.__struct_fields__[-len(StartReq.__struct_defaults__) :], StartReq.__struct_defaults__, strict=True)
-)
+_START_DEFAULTS = defaults_of(StartReq)
 _SHOWN_IF_CHANGED = tuple(name for name in _START_DEFAULTS if name not in ("prompt", "max_new_tokens"))
 
 

@@ -6,8 +6,8 @@ import functools
 import inspect
 import pickle
 from array import array
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 
 def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> Any:
@@ -70,43 +70,38 @@ def _required_fields(cls: type) -> tuple[str, ...]:
     return tuple(name for name, parameter in parameters if parameter.default is inspect.Parameter.empty)
 
 
-def pause_message(mode: str) -> Any:
-    from sglang.srt.managers.io_struct import PauseGenerationReqInput
+class Control(NamedTuple):
+    """A control call: where a client posts it, and what the tokenizer manager sends to the scheduler for it."""
 
-    return PauseGenerationReqInput(mode=mode)
-
-
-def continue_message(torch_empty_cache: bool) -> Any:
-    from sglang.srt.managers.io_struct import ContinueGenerationReqInput
-
-    return ContinueGenerationReqInput(torch_empty_cache=torch_empty_cache)
-
-
-def abort_message(rid: str, abort_all: bool) -> Any:
-    from sglang.srt.managers.io_struct import AbortReq
-
-    return AbortReq(rid=rid, abort_all=abort_all)
+    path: str
+    message: str
+    """A class of ``managers/io_struct.py``; its fields have the names of those in the body."""
+    reply: str | None = None
+    """The class of the one reply that the sender waits for; None where it sends without waiting."""
+    constants: Mapping[str, Any] = {}
+    """Fields that SGLang asks for and no script varies."""
 
 
-def flush_message() -> Any:
-    from sglang.srt.managers.io_struct import FlushCacheReqInput
-
-    return FlushCacheReqInput()
-
-
-def open_session_message(session_id: str, streaming: bool, timeout: float | None) -> Any:
-    from sglang.srt.managers.io_struct import OpenSessionReqInput
-
+CONTROLS = {
+    "pause": Control("/pause_generation", "PauseGenerationReqInput"),
+    "continue": Control("/continue_generation", "ContinueGenerationReqInput"),
+    "abort": Control("/abort_request", "AbortReq"),
+    "flush_cache": Control("/flush_cache", "FlushCacheReqInput", "FlushCacheReqOutput"),
     # The capacity is stored and never read.
-    return OpenSessionReqInput(
-        capacity_of_str_len=4096, session_id=session_id, streaming=streaming, timeout=timeout
-    )
+    "open_session": Control(
+        "/open_session", "OpenSessionReqInput", "OpenSessionReqOutput", {"capacity_of_str_len": 4096}
+    ),
+    "close_session": Control("/close_session", "CloseSessionReqInput"),
+}
+"""Every control call that a script can make. One more is a row here, and a sender in `sr_fuzz.play.interpreter`."""
 
 
-def close_session_message(session_id: str) -> Any:
-    from sglang.srt.managers.io_struct import CloseSessionReqInput
+def control_message(call: str, **fields: Any) -> Any:
+    """The message that the tokenizer manager would send for a control call with these fields in its body."""
+    from sglang.srt.managers import io_struct
 
-    return CloseSessionReqInput(session_id=session_id)
+    control = CONTROLS[call]
+    return getattr(io_struct, control.message)(**control.constants, **fields)
 
 
 def disaggregation_fields(half: str, number: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import msgspec
 
 from sr_fuzz.outcome import Outcome, StepRecord
 from sr_fuzz.script import Action, EngineConfig, Script, StartReq, Step, StepUntil
+from sr_fuzz.script.defaults import defaults_of
 from sr_fuzz.script.text import action_text
 
 MAX_STEP = 1000
@@ -198,10 +199,8 @@ def _end(outcome: Outcome) -> int:
 
 def optional_fields(action: Action) -> list[tuple[str, Any]]:
     """Fields that are not at their default, with the default. Sizes are the matter of `numbers`."""
-    defaults = action.__struct_defaults__
-    fields = action.__struct_fields__[len(action.__struct_fields__) - len(defaults) :]
     sizes = ("prompt", "max_new_tokens") if isinstance(action, StartReq) else ("n",)
-    return [(f, d) for f, d in zip(fields, defaults, strict=True) if f not in sizes and getattr(action, f) != d]
+    return [(f, d) for f, d in defaults_of(action).items() if f not in sizes and getattr(action, f) != d]
 
 
 class Number(msgspec.Struct, frozen=True):

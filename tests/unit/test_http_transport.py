@@ -282,8 +282,8 @@ def test_settling_tells_of_a_client_that_lost_its_connection(engine):
 
 def test_sessions_are_opened_and_closed_in_the_order_of_the_calls(engine):
     transport = engine.new_transport()
-    transport.open_session("s0", streaming=True, timeout=2.0)
-    transport.close_session("s0")
+    transport.control("open_session", session_id="s0", streaming=True, timeout=2.0)
+    transport.control("close_session", session_id="s0")
     opened, closed = engine.proxy.recv_pyobj(), engine.proxy.recv_pyobj()
     assert (opened.session_id, opened.streaming, opened.timeout) == ("s0", True, 2.0)
     assert isinstance(closed, CloseSessionReqInput) and closed.session_id == "s0"
@@ -291,8 +291,8 @@ def test_sessions_are_opened_and_closed_in_the_order_of_the_calls(engine):
 
 def test_a_session_that_the_server_does_not_pass_on_holds_up_nobody(engine):
     transport = engine.new_transport()
-    transport.open_session("s0")
-    transport.open_session("s0")
-    transport.close_session("s0")
+    transport.control("open_session", session_id="s0", streaming=False, timeout=None)
+    transport.control("open_session", session_id="s0", streaming=False, timeout=None)
+    transport.control("close_session", session_id="s0")
     taken = [type(engine.proxy.recv_pyobj()).__name__ for _ in range(engine.proxy.pending)]
     assert taken == ["OpenSessionReqInput", "CloseSessionReqInput"]

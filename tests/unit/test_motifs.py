@@ -17,7 +17,7 @@ from sr_fuzz.strategies.motifs import MOTIFS, motif_actions
 from sr_fuzz.strategies.profiles import PROFILES
 from sr_fuzz.strategies.requests import Traits
 from sr_fuzz.strategies.scripts import draw_menu, draw_profile, kv_pressure, scripts
-from sr_fuzz.strategies.weights import FEATURES, PROFILE_WEIGHTS, SWITCH_WEIGHTS
+from sr_fuzz.strategies.weights import FEATURES, PROFILE_WEIGHTS
 
 from sr_fuzz.script import (
     AbortAll,
@@ -184,7 +184,6 @@ def test_every_profile_is_drawn_for_every_configuration() -> None:
 
 def test_weights_name_what_exists() -> None:
     assert set(PROFILE_WEIGHTS) == set(PROFILES)
-    assert set(SWITCH_WEIGHTS) == set(SWITCHES)
     for feature in FEATURES:
         assert set(feature.motifs) <= set(MOTIFS), feature.name
         assert set(feature.profiles) <= set(PROFILES), feature.name
