@@ -91,7 +91,7 @@ class Epilogue:
         """Close them; turns that wait for what another's turn keeps, and so for each other, are aborted."""
         self._monitor.note_action("epilogue: close sessions")
         for session_id in self._view.sessions.open:
-            self._context.close_session(session_id)
+            self._context.control("close_session", session_id=session_id)
         yield
         yield from self._drain()
         if self._view.now.session_slots and self._view.unanswered():

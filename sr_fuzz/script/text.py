@@ -24,7 +24,7 @@ def action_text(action: Action) -> str:
     shown = [str(getattr(action, field)) for field in action.__struct_fields__ if field not in defaults]
     for index, (field, default) in enumerate(defaults.items()):
         value = getattr(action, field)
-        if index == 0 and _says_it_alone(default):
+        if index == 0 and not shown and _says_it_alone(default):
             shown.append(str(value))
         elif value != default:
             shown.append(f"{field}={value}")
@@ -33,7 +33,7 @@ def action_text(action: Action) -> str:
 
 
 def _says_it_alone(default: object) -> bool:
-    """Whether the first field needs no name before it and is always shown: a size or a mode is what it is all about."""
+    """Whether a first field needs no name and is always shown: a size or a mode is what its action is about."""
     return isinstance(default, (int, str)) and not isinstance(default, bool)
 
 
@@ -42,9 +42,10 @@ def _start_text(action: StartReq) -> str:
     shape = f"{prompt.after or prompt.family}:{prompt.length}"
     shape += f"+{prompt.unique_tail}" if prompt.unique_tail else ""
     parts = [shape, *["uniform"] * prompt.uniform, f"new={action.max_new_tokens}"]
-    for field in _SHOWN_IF_CHANGED:
+    for field, default in defaults_of(action).items():
         value = getattr(action, field)
-        if value != _START_DEFAULTS[field]:
+        # The prompt and the length are always shown, in words of their own.
+        if field not in ("prompt", "max_new_tokens") and value != default:
             shown = _session_text(value) if isinstance(value, SessionParams) else value
             parts.append(field if value is True else f"{field}={shown}")
     return f"{action.name} = start_req({', '.join(parts)})"
@@ -55,11 +56,6 @@ def _session_text(params: SessionParams) -> str:
     more = {name: value for name, value in msgspec.to_builtins(params).items() if name != "id"}
     shown = [name if value is True else f"{name}={value}" for name, value in more.items()]
     return f"{params.id}({', '.join(shown)})" if shown else params.id
-
-
-# The prompt and the length are always shown, in words of their own; any other field as it is, so that a new one is too.
-_START_DEFAULTS = defaults_of(StartReq)
-_SHOWN_IF_CHANGED = tuple(name for name in _START_DEFAULTS if name not in ("prompt", "max_new_tokens"))
 
 
 def text(script: Script) -> str:

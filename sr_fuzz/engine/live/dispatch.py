@@ -119,7 +119,7 @@ class Dispatcher:
     def _close_sessions(self, context: ScriptedContext) -> Generator[None, None, None]:
         scheduler = self._booted.scheduler
         for session_id in list(open_sessions(scheduler)):
-            context.close_session(session_id)
+            context.control("close_session", session_id=session_id)
         if open_sessions(scheduler):
             yield from self._step_until(lambda: not open_sessions(scheduler), _CLOSE_STEPS)
 
