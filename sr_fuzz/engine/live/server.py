@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from sr_fuzz.engine import parallel_ranks
 from sr_fuzz.engine.live.persistent import LiveEngine, default_device, names
+from sr_fuzz.engine.live.ports import HOST, reserve
 from sr_fuzz.engine.live.scheduler import LiveHolder, LiveScheduler, encode_settings, process_environment
 from sr_fuzz.engine.process_messages import Execute, Run
 from sr_fuzz.engine.settings import engine_kwargs
@@ -25,8 +25,6 @@ from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, validate
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.server_args import BY_ENVIRONMENT, device_settings
-
-HOST = "127.0.0.1"
 
 # SGLang is imported by two or three processes, 6 to 15 s each where the machine is quiet, and boots.
 START_LIMIT_S = 300.0
@@ -164,17 +162,17 @@ class ScriptedHttpServer:
         self.holder.close()
 
     def _launch(self) -> LiveScheduler:
-        if not self._has_own_port:
-            # Another one for each life: the old one may linger in the kernel.
-            self._arguments["port"] = free_port()
-        environment = process_environment(self._arguments["device"], faults=self._faults, sys_path=self._sys_path)
-        return LiveScheduler(
-            "sr_fuzz.engine.live.server_main",
-            settings=encode_settings(self._arguments),
-            environment=environment | parallel_ranks.environment(self._arguments),
-            start_limit_s=START_LIMIT_S,
-            ready=self._answers,
-        )
+        # Without one of its own, another port for each life: the old one may linger in the kernel.
+        with reserve(self._arguments["port"] if self._has_own_port else None) as port:
+            self._arguments["port"] = port.getsockname()[1]
+            environment = process_environment(self._arguments["device"], faults=self._faults, sys_path=self._sys_path)
+            return LiveScheduler(
+                "sr_fuzz.engine.live.server_main",
+                settings=encode_settings(self._arguments),
+                environment=environment | parallel_ranks.environment(self._arguments),
+                start_limit_s=START_LIMIT_S,
+                ready=self._answers,
+            )
 
     def _answers(self) -> bool:
         try:
@@ -247,10 +245,3 @@ def with_defaults(engine_kwargs: dict[str, Any]) -> dict[str, Any]:
         # SGLang would size the pool by the machine's memory.
         defaults["max_total_tokens"] = _CPU_POOL_TOKENS
     return {**defaults, **engine_kwargs, "host": HOST}
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]

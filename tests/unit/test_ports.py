@@ -1,0 +1,51 @@
+"""A server's port stays its own from the moment it is named until the server listens."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from sr_fuzz.engine.live.ports import HOST, reserve
+from sr_fuzz.engine.live.server import ScriptedHttpServer
+from sr_fuzz.script.errors import EngineError
+
+
+def listener(port: int, *, reuse: bool) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+    sock.bind((HOST, port))
+    sock.listen()
+    return sock
+
+
+def test_while_a_port_is_reserved_only_a_server_can_have_it():
+    with reserve() as kept:
+        port = kept.getsockname()[1]
+        with pytest.raises(OSError):
+            listener(port, reuse=False)
+        with listener(port, reuse=True), socket.create_connection((HOST, port), timeout=5):
+            pass
+
+
+def test_two_servers_do_not_get_the_same_port():
+    with reserve() as first:
+        with reserve() as second:
+            ports = [sock.getsockname()[1] for sock in (first, second)]
+            with pytest.raises(EngineError, match=f"each port of {HOST} from {ports[0]} to {ports[1]} is taken"):
+                reserve(among=ports)
+        with reserve(among=ports) as again:
+            assert again.getsockname()[1] == ports[1]
+
+
+def test_no_port_that_the_kernel_hands_out_is_taken():
+    """Those may be another process's by the time the server binds."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file, reserve() as kept:
+        assert kept.getsockname()[1] < int(file.read().split()[0])
+
+
+def test_a_server_on_a_port_that_is_taken_is_refused_at_once():
+    with reserve() as kept, listener(kept.getsockname()[1], reuse=True) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(EngineError, match=f"no server can listen on port {port} of {HOST}: .*in use"):
+            ScriptedHttpServer.start(port=port)
