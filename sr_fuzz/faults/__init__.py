@@ -13,11 +13,12 @@ from sr_fuzz.faults.api import (
     reached,
     reset_counts,
     resolve,
+    separate_counts,
     triggered,
     wrapped,
 )
 
 __all__ = [
     "ENVIRONMENT_VARIABLE", "Fault", "activate", "activate_from_environment", "as_fault", "counts", "fault",
-    "reached", "reset_counts", "resolve", "triggered", "wrapped",
+    "reached", "reset_counts", "resolve", "separate_counts", "triggered", "wrapped",
 ]  # fmt: skip

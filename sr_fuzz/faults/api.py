@@ -171,9 +171,14 @@ def activate_from_environment() -> None:
     activate(path for path in os.environ.get(ENVIRONMENT_VARIABLE, "").split(",") if path)
 
 
+def _counter() -> memoryview:
+    """Reached, triggered: shared with the processes that are forked from this one."""
+    return memoryview(mmap.mmap(-1, 16)).cast("Q")
+
+
 @contextmanager
 def _entered(name: str, enter: Callable[[], AbstractContextManager]) -> Iterator[None]:
-    _counters[name] = memoryview(mmap.mmap(-1, 16)).cast("Q")
+    _counters[name] = _counter()
     try:
         with ExitStack() as stack:
             with _running(name):
@@ -189,6 +194,12 @@ def _entered(name: str, enter: Callable[[], AbstractContextManager]) -> Iterator
 def counts() -> dict[str, tuple[int, int]]:
     """How often each active fault was reached and triggered since `reset_counts`, by name."""
     return {name: (counter[0], counter[1]) for name, counter in _counters.items()}
+
+
+def separate_counts() -> None:
+    """In a forked process: count from now on what happens in this one, apart from its parent."""
+    for name in _counters:
+        _counters[name] = _counter()
 
 
 def reset_counts() -> None:

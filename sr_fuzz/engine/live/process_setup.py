@@ -1,8 +1,9 @@
 """What our plugin does in an SGLang process that belongs to a live engine: gets the hook in, and says who it is.
 
-Called in every SGLang process by the entry point of the group ``sglang.srt.plugins``, before its work begins; does
-something only where the environment names a private folder. The rank that takes requests gets the dispatcher; other
-ranks follow it as they always do. Other data-parallel replicas run free: SGLang steps each of them by itself.
+Called in every SGLang process before its work begins: by the entry point of the group ``sglang.srt.plugins`` or, in one
+that was forked, at its start. Does something only where the environment names a private folder. The rank that takes
+requests gets the dispatcher; other ranks follow it as they always do. Other data-parallel replicas run free: SGLang
+steps each of them by itself.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sr_fuzz.engine.live.channel import Channel
 from sr_fuzz.engine.live.dispatch import Dispatcher, no_warm_up, warm_up
 from sr_fuzz.engine.live.keeper import PROCESSES
 from sr_fuzz.engine.process_messages import SOCKET, STACKS
+from sr_fuzz.faults import separate_counts
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
 from sr_fuzz.sglang_api import messages, seams, session_clock, versions
@@ -37,10 +39,21 @@ _ROLES = {
 
 def attach() -> None:
     """Take part in the live engine of this process's environment."""
-    folder = Path(os.environ[LIVE])
     role = _role()
-    if role is None:
-        return  # the main process: its keeper knows it
+    if role is not None:  # in the main process, which its keeper knows, there is nothing to do
+        _take_part(role)
+
+
+def attach_forked(function: str) -> None:
+    """Take part in it, in a process that begins with ``function``: SGLang does not load a plugin again after a fork."""
+    separate_counts()
+    role = _ROLES.get(function)
+    if role is not None:
+        _take_part(role)
+
+
+def _take_part(role: str) -> None:
+    folder = Path(os.environ[LIVE])
     register(folder, role)
     if role == "scheduler process":
         if standins.wanted():

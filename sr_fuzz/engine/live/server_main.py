@@ -1,7 +1,7 @@
 """The main process of the server engine: ``python -m sr_fuzz.engine.live.server_main FOLDER``.
 
-SGLang starts its other processes with multiprocessing's ``spawn``, which imports this module anew in each of them,
-under the name ``__mp_main__`` and before anything else: so what SGLang's import needs without a GPU is in place there.
+On a GPU SGLang starts its other processes with multiprocessing's ``spawn``, which imports this module anew in each of
+them, under the name ``__mp_main__`` and before anything else: so what SGLang's import needs is in place there.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def main(folder: Path) -> None:
     from sglang.srt.entrypoints.http_server import launch_server
     from sglang.srt.server_args import ServerArgs
 
+    from sr_fuzz.engine.live import process_setup
+    from sr_fuzz.engine.live.forked_processes import fork_processes
     from sr_fuzz.engine.parallel_ranks import fit_binding
     from sr_fuzz.engine.process_messages import SETTINGS
     from sr_fuzz.sglang_api import server_args, versions
@@ -35,6 +37,7 @@ def main(folder: Path) -> None:
     arguments = json.loads((folder / SETTINGS).read_text())
     if arguments.get("device") == "cpu":
         fit_binding(arguments)
+        fork_processes(process_setup.attach_forked)
     launch_server(server_args.construct(ServerArgs, arguments))
 
 
