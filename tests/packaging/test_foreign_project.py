@@ -15,9 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from sr_fuzz.emit.pytest_repro import emit
+from sr_fuzz.outcome import Finding, Violation
+from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
+
 ROOT = Path(__file__).parents[2]
 
 PROJECT = {
+    # Few scripts: what is tried is the way to them.
+    "conftest.py": """
+        from hypothesis import settings
+
+        settings.register_profile("few", max_examples=3, derandomize=True, deadline=None)
+    """,
     "strategies/__init__.py": "WHOSE = 'the project'\n",
     "invariants/__init__.py": "WHOSE = 'the project'\n",
     "test_own.py": """
@@ -57,6 +67,17 @@ PROJECT = {
             assert outcome.ok, outcome.report()
     """,
 }
+
+# The same bug as this version writes it.
+FINDING = Finding(
+    "liveness:stuck_waiting:radix+overlap+swa",
+    Script(
+        EngineConfig(model="swa", swa_full_tokens_ratio=0.75, max_total_tokens=96, chunked_prefill_size=-1),
+        (StartReq("r0", prompt=Prompt(length=72), max_new_tokens=4),),
+    ),
+    Violation("liveness", "stuck_waiting", "r0 waits", 200, "end"),
+    "0.5.23",
+)
 
 
 @pytest.fixture(scope="module", params=["wheel", "editable"])
@@ -104,6 +125,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         indent = len(lines[0]) - len(lines[0].lstrip()) if lines else 0
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("".join(line[indent:] + "\n" for line in lines))
+    emit(FINDING, folder, known_cause="never admitted")
     return folder
 
 
@@ -116,10 +138,10 @@ def run(python: Path, project: Path, *arguments: str) -> subprocess.CompletedPro
 
 
 def test_pytest_runs_there(python: Path, project: Path):
-    """The project's own tests, a property test of ours, and a repro that the last version emitted."""
-    ran = run(python, project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=ci")
+    """The project's own tests, a property test of ours, a repro that the last version emitted and one of this."""
+    ran = run(python, project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=few")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "2 passed, 1 xfailed" in ran.stdout
+    assert "2 passed, 2 xfailed" in ran.stdout
 
 
 def test_a_campaign_there_knows_the_known_bugs(python: Path, project: Path):
@@ -130,7 +152,8 @@ def test_a_campaign_there_knows_the_known_bugs(python: Path, project: Path):
     assert count is not None and int(count[1]) > 50, ran.stdout
 
 
+@pytest.mark.parametrize("python", ["wheel"], indirect=True)
 def test_the_built_in_faults_are_there(python: Path, project: Path):
-    ran = run(python, project, "-m", "sr_fuzz.cli", "sensitivity", "--fault", "unfreed_row", "--scripts", "3")
+    ran = run(python, project, "-m", "sr_fuzz.cli", "sensitivity", "--fault", "unfreed_row", "--scripts", "1")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "unfreed_row" in ran.stdout
