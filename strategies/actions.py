@@ -1,4 +1,4 @@
-"""Actions one by one: the draft that a script is written into, strikes, and single random actions."""
+"""Actions one by one: the builder that a script is written into, strikes, and single random actions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ STEPS = (1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 8, 10, 14, 20, 30)
 
 
 @dataclass
-class Draft:
+class ScriptBuilder:
     """A script being written: what it may use, what it has started, and a rough idea of the engine's state."""
 
     draw: Draw
@@ -163,101 +163,101 @@ class Draft:
 # -- strikes: what hits a request in the very step in which it reached a stage -----------------------------------
 
 
-def reprise(draft: Draft, victim: str) -> None:
+def reprise(builder: ScriptBuilder, victim: str) -> None:
     """Another request with the victim's prompt: it wants the very pages that are given back in this step."""
-    prompt = next((a.prompt for a in draft.actions if isinstance(a, StartReq) and a.name == victim), None)
-    draft.start(prompt=prompt)
+    prompt = next((a.prompt for a in builder.actions if isinstance(a, StartReq) and a.name == victim), None)
+    builder.start(prompt=prompt)
 
 
-_Strike = Callable[[Draft, str], None]
+_Strike = Callable[[ScriptBuilder, str], None]
 
 _STRIKES: tuple[tuple[str | None, _Strike], ...] = (
     (None, reprise),
-    ("abort", lambda draft, victim: draft.add(Abort(victim))),
-    ("abort", lambda draft, victim: draft.add(Abort(victim))),
-    ("abort", lambda draft, victim: draft.add(Abort(victim, await_arrival=False))),
-    ("abort", lambda draft, victim: draft.add(Abort(draft.victim()))),
-    ("pause", lambda draft, victim: draft.add(Pause("retract"))),
-    ("pause", lambda draft, victim: draft.add(Pause("retract"))),
-    ("pause", lambda draft, victim: draft.add(Pause("in_place"))),
-    ("pause", lambda draft, victim: draft.add(Pause("in_place"), Pause("retract"))),
-    ("pause", lambda draft, victim: draft.add(Pause("in_place"), Abort(victim))),
-    ("pause", lambda draft, victim: draft.add(Abort(victim), Pause("retract"))),
-    ("pause", lambda draft, victim: draft.add(Pause("abort"))),
-    ("abort_all", lambda draft, victim: draft.add(AbortAll())),
-    ("abort_all", lambda draft, victim: draft.add(AbortAll(await_arrival=False))),
-    ("flush_cache", lambda draft, victim: draft.add(FlushCache())),
-    ("evict_radix", lambda draft, victim: draft.add(EvictRadix())),
+    ("abort", lambda builder, victim: builder.add(Abort(victim))),
+    ("abort", lambda builder, victim: builder.add(Abort(victim))),
+    ("abort", lambda builder, victim: builder.add(Abort(victim, await_arrival=False))),
+    ("abort", lambda builder, victim: builder.add(Abort(builder.victim()))),
+    ("pause", lambda builder, victim: builder.add(Pause("retract"))),
+    ("pause", lambda builder, victim: builder.add(Pause("retract"))),
+    ("pause", lambda builder, victim: builder.add(Pause("in_place"))),
+    ("pause", lambda builder, victim: builder.add(Pause("in_place"), Pause("retract"))),
+    ("pause", lambda builder, victim: builder.add(Pause("in_place"), Abort(victim))),
+    ("pause", lambda builder, victim: builder.add(Abort(victim), Pause("retract"))),
+    ("pause", lambda builder, victim: builder.add(Pause("abort"))),
+    ("abort_all", lambda builder, victim: builder.add(AbortAll())),
+    ("abort_all", lambda builder, victim: builder.add(AbortAll(await_arrival=False))),
+    ("flush_cache", lambda builder, victim: builder.add(FlushCache())),
+    ("evict_radix", lambda builder, victim: builder.add(EvictRadix())),
 )
 
 
-def strike(draft: Draft, victim: str) -> None:
+def strike(builder: ScriptBuilder, victim: str) -> None:
     """One to three strikes in one step, then a few steps, then usually the end of a pause."""
-    choices = [one for switch, one in _STRIKES if switch is None or switch in draft.switches]
-    more, first, second, third, steps, resume = draft.digits(4, len(choices), len(choices), len(choices), 8, 8)
+    choices = [one for switch, one in _STRIKES if switch is None or switch in builder.switches]
+    more, first, second, third, steps, resume = builder.digits(4, len(choices), len(choices), len(choices), 8, 8)
     for choice in (first, second, third)[: (1, 1, 2, 3)[more]]:
-        choices[choice](draft, victim)
+        choices[choice](builder, victim)
     # What must stand still in a pause shows from its second step on.
-    draft.add(Step(STEPS[steps + 4] if draft.paused else STEPS[steps]))
-    if draft.paused and resume < 6:
-        draft.add(Continue())
-        draft.step()
+    builder.add(Step(STEPS[steps + 4] if builder.paused else STEPS[steps]))
+    if builder.paused and resume < 6:
+        builder.add(Continue())
+        builder.step()
 
 
-def until(draft: Draft, victim: str, stage: str, nth: int = 1) -> None:
+def until(builder: ScriptBuilder, victim: str, stage: str, nth: int = 1) -> None:
     """Step to a stage, bounded: a stage that is never reached must not use up the run."""
-    if draft.config.chunked_prefill_size < 0:
+    if builder.config.chunked_prefill_size < 0:
         nth = 1
     bound = 40 if stage in ("retracted", "finished", "last_decode") else 24
-    if draft.paused:
+    if builder.paused:
         bound = 3
-    draft.add(StepUntil(victim, stage, nth=nth if stage == "nth_chunk" else 1, max_steps=bound))
+    builder.add(StepUntil(victim, stage, nth=nth if stage == "nth_chunk" else 1, max_steps=bound))
 
 
 # -- single actions --------------------------------------------------------------------------------------------
 
 
-def _step_until(draft: Draft) -> None:
-    (stage,) = draft.digits(len(STAGES_TO_AIM_AT))
-    until(draft, draft.victim(), STAGES_TO_AIM_AT[stage])
+def _step_until(builder: ScriptBuilder) -> None:
+    (stage,) = builder.digits(len(STAGES_TO_AIM_AT))
+    until(builder, builder.victim(), STAGES_TO_AIM_AT[stage])
 
 
-def _any_step(draft: Draft) -> None:
-    (steps,) = draft.digits(len(STEPS))
-    draft.add(Step(STEPS[steps]))
+def _any_step(builder: ScriptBuilder) -> None:
+    (steps,) = builder.digits(len(STEPS))
+    builder.add(Step(STEPS[steps]))
 
 
-def _abort(draft: Draft) -> None:
-    (awaited,) = draft.digits(4)
-    draft.add(Abort(draft.victim(), await_arrival=awaited != 3))
+def _abort(builder: ScriptBuilder) -> None:
+    (awaited,) = builder.digits(4)
+    builder.add(Abort(builder.victim(), await_arrival=awaited != 3))
 
 
-def _pause(draft: Draft) -> None:
-    (mode,) = draft.digits(8)
-    draft.add(Pause((("retract",) * 4 + ("in_place",) * 3 + ("abort",))[mode]))
+def _pause(builder: ScriptBuilder) -> None:
+    (mode,) = builder.digits(8)
+    builder.add(Pause((("retract",) * 4 + ("in_place",) * 3 + ("abort",))[mode]))
 
 
-def _evict(draft: Draft) -> None:
-    (amount,) = draft.digits(4)
-    draft.add(EvictRadix((None, 1, sizes_of(draft.config).chunk, sizes_of(draft.config).pool // 2)[amount]))
+def _evict(builder: ScriptBuilder) -> None:
+    (amount,) = builder.digits(4)
+    builder.add(EvictRadix((None, 1, sizes_of(builder.config).chunk, sizes_of(builder.config).pool // 2)[amount]))
 
 
-def advance_clock(draft: Draft) -> None:
+def advance_clock(builder: ScriptBuilder) -> None:
     """Let a part of a time-out pass, or somewhat more than the whole."""
-    timeouts = draft.config.timeouts or (1.0,)
-    which, part = draft.digits(len(timeouts), 5)
-    draft.add(AdvanceClock(timeouts[which] * (0.25, 0.5, 0.75, 1.25, 2.5)[part]))
+    timeouts = builder.config.timeouts or (1.0,)
+    which, part = builder.digits(len(timeouts), 5)
+    builder.add(AdvanceClock(timeouts[which] * (0.25, 0.5, 0.75, 1.25, 2.5)[part]))
 
 
-SINGLES: dict[str, Callable[[Draft], Any]] = {
-    "start_req": lambda draft: draft.start(),
+SINGLES: dict[str, Callable[[ScriptBuilder], Any]] = {
+    "start_req": lambda builder: builder.start(),
     "step": _any_step,
     "step_until": _step_until,
     "abort": _abort,
     "pause": _pause,
-    "continue": lambda draft: draft.add(Continue()),
-    "abort_all": lambda draft: draft.add(AbortAll()),
-    "flush_cache": lambda draft: draft.add(FlushCache()),
+    "continue": lambda builder: builder.add(Continue()),
+    "abort_all": lambda builder: builder.add(AbortAll()),
+    "flush_cache": lambda builder: builder.add(FlushCache()),
     "evict_radix": _evict,
     "advance_clock": advance_clock,
 }

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sr_fuzz.strategies.actions import STEPS, Draft
+from sr_fuzz.strategies.actions import STEPS, ScriptBuilder
 from sr_fuzz.strategies.requests import FAMILIES, sizes_of, unique_tail
 
 from sr_fuzz.script import AbortAll, Continue, Prompt, Step, StepUntil
@@ -31,24 +31,24 @@ class Profile:
 
     name: str
     why: str
-    open: Callable[[Draft], None]
+    open: Callable[[ScriptBuilder], None]
     much_work: int
-    """In the steps that `Draft.work` guesses: with more than this left, the next piece waits for some of it."""
+    """In the steps that `ScriptBuilder.work` guesses: with more than this left, the next piece waits for some of it."""
     busy: int
     """With less than this left, a motif that needs company starts some."""
 
 
-def burst(draft: Draft) -> None:
+def burst(builder: ScriptBuilder) -> None:
     """Three to eight requests, in one step or one after another, that want 1.5 to 4 times the pool: retraction, and
     admission that promises the same pages twice."""
-    sizes = sizes_of(draft.config)
-    wanted, more, shape, arrival, families, family, steps = draft.digits(6, 6, 8, len(_ARRIVALS), 3, FAMILIES, 8)
+    sizes = sizes_of(builder.config)
+    wanted, more, shape, arrival, families, family, steps = builder.digits(6, 6, 8, len(_ARRIVALS), 3, FAMILIES, 8)
     ratio, apart = (1.5, 1.75, 2.0, 2.5, 3.0, 4.0)[wanted], _ARRIVALS[arrival]
     # One that wants half the pool is admitted alone.
     count = min(8, max(3 + more, math.ceil(2.5 * ratio)))
     share = math.ceil(ratio * sizes.pool / count)
     for index in range(count):
-        jitter, tail = draft.digits(8, 8)
+        jitter, tail = builder.digits(8, 8)
         # Short prompts are admitted together, and run out of memory together later.
         length = share * (3, 3, 4, 4, 8, 12, 16)[shape % (4 if apart else 7)] // 24 + (jitter - 3) * share // 24
         if shape == 7 and not apart:
@@ -57,19 +57,19 @@ def burst(draft: Draft) -> None:
         own = unique_tail(length, tail)
         prompt = Prompt(family=(family + index % (families + 1)) % FAMILIES, length=length, unique_tail=own)
         # A shared prefix costs nothing the second time: what it saves goes into the output.
-        spent = length if draft.config.disable_radix_cache else own
-        draft.start(prompt=prompt, max_new_tokens=max(1, share - spent))
+        spent = length if builder.config.disable_radix_cache else own
+        builder.start(prompt=prompt, max_new_tokens=max(1, share - spent))
         if apart and index % apart == 0:
-            draft.add(Step(1))
-    draft.add(Step(STEPS[steps]))
+            builder.add(Step(1))
+    builder.add(Step(STEPS[steps]))
 
 
-def overflow(draft: Draft) -> list[str]:
+def overflow(builder: ScriptBuilder) -> list[str]:
     """Requests with short prompts and long outputs, one a step: each fits beside what the others hold when it comes,
     together they do not fit when they have grown. The last comer, with the longest prompt, is retracted first."""
-    sizes = sizes_of(draft.config)
-    fewer, extra, new, family, shared = draft.digits(2, 4, 4, FAMILIES, 2)
-    count = max(2, min(draft.config.max_running_requests, 7) - fewer)
+    sizes = sizes_of(builder.config)
+    fewer, extra, new, family, shared = builder.digits(2, 4, 4, FAMILIES, 2)
+    count = max(2, min(builder.config.max_running_requests, 7) - fewer)
     length = max(1, sizes.pool // 24) + extra
     output = min(math.ceil((1.75 + new / 4) * sizes.pool / count), sizes.pool * 2 // 3)
     names = []
@@ -78,78 +78,78 @@ def overflow(draft: Draft) -> list[str]:
         own = length + index
         prompt = Prompt(family=(family + index * (1 - shared)) % FAMILIES, length=own, unique_tail=own // 2)
         # With `ignore_eos` the whole output would be reserved at admission, from 0.5.22 on.
-        names.append(draft.start(prompt=prompt, max_new_tokens=output, ignore_eos=False))
-        draft.add(Step(1))
+        names.append(builder.start(prompt=prompt, max_new_tokens=output, ignore_eos=False))
+        builder.add(Step(1))
     return names
 
 
-def settle(draft: Draft) -> None:
+def settle(builder: ScriptBuilder) -> None:
     """Let what was started come to its end: the last is the youngest, or who generates most. Or abort all of it."""
-    if draft.paused:
-        draft.add(Continue())
-    if not draft.names or draft.work <= 2:
+    if builder.paused:
+        builder.add(Continue())
+    if not builder.names or builder.work <= 2:
         return
-    (at_once,) = draft.digits(3)
-    if at_once == 0 and draft.has("abort_all"):
-        draft.add(AbortAll())
-    elif draft.has("step_until"):
-        longest = sorted(draft.names[-8:], key=lambda name: draft.request(name).max_new_tokens)[-2:]
-        for name in dict.fromkeys((draft.names[-1], *longest)):
-            draft.add(StepUntil(name, "finished", max_steps=_SETTLED))
+    (at_once,) = builder.digits(3)
+    if at_once == 0 and builder.has("abort_all"):
+        builder.add(AbortAll())
+    elif builder.has("step_until"):
+        longest = sorted(builder.names[-8:], key=lambda name: builder.request(name).max_new_tokens)[-2:]
+        for name in dict.fromkeys((builder.names[-1], *longest)):
+            builder.add(StepUntil(name, "finished", max_steps=_SETTLED))
     else:
-        draft.add(Step(min(_SETTLED, draft.work + 5)))
+        builder.add(Step(min(_SETTLED, builder.work + 5)))
     # An idle step, in which SGLang forgets that memory has run out and is as generous as at first.
-    draft.add(Step(2))
-    draft.work = 0
+    builder.add(Step(2))
+    builder.work = 0
 
 
-def _idle(draft: Draft) -> None:
+def _idle(builder: ScriptBuilder) -> None:
     """Nothing but what the pieces of the script bring: caches that survive, flushes that are accepted, pauses of an
     empty engine, chunks that are alone."""
 
 
-def _steady(draft: Draft) -> None:
+def _steady(builder: ScriptBuilder) -> None:
     """Requests one after another, that together want less than the pool: batches that grow and shrink, no retraction,
     prefixes that stay."""
-    sizes = sizes_of(draft.config)
-    count, apart, family = draft.digits(3, 3, FAMILIES)
+    sizes = sizes_of(builder.config)
+    count, apart, family = builder.digits(3, 3, FAMILIES)
     for index in range(2 + count):
         share = sizes.pool * 3 // (4 * (2 + count))
         length = max(1, share // 2)
-        draft.start(
+        builder.start(
             prompt=Prompt((family + index % 2) % FAMILIES, length, unique_tail(length, index)),
             max_new_tokens=max(1, share - length),
         )
-        draft.add(Step(1 + apart))
+        builder.add(Step(1 + apart))
 
 
-def _saturated(draft: Draft) -> None:
+def _saturated(builder: ScriptBuilder) -> None:
     """More requests than rows, which the pool would hold: rows that are taken the step they are free, a queue that
     never empties, and a low priority that waits for ever."""
-    sizes, rows = sizes_of(draft.config), min(draft.config.max_running_requests, 12)
-    over, apart, family, steps = draft.digits(4, 3, FAMILIES, 8)
+    sizes, rows = sizes_of(builder.config), min(builder.config.max_running_requests, 12)
+    over, apart, family, steps = builder.digits(4, 3, FAMILIES, 8)
     share = max(2, sizes.pool * 7 // (8 * rows))
     for index in range(rows + 1 + over):
-        jitter, tail = draft.digits(4, 8)
+        jitter, tail = builder.digits(4, 8)
         length = max(1, share // 4 + jitter)
-        draft.start(
+        builder.start(
             prompt=Prompt((family + index % 3) % FAMILIES, length, unique_tail(length, tail)),
             max_new_tokens=max(1, share - length),
         )
         if apart == 1 or (apart == 2 and index == rows // 2):
-            draft.add(Step(1))
-    draft.add(Step(STEPS[steps]))
+            builder.add(Step(1))
+    builder.add(Step(STEPS[steps]))
 
 
-def _oversubscribed(draft: Draft) -> None:
+def _oversubscribed(builder: ScriptBuilder) -> None:
     """As many as there are rows, admitted one by one, that outgrow the pool together: retraction again and again."""
-    overflow(draft)
-    (again,) = draft.digits(2)
+    overflow(builder)
+    (again,) = builder.digits(2)
     if again:
-        overflow(draft)
+        overflow(builder)
 
 
-def _profile(name: str, play: Callable[[Draft], object], much_work: int, busy: int) -> tuple[str, Profile]:
+def _profile(name: str, play: Callable[[ScriptBuilder], object], much_work: int, busy: int) -> tuple[str, Profile]:
     return name, Profile(name, " ".join((play.__doc__ or "").split()), play, much_work, busy)  # type: ignore[arg-type]
 
 

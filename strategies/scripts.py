@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from sr_fuzz.strategies.actions import SINGLES, SWITCHES, Draft
+from sr_fuzz.strategies.actions import SINGLES, SWITCHES, ScriptBuilder
 from sr_fuzz.strategies.motifs import MOTIFS
 from sr_fuzz.strategies.profiles import PROFILES, Profile
 from sr_fuzz.strategies.requests import Draw, draw_digits, draw_traits, sizes_of
@@ -31,7 +31,7 @@ _ALWAYS = ("step", "step", "start_req")
 _EXHAUSTER_MOTIFS = tuple(motif for motif in MOTIFS.values() if "exhausters" in motif.needs)
 _PLAIN_MOTIFS = tuple(motif for motif in MOTIFS.values() if "exhausters" not in motif.needs)
 
-_Piece = Callable[[Draft], object]
+_Piece = Callable[[ScriptBuilder], object]
 
 
 def scripts(configs: Sequence[EngineConfig], *, exhausters: bool | None = None) -> SearchStrategy[Script]:
@@ -54,7 +54,7 @@ def _scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | N
     profile = draw_profile(draw, config)
     shortest, longest = _LENGTHS[size]
     target = shortest + fine * (longest - shortest) // 15
-    draft = Draft(
+    builder = ScriptBuilder(
         draw=draw,
         config=config,
         traits=draw_traits(draw, config),
@@ -63,18 +63,18 @@ def _scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | N
         busy=profile.busy,
         turns_at_once=config.enable_streaming_session and draw_digits(draw, 4) == (0,),
     )
-    menu = draw_menu(draft)
+    menu = draw_menu(builder)
     opening: list[_Piece] = [profile.open]
-    if draft.exhausters:
+    if builder.exhausters:
         opening.insert(when % (len(opening) + 1), _hold)
     for piece in opening:
         if when == 2:
             # Something has run before: the tree is not empty when the pressure comes.
-            _add_piece(draw, draft, menu, profile.much_work)
-        piece(draft)
-    while len(draft.actions) < target:
-        _add_piece(draw, draft, menu, profile.much_work)
-    return Script(config, tuple(draft.actions))
+            _add_piece(draw, builder, menu, profile.much_work)
+        piece(builder)
+    while len(builder.actions) < target:
+        _add_piece(draw, builder, menu, profile.much_work)
+    return Script(config, tuple(builder.actions))
 
 
 def draw_profile(draw: Draw, config: EngineConfig) -> Profile:
@@ -90,38 +90,38 @@ def _draw_switches(draw: Draw, config: EngineConfig) -> frozenset[str]:
     return frozenset(switch for switch, digit in zip(SWITCHES, digits, strict=True) if digit >= 4 - weights[switch])
 
 
-def draw_menu(draft: Draft) -> list[_Piece]:
+def draw_menu(builder: ScriptBuilder) -> list[_Piece]:
     """What the script is put together from, each piece as often as its weight."""
-    abilities, weights = draft.abilities, weights_of(draft.config)
+    abilities, weights = builder.abilities, weights_of(builder.config)
     motifs = [motif for motif in _PLAIN_MOTIFS if motif.needs <= abilities]
-    chosen, heavy = (draft.digits(1 << len(motifs))[0] for _ in range(2))
+    chosen, heavy = (builder.digits(1 << len(motifs))[0] for _ in range(2))
     menu: list[_Piece] = [SINGLES[tag] for tag in _ALWAYS]
     for index, motif in enumerate(motifs):
         if chosen >> index & 1:
             weight = motif.weight * weights.motif(motif.name)
             menu += [motif.play] * (weight * (3 if heavy >> index & 1 else 1))
-    menu += [SINGLES[switch] for switch in SWITCHES if switch in draft.switches]
+    menu += [SINGLES[switch] for switch in SWITCHES if switch in builder.switches]
     menu += [SINGLES["advance_clock"]] * ("timeouts" in abilities)
-    return menu + [_hold] * draft.exhausters
+    return menu + [_hold] * builder.exhausters
 
 
-def _add_piece(draw: Draw, draft: Draft, menu: list[_Piece], much_work: int) -> None:
-    """Append one piece of the menu to the draft."""
+def _add_piece(draw: Draw, builder: ScriptBuilder, menu: list[_Piece], much_work: int) -> None:
+    """Append one piece of the menu to the builder."""
     piece, resume, rest, steps = draw_digits(draw, len(menu), 4, 2, 4)
     # A pause that nobody ends would make the rest of the script idle; some last longer all the same.
-    if draft.paused and resume:
-        if rest and not isinstance(draft.actions[-1], Step):
-            draft.add(Step(1 + steps))
-        draft.add(Continue())
+    if builder.paused and resume:
+        if rest and not isinstance(builder.actions[-1], Step):
+            builder.add(Step(1 + steps))
+        builder.add(Continue())
     # Behind a long queue a new request does not run before the script ends, and nothing can strike it.
-    if rest and not draft.paused and draft.work > much_work:
-        draft.add(Step((4, 8, 12, 20)[steps]))
-    menu[piece](draft)
+    if rest and not builder.paused and builder.work > much_work:
+        builder.add(Step((4, 8, 12, 20)[steps]))
+    menu[piece](builder)
 
 
-def _hold(draft: Draft) -> None:
-    motifs = [motif for motif in _EXHAUSTER_MOTIFS if motif.needs <= draft.abilities]
-    motifs[draft.digits(len(motifs))[0]].play(draft)
+def _hold(builder: ScriptBuilder) -> None:
+    motifs = [motif for motif in _EXHAUSTER_MOTIFS if motif.needs <= builder.abilities]
+    motifs[builder.digits(len(motifs))[0]].play(builder)
 
 
 def kv_pressure(script: Script) -> float:

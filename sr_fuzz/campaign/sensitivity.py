@@ -32,7 +32,7 @@ LIMIT_S = 10.0
 PATIENCE_S = 60.0
 
 
-class Row(msgspec.Struct):
+class Search(msgspec.Struct):
     """What was measured for one fault. Without ``detected_by`` it was not seen."""
 
     fault: str
@@ -89,7 +89,7 @@ class Report(msgspec.Struct):
     sglang_version: str
     seed: int
     max_scripts: int
-    rows: list[Row]
+    searches: list[Search] = msgspec.field(name="rows")
     median_s: float | None = None
     """Of the time until a fault was seen, over those that were."""
     median_scripts: float | None = None
@@ -99,11 +99,11 @@ class Report(msgspec.Struct):
 
     def summarise(self) -> None:
         """Fill in the medians."""
-        seen = [row for row in self.rows if row.detected]
+        seen = [one for one in self.searches if one.detected]
         if seen:
-            self.median_s = round(median(row.search_s for row in seen), 3)
-            self.median_scripts = median(row.scripts for row in seen)
-            self.median_actions = median(row.minimal_actions for row in seen)
+            self.median_s = round(median(one.search_s for one in seen), 3)
+            self.median_scripts = median(one.scripts for one in seen)
+            self.median_actions = median(one.minimal_actions for one in seen)
 
     def save(self, path: Path) -> None:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
@@ -131,37 +131,37 @@ class Sensitivity:
         self._clock = clock
         self._on_healthy: dict[str, Outcome] = {}
 
-    def measure(self, fault: Fault, scripts: Sequence[Script]) -> Row:
-        """Search for one fault. What it makes of the engine itself is in ``Row.problem``."""
-        row = Row(fault.name, fault.stands_for, fault.expected)
+    def measure(self, fault: Fault, scripts: Sequence[Script]) -> Search:
+        """Search for one fault. What it makes of the engine itself is in ``Search.problem``."""
+        one = Search(fault.name, fault.stands_for, fault.expected)
         with self._healthy.with_faults(fault.path) as engine:
-            self._search(row, fault, engine, scripts)
-        return row
+            self._search(one, fault, engine, scripts)
+        return one
 
-    def _search(self, row: Row, fault: Fault, engine: Engine, scripts: Sequence[Script]) -> None:
+    def _search(self, one: Search, fault: Fault, engine: Engine, scripts: Sequence[Script]) -> None:
         started = self._clock()
         unusable: set[EngineConfig] = set()
         for script in scripts:
             if self._clock() - started > self._time_s:
-                row.cut_short = True
+                one.cut_short = True
                 return
             if script.config in unusable:
                 continue
             try:
                 outcome = _run(engine, script)
-                row.scripts += 1
-                row.search_s = round(self._clock() - started, 3)
+                one.scripts += 1
+                one.search_s = round(self._clock() - started, 3)
                 reached, triggered = outcome.faults.get(fault.name, (0, 0))
-                row.reached += reached > 0
-                row.triggered += triggered > 0
+                one.reached += reached > 0
+                one.triggered += triggered > 0
                 seen = outcome.violation
                 if seen is not None and not self._shows(script, signature(seen, script.config)):
-                    self._shrink(row, script, outcome, seen, engine)
+                    self._shrink(one, script, outcome, seen, engine)
                     return
             except EngineError as error:
                 # Some releases lack what a fault patches, or what a configuration asks for.
                 unusable.add(script.config)
-                row.problem = f"{_configurations(len(unusable))} could not be played: {str(error).splitlines()[0]}"
+                one.problem = f"{_configurations(len(unusable))} could not be played: {str(error).splitlines()[0]}"
 
     def _shows(self, script: Script, found: str) -> bool:
         """What the healthy scheduler shows too is a finding, but not this fault."""
@@ -171,10 +171,10 @@ class Sensitivity:
         violation = self._on_healthy[key].violation
         return violation is not None and signature(violation, script.config) == found
 
-    def _shrink(self, row: Row, script: Script, outcome: Outcome, violation: Violation, engine: Engine) -> None:
-        row.detected_by = f"{violation.invariant}:{violation.rule}"
-        row.as_expected = violation.invariant in row.expected or not row.expected
-        row.first_actions = len(script.actions)
+    def _shrink(self, one: Search, script: Script, outcome: Outcome, violation: Violation, engine: Engine) -> None:
+        one.detected_by = f"{violation.invariant}:{violation.rule}"
+        one.as_expected = violation.invariant in one.expected or not one.expected
+        one.first_actions = len(script.actions)
         found = signature(violation, script.config)
         started = self._clock()
 
@@ -185,11 +185,11 @@ class Sensitivity:
             return self._clock() - started > PATIENCE_S
 
         small = minimise(script, violation, run, outcome=outcome, stop=stop)
-        row.minimise_s = round(self._clock() - started, 3)
-        row.reruns, row.minimal_actions, row.minimal = small.runs, len(small.script.actions), text(small.script)
-        row.reproduced, row.tried = confirm(small.script, found, engine.fresh(), limit_s=LIMIT_S)
+        one.minimise_s = round(self._clock() - started, 3)
+        one.reruns, one.minimal_actions, one.minimal = small.runs, len(small.script.actions), text(small.script)
+        one.reproduced, one.tried = confirm(small.script, found, engine.fresh(), limit_s=LIMIT_S)
         if self._shows(small.script, found):
-            row.problem = "the minimal script shows the same without the fault: it is that of a bug of SGLang"
+            one.problem = "the minimal script shows the same without the fault: it is that of a bug of SGLang"
 
 
 def _configurations(count: int) -> str:
@@ -216,27 +216,27 @@ class Comparison(msgspec.Struct):
 def compare(now: Report, before: Report) -> Comparison:
     """What became worse, and what better. Seconds are no reason to call it slower: they depend on the machine."""
     result = Comparison()
-    rows = {row.fault: row for row in now.rows}
-    for old in before.rows:
-        row = rows.pop(old.fault, None)
-        if row is None:
+    searches = {one.fault: one for one in now.searches}
+    for old in before.searches:
+        one = searches.pop(old.fault, None)
+        if one is None:
             if old.detected:
                 result.unmeasured.append(f"{old.fault}: not measured")
-        elif old.detected and row.cut_short and row.scripts < old.scripts:
-            how_far = f"{row.scripts} of the {old.scripts} scripts it took before"
+        elif old.detected and one.cut_short and one.scripts < old.scripts:
+            how_far = f"{one.scripts} of the {old.scripts} scripts it took before"
             result.slower.append(f"{old.fault}: undecided: the time was up after {how_far}")
-        elif old.detected and not row.detected:
-            result.lost.append(f"{old.fault}: was detected by {old.detected_by}; now {row.why_not}")
-        elif row.detected and not old.detected:
-            result.gained.append(f"{old.fault}: detected now, by {row.detected_by}")
-        elif row.detected and (row.scripts > old.scripts or row.minimal_actions > old.minimal_actions):
-            result.slower.append(_step(row, old))
-    result.gained += [f"{row.fault}: not in the baseline" for row in rows.values()]
+        elif old.detected and not one.detected:
+            result.lost.append(f"{old.fault}: was detected by {old.detected_by}; now {one.why_not}")
+        elif one.detected and not old.detected:
+            result.gained.append(f"{old.fault}: detected now, by {one.detected_by}")
+        elif one.detected and (one.scripts > old.scripts or one.minimal_actions > old.minimal_actions):
+            result.slower.append(_step(one, old))
+    result.gained += [f"{one.fault}: not in the baseline" for one in searches.values()]
     return result
 
 
-def _step(row: Row, old: Row) -> str:
+def _step(one: Search, old: Search) -> str:
     return (
-        f"{row.fault}: scripts {old.scripts} -> {row.scripts}, seconds {old.search_s:.1f} -> {row.search_s:.1f}, "
-        f"minimal actions {old.minimal_actions} -> {row.minimal_actions}"
+        f"{one.fault}: scripts {old.scripts} -> {one.scripts}, seconds {old.search_s:.1f} -> {one.search_s:.1f}, "
+        f"minimal actions {old.minimal_actions} -> {one.minimal_actions}"
     )

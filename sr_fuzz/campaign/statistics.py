@@ -48,7 +48,7 @@ class Statistics(msgspec.Struct):
         return sum(config.scripts for config in self.configs.values())
 
     @property
-    def rows(self) -> list[str]:
+    def kinds(self) -> list[str]:
         """All kinds, the listed ones in their order, then whatever else occurred."""
         return [*KINDS, *sorted(kind for kind in self.total if kind not in KINDS)]
 

@@ -73,14 +73,14 @@ def sensitivity(
     console = make_console()
     drawn: dict[tuple[str, ...], list[Script]] = {}
     with engines.start(None, sglang=sglang) as engine:
-        report = Report(engine.sglang_version, seed, scripts, rows=[])
+        report = Report(engine.sglang_version, seed, scripts, searches=[])
         measuring = Sensitivity(engine, time_s=time_s)
         for each in wanted:
             names = configs[each.name]
             if names not in drawn:
                 drawn[names] = _draw(names, seed, scripts)
-            report.rows.append(measuring.measure(each, drawn[names]))
-            console.print(line(report.rows[-1]), markup=False, soft_wrap=True)
+            report.searches.append(measuring.measure(each, drawn[names]))
+            console.print(line(report.searches[-1]), markup=False, soft_wrap=True)
     report.summarise()
     console.print(table(report))
     if json is not None:

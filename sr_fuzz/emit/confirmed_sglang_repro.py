@@ -59,8 +59,8 @@ def write_sglang_test(
     SGLang's API cannot play.
     """
     translated, trace = translate(finding, run)
-    with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as draft:
-        complaint = play(emit_sglang(translated, Path(draft), trace=trace), translated.script.config)
+    with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as trial:
+        complaint = play(emit_sglang(translated, Path(trial), trace=trace), translated.script.config)
     if complaint is None:
         raise NotExpressible(
             f"{_name(finding.violation)} does not show in what SGLang's scripted runtime lets a test look at"

@@ -7,14 +7,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from sr_fuzz.campaign.sensitivity import Comparison, Report, Row
+from sr_fuzz.campaign.sensitivity import Comparison, Report, Search
 
 
-def line(row: Row) -> str:
+def line(one: Search) -> str:
     """Progress."""
-    if not row.detected:
-        return f"{row.fault}: not detected: {row.why_not}"
-    return f"{row.fault}: {row.detected_by} after {row.scripts} scripts; minimal: {row.minimal}"
+    if not one.detected:
+        return f"{one.fault}: not detected: {one.why_not}"
+    return f"{one.fault}: {one.detected_by} after {one.scripts} scripts; minimal: {one.minimal}"
 
 
 def table(report: Report) -> RenderableType:
@@ -24,34 +24,34 @@ def table(report: Report) -> RenderableType:
         rows.add_column(name, overflow="fold")
     for name in ("scripts", "s", "actions", "minimal", "runs", "confirmed"):
         rows.add_column(name, justify="right", no_wrap=True)
-    for row in report.rows:
-        rows.add_row(row.fault, _yes(row, row.reached), _yes(row, row.triggered), *_detected(row))
+    for one in report.searches:
+        rows.add_row(one.fault, _yes(one, one.reached), _yes(one, one.triggered), *_detected(one))
     return Group(rows, Text(), *(Text(text) for text in _notes(report)))
 
 
-def _yes(row: Row, count: int) -> str:
-    return f"{count} of {row.scripts}" if count else "[bold]no[/]"
+def _yes(one: Search, count: int) -> str:
+    return f"{count} of {one.scripts}" if count else "[bold]no[/]"
 
 
-def _detected(row: Row) -> tuple[str, ...]:
-    searched = (str(row.scripts), f"{row.search_s:.1f}")
-    if not row.detected:
+def _detected(one: Search) -> tuple[str, ...]:
+    searched = (str(one.scripts), f"{one.search_s:.1f}")
+    if not one.detected:
         return ("[bold red]no[/]", *searched)
-    by = escape(row.detected_by) if row.as_expected else f"{escape(row.detected_by)} [bold](not expected)[/]"
-    lengths = (str(row.first_actions), str(row.minimal_actions), str(row.reruns))
-    return (by, *searched, *lengths, f"{row.reproduced} of {row.tried}")
+    by = escape(one.detected_by) if one.as_expected else f"{escape(one.detected_by)} [bold](not expected)[/]"
+    lengths = (str(one.first_actions), str(one.minimal_actions), str(one.reruns))
+    return (by, *searched, *lengths, f"{one.reproduced} of {one.tried}")
 
 
 def _notes(report: Report) -> list[str]:
-    seen = [row for row in report.rows if row.detected]
-    notes = [f"{len(seen)} of {len(report.rows)} faults detected on SGLang {report.sglang_version}."]
+    seen = [one for one in report.searches if one.detected]
+    notes = [f"{len(seen)} of {len(report.searches)} faults detected on SGLang {report.sglang_version}."]
     if seen:
         notes.append(
             f"Medians: {report.median_s:.1f} s and {report.median_scripts:g} scripts until it is seen, "
             f"{report.median_actions:g} actions in the minimal script."
         )
-    notes += [f"not detected: {row.fault}: {row.why_not}" for row in report.rows if not row.detected]
-    return notes + [f"note: {row.fault}: {row.problem}" for row in report.rows if row.problem and row.scripts]
+    notes += [f"not detected: {one.fault}: {one.why_not}" for one in report.searches if not one.detected]
+    return notes + [f"note: {one.fault}: {one.problem}" for one in report.searches if one.problem and one.scripts]
 
 
 _COLUMNS = (
@@ -74,11 +74,11 @@ def markdown(report: Report) -> str:
         f"| {' | '.join(_COLUMNS)} |",
         "|---" * len(_COLUMNS) + "|",
     ]
-    for row in report.rows:
-        counts = [f"{count} of {row.scripts}" if count else "no" for count in (row.reached, row.triggered)]
-        found = (f"{row.scripts}", f"{row.search_s:.1f}", row.first_actions, row.minimal_actions, row.reruns)
-        by = f"`{row.detected_by}`" + ("" if row.as_expected else " (not expected)") if row.detected else "**no**"
-        cells = [f"`{row.fault}`", row.stands_for, *counts, by, *found, f"{row.reproduced} of {row.tried}"]
+    for one in report.searches:
+        counts = [f"{count} of {one.scripts}" if count else "no" for count in (one.reached, one.triggered)]
+        found = (f"{one.scripts}", f"{one.search_s:.1f}", one.first_actions, one.minimal_actions, one.reruns)
+        by = f"`{one.detected_by}`" + ("" if one.as_expected else " (not expected)") if one.detected else "**no**"
+        cells = [f"`{one.fault}`", one.stands_for, *counts, by, *found, f"{one.reproduced} of {one.tried}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 

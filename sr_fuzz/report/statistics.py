@@ -38,7 +38,7 @@ def statistics_report(found: Statistics, width: int) -> RenderableType:
 
 
 def _tables(found: Statistics, width: int) -> Iterator[Table]:
-    first = max(map(len, found.rows)) + _GAP + len("1,000,000") + _GAP
+    first = max(map(len, found.kinds)) + _GAP + len("1,000,000") + _GAP
     names: list[str] = []
     used = first
     for name in found.configs:
@@ -65,7 +65,7 @@ def _table(found: Statistics, names: list[str]) -> Table:
     counts = [str(found.configs[name].scripts) for name in names]
     table.add_row("scripts", f"{found.scripts:,}", *counts)
     group = ""
-    for kind in found.rows:
+    for kind in found.kinds:
         if kind.partition(".")[0] != group:
             group = kind.partition(".")[0]
             table.add_section()

@@ -42,21 +42,21 @@ def _unpack(version: str, folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Beside its final place, and moved there whole: two processes may want the same release at once.
-        draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
+        staging = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise EngineError(f"SGLang {version} cannot be unpacked in {folder.parent}: {error.strerror}") from None
     try:
-        _install(version, draft)
-        for path in [*draft.rglob("*"), draft]:
+        _install(version, staging)
+        for path in [*staging.rglob("*"), staging]:
             path.chmod(path.stat().st_mode & ~0o222)
         try:
-            draft.rename(folder)
+            staging.rename(folder)
         except OSError:
             if not folder.is_dir():
                 raise
     finally:
-        if draft.is_dir():
-            _remove(draft)
+        if staging.is_dir():
+            _remove(staging)
 
 
 def _install(version: str, folder: Path) -> None:

@@ -3,13 +3,13 @@
 Blind random schedules seldom meet the states where bugs live: a request that is in none of the obvious lists
 (parked between chunks, its result in flight, just retracted or preempted) when an abort, a pause or a flush
 arrives. A motif brings one about on purpose. Each stands for a class of bug that schedulers have had; its
-docstring names the class. All of them append plain actions to a `Draft`.
+docstring names the class. All of them append plain actions to a `ScriptBuilder`.
 """
 
 from __future__ import annotations
 
 from hypothesis import strategies as st
-from sr_fuzz.strategies.actions import Draft
+from sr_fuzz.strategies.actions import ScriptBuilder
 from sr_fuzz.strategies.motifs import (
     aborts,
     adapters,
@@ -83,6 +83,6 @@ MOTIFS: dict[str, Motif] = {motif.name: motif for motif in ALL}
 @st.composite
 def motif_actions(draw: Draw, config: EngineConfig, name: str) -> tuple[Action, ...]:
     """Strategy: the actions of one motif, as a script of its own would begin. Raises `KeyError` for no such motif."""
-    draft = Draft(draw, config)
-    MOTIFS[name].play(draft)
-    return tuple(draft.actions)
+    builder = ScriptBuilder(draw, config)
+    MOTIFS[name].play(builder)
+    return tuple(builder.actions)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from sr_fuzz.strategies.actions import Draft
+from sr_fuzz.strategies.actions import ScriptBuilder
 from sr_fuzz.strategies.profiles import burst, settle
 from sr_fuzz.strategies.requests import sizes_of
 
 
-def keep_busy(draft: Draft) -> None:
+def keep_busy(builder: ScriptBuilder) -> None:
     """Start something when the engine has probably run dry: a burst, or one or two requests."""
-    if draft.work > draft.busy:
+    if builder.work > builder.busy:
         return
-    (few,) = draft.digits(3)
-    if few == 0 and draft.busy:
-        burst(draft)
+    (few,) = builder.digits(3)
+    if few == 0 and builder.busy:
+        burst(builder)
         return
     for _ in range(max(1, few)):
-        draft.start(max_new_tokens=sizes_of(draft.config).pool // 4)
-    draft.step()
+        builder.start(max_new_tokens=sizes_of(builder.config).pool // 4)
+    builder.step()
 
 
-def make_room(draft: Draft) -> None:
+def make_room(builder: ScriptBuilder) -> None:
     """Let the engine come to rest, so that what starts now is served now; not always, since it is not always so."""
-    (still_busy,) = draft.digits(3)
+    (still_busy,) = builder.digits(3)
     if still_busy:
-        settle(draft)
+        settle(builder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sr_fuzz.strategies.actions import STAGES_TO_AIM_AT, STEPS, Draft, advance_clock, reprise, strike, until
+from sr_fuzz.strategies.actions import STAGES_TO_AIM_AT, STEPS, ScriptBuilder, advance_clock, reprise, strike, until
 from sr_fuzz.strategies.motifs.base import motif
 from sr_fuzz.strategies.motifs.common import keep_busy
 from sr_fuzz.strategies.profiles import overflow, settle
@@ -11,51 +11,51 @@ from sr_fuzz.strategies.requests import FAMILIES, sizes_of
 from sr_fuzz.script import Prompt, Step
 
 
-def _aim(draft: Draft, stage: str) -> str:
+def _aim(builder: ScriptBuilder, stage: str) -> str:
     """A request that will soon be at ``stage``: a new one, made for it, as a rule; now and then any."""
-    sizes = sizes_of(draft.config)
-    any_other, size, new, family, room = draft.digits(4, 3, 4, FAMILIES, 2)
-    if any_other == 0 and draft.names:
-        return draft.victim()
+    sizes = sizes_of(builder.config)
+    any_other, size, new, family, room = builder.digits(4, 3, 4, FAMILIES, 2)
+    if any_other == 0 and builder.names:
+        return builder.victim()
     if stage == "retracted":
-        settle(draft)
-        return overflow(draft)[-1]
+        settle(builder)
+        return overflow(builder)[-1]
     if stage == "waiting":
         # Behind one that takes most of the pool.
         length = max(1, sizes.longest - sizes.chunk - size)
-        draft.start(prompt=Prompt(family, length), max_new_tokens=4 + new)
-        return draft.start()
+        builder.start(prompt=Prompt(family, length), max_new_tokens=4 + new)
+        return builder.start()
     if room:
-        settle(draft)
+        settle(builder)
     length = max(1, sizes.chunk // 2 + size)
     if stage in ("first_chunk", "nth_chunk", "last_chunk"):
         length = min((2 + size) * sizes.chunk + new, sizes.longest)
-    return draft.start(prompt=Prompt(family, length, length // 2), max_new_tokens=5 + 3 * new)
+    return builder.start(prompt=Prompt(family, length, length // 2), max_new_tokens=5 + 3 * new)
 
 
 @motif("step_until", weight=8)
-def strike_at_stage(draft: Draft) -> None:
+def strike_at_stage(builder: ScriptBuilder) -> None:
     """Abort, pause or flush in the step in which a request reaches a stage: pages or rows freed twice or never."""
-    keep_busy(draft)
-    stage, nth = draft.digits(len(STAGES_TO_AIM_AT), 3)
-    victim = _aim(draft, STAGES_TO_AIM_AT[stage])
-    until(draft, victim, STAGES_TO_AIM_AT[stage], nth + 1)
-    strike(draft, victim)
+    keep_busy(builder)
+    stage, nth = builder.digits(len(STAGES_TO_AIM_AT), 3)
+    victim = _aim(builder, STAGES_TO_AIM_AT[stage])
+    until(builder, victim, STAGES_TO_AIM_AT[stage], nth + 1)
+    strike(builder, victim)
 
 
 @motif("timeouts", weight=6)
-def time_out(draft: Draft) -> None:
+def time_out(builder: ScriptBuilder) -> None:
     """Time passes while requests wait, run, or are between two chunks; then more of them come: what an abort of that
     kind frees is freed twice or never, and who is taken out of a queue is still in another."""
-    keep_busy(draft)
-    stage, passes, steps, struck = draft.digits(len(STAGES_TO_AIM_AT), 3, 8, 3)
-    victim = draft.victim()
-    until(draft, victim, STAGES_TO_AIM_AT[stage])
+    keep_busy(builder)
+    stage, passes, steps, struck = builder.digits(len(STAGES_TO_AIM_AT), 3, 8, 3)
+    victim = builder.victim()
+    until(builder, victim, STAGES_TO_AIM_AT[stage])
     for _ in range(passes):
-        advance_clock(draft)
-        draft.add(Step(STEPS[steps]))
-    advance_clock(draft)
+        advance_clock(builder)
+        builder.add(Step(STEPS[steps]))
+    advance_clock(builder)
     if struck == 0:
-        strike(draft, victim)
-    reprise(draft, victim)
-    draft.step()
+        strike(builder, victim)
+    reprise(builder, victim)
+    builder.step()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from sampling import CONFIGS, DEFAULT, EXTREMES, sample, share
 from sr_fuzz.strategies import motifs
-from sr_fuzz.strategies.actions import SINGLES, SWITCHES, Draft
+from sr_fuzz.strategies.actions import SINGLES, SWITCHES, ScriptBuilder
 from sr_fuzz.strategies.configs import CONFIG_SETS
 from sr_fuzz.strategies.motifs import MOTIFS, motif_actions
 from sr_fuzz.strategies.profiles import PROFILES
@@ -63,8 +63,8 @@ def test_every_motif_is_listed() -> None:
 @st.composite
 def menus(draw: Any, config: EngineConfig) -> set[str]:
     """Names of the motifs that one script may play."""
-    draft = Draft(draw, config, traits=Traits(logprobs=True), turns_at_once=config.enable_streaming_session)
-    return {name for name, motif in MOTIFS.items() if motif.play in draw_menu(draft)}
+    builder = ScriptBuilder(draw, config, traits=Traits(logprobs=True), turns_at_once=config.enable_streaming_session)
+    return {name for name, motif in MOTIFS.items() if motif.play in draw_menu(builder)}
 
 
 def test_every_motif_can_be_drawn() -> None:
@@ -134,9 +134,9 @@ def test_what_is_held_is_released_within_the_motif() -> None:
 def test_single_actions_cover_all_kinds_but_exhausters_and_sessions() -> None:
     @st.composite
     def single(draw: Any, tag: str) -> tuple[Action, ...]:
-        draft = Draft(draw, CONFIGS[0])
-        SINGLES[tag](draft)
-        return tuple(draft.actions)
+        builder = ScriptBuilder(draw, CONFIGS[0])
+        SINGLES[tag](builder)
+        return tuple(builder.actions)
 
     not_single = {"exhaust_kv", "exhaust_lock_refs", "exhaust_rows", "release", "open_session", "close_session"}
     assert set(SINGLES) | not_single == {kind.__struct_config__.tag for kind in get_args(Action)}
@@ -150,9 +150,9 @@ def test_single_actions_cover_all_kinds_but_exhausters_and_sessions() -> None:
 
 @st.composite
 def opened(draw: Any, config: EngineConfig, name: str) -> Script:
-    draft = Draft(draw, config)
-    PROFILES[name].open(draft)
-    return Script(config, tuple(draft.actions))
+    builder = ScriptBuilder(draw, config)
+    PROFILES[name].open(builder)
+    return Script(config, tuple(builder.actions))
 
 
 @st.composite

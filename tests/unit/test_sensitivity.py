@@ -10,7 +10,7 @@ import pytest
 from fake_engine import FakeEngine, leak
 
 from sr_fuzz import cli
-from sr_fuzz.campaign.sensitivity import Report, Row, Sensitivity, compare, load_report
+from sr_fuzz.campaign.sensitivity import Report, Search, Sensitivity, compare, load_report
 from sr_fuzz.cli import engines
 from sr_fuzz.faults import Fault
 from sr_fuzz.outcome import Violation
@@ -54,16 +54,16 @@ def engine(healthy=lambda script: None, faulty=on_abort) -> FakeEngine:
     return FakeEngine(healthy, {DOUBLE_FREE.path: faulty, NEVER_SEEN.path: lambda script: None})
 
 
-def measured(fake: FakeEngine, fault: Fault = DOUBLE_FREE, **options: object) -> Row:
+def measured(fake: FakeEngine, fault: Fault = DOUBLE_FREE, **options: object) -> Search:
     return Sensitivity(fake, time_s=60, **options).measure(fault, SCRIPTS)  # type: ignore[arg-type]
 
 
 def test_a_fault_that_is_seen_is_minimised_and_confirmed():
-    row = measured(engine())
-    assert (row.detected_by, row.as_expected, row.scripts) == ("kv_pages:leaked", True, 3)
-    assert (row.reached, row.triggered) == (3, 1)
-    assert (row.first_actions, row.minimal_actions, row.reproduced, row.tried) == (5, 1, 5, 5)
-    assert "abort(r0)" in row.minimal and not row.why_not
+    search = measured(engine())
+    assert (search.detected_by, search.as_expected, search.scripts) == ("kv_pages:leaked", True, 3)
+    assert (search.reached, search.triggered) == (3, 1)
+    assert (search.first_actions, search.minimal_actions, search.reproduced, search.tried) == (5, 1, 5, 5)
+    assert "abort(r0)" in search.minimal and not search.why_not
 
 
 def test_what_the_healthy_scheduler_shows_too_is_not_the_fault():
@@ -72,8 +72,8 @@ def test_what_the_healthy_scheduler_shows_too_is_not_the_fault():
 
 
 def test_a_minimal_script_that_needs_no_fault_is_told():
-    row = measured(engine(healthy=lambda s: leak() if len(s.actions) == 1 and on_abort(s) else None))
-    assert row.detected and "bug of SGLang" in row.problem
+    search = measured(engine(healthy=lambda s: leak() if len(s.actions) == 1 and on_abort(s) else None))
+    assert search.detected and "bug of SGLang" in search.problem
 
 
 def test_the_row_says_why_a_fault_was_not_seen():
@@ -84,9 +84,9 @@ def test_the_row_says_why_a_fault_was_not_seen():
         "a configuration could not be played: SGLang did not boot with this configuration: AttributeError: no such "
         "function"
     )
-    blind = Row("x", scripts=9, reached=5, triggered=2)
+    blind = Search("x", scripts=9, reached=5, triggered=2)
     assert blind.why_not == "triggered in 2 of 9 scripts, and not seen"
-    assert Row("x", scripts=9).why_not == "never reached in 9 scripts"
+    assert Search("x", scripts=9).why_not == "never reached in 9 scripts"
 
 
 def test_a_configuration_that_cannot_be_played_is_passed_over():
@@ -96,25 +96,25 @@ def test_a_configuration_that_cannot_be_played_is_passed_over():
         return on_abort(script)
 
     paged = [Script(EngineConfig(page_size=4), script.actions) for script in SCRIPTS]
-    row = Sensitivity(engine(faulty=rule), time_s=60).measure(DOUBLE_FREE, [*paged, *SCRIPTS])
-    assert (row.detected, row.scripts) == (True, 3)
-    assert row.problem == "a configuration could not be played: not in this release"
+    search = Sensitivity(engine(faulty=rule), time_s=60).measure(DOUBLE_FREE, [*paged, *SCRIPTS])
+    assert (search.detected, search.scripts) == (True, 3)
+    assert search.problem == "a configuration could not be played: not in this release"
 
 
 def test_the_search_for_a_fault_ends_when_its_time_is_up():
     now = iter(range(0, 10_000, 40))
-    row = measured(engine(), NEVER_SEEN, clock=lambda: next(now))
-    assert (row.scripts, row.cut_short) == (1, True)
-    assert row.why_not == "reached in 1 of 1 scripts, never triggered; the time was up"
+    search = measured(engine(), NEVER_SEEN, clock=lambda: next(now))
+    assert (search.scripts, search.cut_short) == (1, True)
+    assert search.why_not == "reached in 1 of 1 scripts, never triggered; the time was up"
 
 
 def test_a_busy_machine_does_not_lose_a_fault():
-    before = report(Row("a", scripts=20, detected_by="a:b", minimal_actions=2))
-    assert not compare(report(Row("a", scripts=19, cut_short=True)), before).lost
-    assert compare(report(Row("a", scripts=20, cut_short=True)), before).lost
+    before = report(Search("a", scripts=20, detected_by="a:b", minimal_actions=2))
+    assert not compare(report(Search("a", scripts=19, cut_short=True)), before).lost
+    assert compare(report(Search("a", scripts=20, cut_short=True)), before).lost
 
 
-def report(*rows: Row) -> Report:
+def report(*rows: Search) -> Report:
     result = Report("0.5.23", 0, 60, list(rows))
     result.summarise()
     return result
@@ -122,20 +122,28 @@ def report(*rows: Row) -> Report:
 
 def test_medians_are_those_of_the_faults_that_were_seen():
     seen = [
-        Row(str(length), scripts=scripts, search_s=scripts / 2, detected_by="a:b", minimal_actions=length)
+        Search(str(length), scripts=scripts, search_s=scripts / 2, detected_by="a:b", minimal_actions=length)
         for length, scripts in enumerate((2, 4, 40))
     ]
-    result = report(*seen, Row("d", scripts=60, search_s=60.0))
+    result = report(*seen, Search("d", scripts=60, search_s=60.0))
     assert (result.median_s, result.median_scripts, result.median_actions) == (2.0, 4, 1)
-    assert report(Row("d")).median_s is None
+    assert report(Search("d")).median_s is None
 
 
 def test_a_report_beside_its_baseline():
     seen = dict(detected_by="a:b", minimal_actions=2)
-    before = report(Row("lost", scripts=3, **seen), Row("slow", scripts=3, **seen), Row("same", scripts=3, **seen),
-                    Row("found"), Row("left", scripts=3, **seen))  # fmt: skip
-    now = report(Row("lost", scripts=60), Row("slow", scripts=9, **seen), Row("same", scripts=3, search_s=99.0, **seen),
-                 Row("found", scripts=5, **seen), Row("new"))  # fmt: skip
+    before = report(
+        *(Search(name, scripts=3, **seen) for name in ("lost", "slow", "same")),
+        Search("found"),
+        Search("left", scripts=3, **seen),
+    )
+    now = report(
+        Search("lost", scripts=60),
+        Search("slow", scripts=9, **seen),
+        Search("same", scripts=3, search_s=99.0, **seen),
+        Search("found", scripts=5, **seen),
+        Search("new"),
+    )
     changes = compare(now, before)
     assert changes.lost == ["lost: was detected by a:b; now never reached in 60 scripts"]
     assert [line.partition(":")[0] for line in changes.slower] == ["slow"]
@@ -188,7 +196,7 @@ LOAD = ["--load", "own_faults:own", "--load", "own_faults:bare", "--set", "overl
 def test_faults_from_outside_the_project_are_measured(faults_module: Path, started: FakeEngine, capsys):
     assert cli.main(["sensitivity", *LOAD, "--json", "now.json"]) == 0
     printed = capsys.readouterr().out
-    own, bare = load_report(Path("now.json")).rows
+    own, bare = load_report(Path("now.json")).searches
     assert (own.fault, own.detected_by, own.stands_for) == ("own", "kv_pages:leaked", "mine")
     assert (bare.fault, bare.scripts, bare.why_not) == ("bare", 60, "reached in 60 of 60 scripts, never triggered")
     assert "1 of 2 faults detected" in printed and "not detected: bare: reached" in printed
@@ -198,8 +206,8 @@ def test_the_table_can_be_a_page(faults_module: Path, started: FakeEngine):
     assert cli.main(["sensitivity", *LOAD, "--markdown", "page.md"]) == 0
     page = Path("page.md").read_text()
     assert "1 of 2 faults detected" in page
-    [own] = [row for row in page.splitlines() if row.startswith("| `own` | mine |")]
-    [bare] = [row for row in page.splitlines() if row.startswith("| `bare` |")]
+    [own] = [line for line in page.splitlines() if line.startswith("| `own` | mine |")]
+    [bare] = [line for line in page.splitlines() if line.startswith("| `bare` |")]
     assert "`kv_pages:leaked`" in own and "**no**" in bare and own.count("|") == bare.count("|") == 12
 
 

@@ -68,9 +68,9 @@ def register(folder: Path, role: str) -> None:
     """Ask the keeper to say so when this process dies."""
     path = folder / PROCESSES / str(os.getpid())
     # Whole or not at all: the keeper may look at any moment.
-    draft = folder / f"{os.getpid()}.draft"
-    draft.write_text(role)
-    draft.rename(path)
+    unfinished = folder / f"{os.getpid()}.unfinished"
+    unfinished.write_text(role)
+    unfinished.rename(path)
 
 
 def _role() -> str | None:
