@@ -201,7 +201,7 @@ class Summary(msgspec.Struct):
     no_subject: dict[str, str] = {}
     """Invariants that have nothing to look at on any configuration played, with the reason."""
     unplayed_fixes: dict[str, str] = {}
-    """Mends that could not be played, with the reason: what they would explain is called new."""
+    """Fixes that could not be played, with the reason: what they would explain is called new."""
     canary: dict[str, CanaryTally] = {}
     """By configuration; empty when no canary was played."""
     reach: dict[str, int] = {}
