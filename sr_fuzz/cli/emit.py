@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,12 +14,16 @@ from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import OUT, FaultOption, FileArgument
 from sr_fuzz.cli.shared import make_folder, mention_faults, violating
 
+if TYPE_CHECKING:
+    from sr_fuzz.outcome import Finding, StepRecord
+
 
 class EmitFormat(StrEnum):
-    """What an emitted test runs on."""
+    """What a finding is written out as."""
 
     PYTEST = "pytest"
     SGLANG = "sglang"
+    BUG = "bug"
 
 
 def _releases(value: str) -> str:
@@ -35,7 +40,10 @@ def emit(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the test goes.")] = OUT,
     format: Annotated[
         EmitFormat,
-        typer.Option(help="pytest: for this project's plugin; sglang: for SGLang's own test suite."),
+        typer.Option(
+            help="pytest: a test for this project's plugin; sglang: one for SGLang's own test suite; "
+            "bug: a known bug of the package, with --cause."
+        ),
     ] = EmitFormat.PYTEST,
     cause: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The known cause: marks the test as an expected failure with it.")
@@ -49,19 +57,20 @@ def emit(
     ] = None,
     fault: FaultOption = None,
 ) -> int:
-    """Write a finding out as a test; print its path.
+    """Write a finding out as a test or as a known bug; print its path.
 
-    As a pytest test a finding file is written out as it is. A script, or an emitted test, is run first to see what it
-    breaks. For SGLang's own scripted runtime the script is translated and run again. The exit status is 2 when it
-    breaks nothing, and when SGLang's runtime cannot show what it breaks.
+    As a pytest test or a known bug a finding file is written out as it is. A script, or an emitted test, is run first
+    to see what it breaks. For SGLang's own scripted runtime the script is translated and run again. The exit status is
+    2 when it breaks nothing, and when SGLang's runtime cannot show what it breaks.
     """
-    from sr_fuzz.emit.pytest_repro import emit as write
     from sr_fuzz.engine.around.differential import compared
     from sr_fuzz.outcome.files import load
     from sr_fuzz.shrink.finding_steps import first_seen, reproduce
 
     if releases is not None and (cause is None or format is EmitFormat.SGLANG):
-        raise InputError("--releases: goes with --cause, into a pytest test")
+        raise InputError("--releases: goes with --cause, into a pytest test or a known bug")
+    if format is EmitFormat.BUG and cause is None:
+        raise InputError("--format bug: needs --cause: which lines of SGLang are to blame")
     case = load(file)
     make_folder(out)
     if format is EmitFormat.SGLANG:
@@ -69,12 +78,27 @@ def emit(
         with engines.start(fault) as engine:
             typer.echo(sglang_own.write(engine, case, out, fault, cause=cause).path)
         return 0
-    if case.finding is not None:
-        typer.echo(write(case.finding, out, known_cause=cause, releases=releases, trace=case.trace))
-        return 0
-    with engines.start(fault) as engine:
-        engine = compared(engine, case.signature)
-        seen = violating(engine, case, "emit")
-        finding, outcome = reproduce(first_seen(case.script, seen, fault or ()), engine)
-    typer.echo(write(finding, out, known_cause=cause, releases=releases, trace=outcome.trace))
+    finding, trace = case.finding, case.trace
+    if finding is None:
+        with engines.start(fault) as engine:
+            engine = compared(engine, case.signature)
+            seen = violating(engine, case, "emit")
+            finding, outcome = reproduce(first_seen(case.script, seen, fault or ()), engine)
+            trace = outcome.trace
+    typer.echo(_write(finding, out, format, cause, releases, trace))
     return 0
+
+
+def _write(
+    finding: Finding, out: Path, format: EmitFormat, cause: str | None, releases: str | None,
+    trace: Sequence[StepRecord],
+) -> Path:  # fmt: skip
+    from sr_fuzz.emit.known_bug import emit_bug
+    from sr_fuzz.emit.pytest_repro import emit as emit_test
+
+    if format is EmitFormat.PYTEST or cause is None:
+        return emit_test(finding, out, known_cause=cause, releases=releases, trace=trace)
+    try:
+        return emit_bug(finding, out, cause=cause, releases=releases, trace=trace)
+    except ValueError as error:
+        raise InputError(f"--format bug: {error}") from None

@@ -45,34 +45,35 @@ def emit(
     that of the run that showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{_stem(finding)}.py"
+    path = folder / f"test_{stem(finding)}.py"
     last = tuple(trace)[-TRACE_STEPS:]
     path.write_text(_module(finding, last, known_cause, releases), encoding="utf-8")
     save_finding(finding, path.with_suffix(".json"), last)
     return path
 
 
-def _stem(finding: Finding) -> str:
+def stem(finding: Finding) -> str:
+    """``<invariant>_<rule>_<hash of the signature>``, for the names of its files."""
     digest = hashlib.sha256(finding.signature.encode()).hexdigest()[:6]
     words = f"{finding.violation.invariant}_{finding.violation.rule}"
-    return f"test_{re.sub(r'[^a-z0-9]+', '_', words.lower()).strip('_')[:60]}_{digest}"
+    return f"{re.sub(r'[^a-z0-9]+', '_', words.lower()).strip('_')[:60]}_{digest}"
 
 
 def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | None, releases: str | None) -> str:
     parts = [_docstring(finding, trace), ""]
     if known_cause is not None:
         parts += ["import pytest", ""]
-    if _needs_comparison(finding):
+    if needs_comparison(finding):
         parts.append("from sr_fuzz.engine.around.differential import DifferentialEngine")
     parts += [_imports(finding.script), ""]
     parts += [_assignment("SIGNATURE", finding.signature), ""]
     parts += [f"SCRIPT = {to_source(finding.script)}", "", ""]
     if known_cause is not None:
         parts.append(_mark(known_cause, releases))
-    engine = "sr_server_engine" if _needs_server(finding) else "sr_engine"
+    engine = "sr_server_engine" if needs_server(finding) else "sr_engine"
     parts += [
-        f"def {_stem(finding)}({engine}):",
-        f"    outcome = {f'DifferentialEngine({engine})' if _needs_comparison(finding) else engine}.run(SCRIPT)",
+        f"def test_{stem(finding)}({engine}):",
+        f"    outcome = {f'DifferentialEngine({engine})' if needs_comparison(finding) else engine}.run(SCRIPT)",
         "    assert outcome.ok, outcome.report()",
         "",
     ]
@@ -83,12 +84,12 @@ def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | No
 _COMPARISONS = ("determinism", "schedule_dependent_output")
 
 
-def _needs_comparison(finding: Finding) -> bool:
+def needs_comparison(finding: Finding) -> bool:
     """Whether one run alone cannot show it."""
     return finding.violation.invariant in _COMPARISONS
 
 
-def _needs_server(finding: Finding) -> bool:
+def needs_server(finding: Finding) -> bool:
     """Whether only the server engine can show it: it is about HTTP clients, or about several ranks."""
     return finding.violation.invariant == "http_answers" or finding.script.config.world_size > 1
 

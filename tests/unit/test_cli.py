@@ -10,8 +10,10 @@ import msgspec
 import pytest
 from command_line import CORE, SCRIPT, error_of
 from fake_engine import FakeEngine, leak
+from msgspec.structs import replace
 
 from sr_fuzz import cli
+from sr_fuzz.bugs import catalogue
 from sr_fuzz.bugs.known import known_signatures
 from sr_fuzz.cli.options import duration
 from sr_fuzz.emit.pytest_repro import emit, to_source
@@ -174,6 +176,36 @@ def test_emit_makes_a_known_finding_of_some_releases(
     capsys.readouterr()
     assert "'old' is no version specifier" in error_of([*arguments[:-1], "old"], capsys)
     assert "--releases: goes with --cause" in error_of(["emit", str(script_file), "--releases", "<0.5.22"], capsys)
+
+
+def test_emit_writes_a_known_bug_of_the_package(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    finding = Finding("kv_pages:leaked:radix+overlap:abc123", SCRIPT, leak(), "0.5.22")
+    file = str(emit(finding, tmp_path).with_suffix(".json"))
+    out = ["--format", "bug", "--out", str(tmp_path / "known_bugs")]
+    assert "--format bug: needs --cause" in error_of(["emit", file, *out], capsys)
+    assert cli.main(["emit", file, *out, "--cause", "lines 1 to 3", "--releases", "<0.5.23"]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    # As one of the package it is known in the releases that have it, replayed, and played by the regressions.
+    monkeypatch.setattr(catalogue, "FOLDER", str(tmp_path / "known_bugs"))
+    catalogue.shipped.cache_clear()
+    try:
+        [(where, bug)] = catalogue.shipped().items()
+        assert (where, bug.signature, bug.script, bug.engine) == (path, finding.signature, SCRIPT, "local")
+        assert [bug.is_open_in(version) for version in ("0.5.22", "0.5.23")] == [True, False]
+    finally:
+        catalogue.shipped.cache_clear()
+    assert load(path).script == SCRIPT
+
+
+def test_a_finding_that_two_runs_show_is_no_known_bug(
+    engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    compared = replace(leak(), invariant="determinism", rule="trace")
+    file = emit(Finding("determinism:trace:radix", SCRIPT, compared, "0.5.22"), tmp_path).with_suffix(".json")
+    arguments = ["emit", str(file), "--out", str(tmp_path / "b"), "--format", "bug", "--cause", "lines 1 to 3"]
+    assert "determinism: two runs are compared for it" in error_of(arguments, capsys)
 
 
 # -- configs ---------------------------------------------------------------------------------------------------
