@@ -7,6 +7,7 @@ start method is done with ``fork`` here, before its main process has a thread, a
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -19,10 +20,18 @@ def fork_processes(enter: Callable[[str], None]) -> None:
     run = BaseProcess.run
 
     def entered(process: Any) -> None:
+        _default_signals()
         enter(process._target.__name__)
         run(process)
 
     BaseProcess.run = entered
+
+
+def _default_signals() -> None:
+    """What a spawned process has: SGLang's main process sets handlers that kill all it has started."""
+    for number in signal.valid_signals() - {signal.SIGINT}:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _keep_the_method(method: str | None, force: bool = False) -> None:
