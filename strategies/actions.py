@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from sr_fuzz.strategies.requests import Draw, Traits, draw_digits, draw_relative, draw_start_req, sizes_of
 
@@ -34,6 +34,9 @@ SWITCH_WEIGHTS = {
 `sr_fuzz.strategies.weights` says otherwise: what strikes most is missing least."""
 
 SWITCHES = tuple(SWITCH_WEIGHTS)
+
+KINDS = {kind.__struct_config__.tag: kind for kind in get_args(Action)}
+"""The classes of actions, by tag."""
 
 STAGES_TO_AIM_AT = (
     "first_chunk", "nth_chunk", "last_chunk", "first_decode", "first_decode", "mid_decode",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from sr_fuzz.strategies.actions import SINGLES, SWITCHES, ScriptBuilder
+from sr_fuzz.strategies.actions import KINDS, SINGLES, SWITCHES, ScriptBuilder
 from sr_fuzz.strategies.motifs import MOTIFS
 from sr_fuzz.strategies.profiles import PROFILES, Profile
 from sr_fuzz.strategies.requests import Draw, draw_digits, draw_traits, sizes_of
@@ -87,7 +87,8 @@ def draw_profile(draw: Draw, config: EngineConfig) -> Profile:
 
 def _draw_switches(draw: Draw, config: EngineConfig) -> frozenset[str]:
     digits, weights = draw_digits(draw, *[4] * len(SWITCHES)), weights_of(config).switches
-    return frozenset(switch for switch, digit in zip(SWITCHES, digits, strict=True) if digit >= 4 - weights[switch])
+    chosen = (switch for switch, digit in zip(SWITCHES, digits, strict=True) if digit >= 4 - weights[switch])
+    return frozenset(switch for switch in chosen if KINDS[switch].drawn_on(config))
 
 
 def draw_menu(builder: ScriptBuilder) -> list[_Piece]:

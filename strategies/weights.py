@@ -83,7 +83,6 @@ FEATURES = (
         "every page belongs to one request, and what is freed is free",
         lambda c: c.disable_radix_cache,
         motifs={"near_capacity": 2, "retracted_victim": 2},
-        switches={"evict_radix": 0},
     ),
     Feature(
         "low conservativeness",

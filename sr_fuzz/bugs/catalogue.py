@@ -9,15 +9,20 @@ from __future__ import annotations
 import functools
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import msgspec
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from sr_fuzz.outcome import StepRecord, Violation
-from sr_fuzz.outcome.files import BUG_FORMAT
+from sr_fuzz.outcome.files import BUG_FORMAT, read_json
 from sr_fuzz.script import Script
 
 FOLDER = "known_bugs"
+
+
+class KnownError(ValueError):
+    """Known bugs or findings that cannot be read. The message is one line and names the file."""
 
 
 class KnownBug(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -35,7 +40,7 @@ class KnownBug(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """A version specifier (PEP 440); None for every release so far."""
     fixes: tuple[str, ...] = ()
     """Import paths of the patches with which the script breaks nothing."""
-    engine: str = "local"
+    engine: Literal["local", "server"] = "local"
     """``server`` where only the server engine can show it."""
     page: str | None = None
     """Its page in docs/findings/."""
@@ -57,10 +62,23 @@ class KnownBug(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 @functools.cache
 def shipped() -> dict[Path, KnownBug]:
-    """All known bugs of the package, by their files, in order of their names."""
+    """All known bugs of the package, by their files, in order of their names. Raises `KnownError`."""
     folder = Path(str(files(__package__) / FOLDER))
-    bugs = {path: msgspec.json.decode(path.read_bytes(), type=KnownBug) for path in sorted(folder.glob("*.json"))}
-    newer = [path.name for path, bug in bugs.items() if bug.bug_format != BUG_FORMAT]
-    if newer:
-        raise ValueError(f"{newer[0]}: bug_format: this version of sr_fuzz reads {BUG_FORMAT}")
-    return bugs
+    return {path: read_bug(path) for path in sorted(folder.glob("*.json"))}
+
+
+def read_bug(path: Path) -> KnownBug:
+    """Raises `KnownError`, one line that names the file; `OSError`."""
+    try:
+        raw = read_json(path.read_bytes())
+        found = raw.get("bug_format") if isinstance(raw, dict) else None
+        if found != BUG_FORMAT:
+            raise KnownError(f"{path}: bug_format: this version of sr_fuzz reads {BUG_FORMAT}, got {found!r}")
+        bug = msgspec.convert(raw, KnownBug)
+        SpecifierSet(bug.releases or "")
+    except msgspec.MsgspecError as error:
+        raise KnownError(f"{path}: no known bug: {error}") from None
+    except InvalidSpecifier:
+        expected = "expected a version specifier such as <0.5.22"
+        raise KnownError(f"{path}: releases: {expected}, got {bug.releases!r}") from None
+    return bug

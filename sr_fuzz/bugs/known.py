@@ -16,14 +16,10 @@ from typing import NamedTuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from sr_fuzz.bugs.catalogue import shipped
+from sr_fuzz.bugs.catalogue import KnownError, shipped
 from sr_fuzz.outcome.files import violation_beside
 from sr_fuzz.outcome.identity import renewed
 from sr_fuzz.script.errors import ScriptError
-
-
-class KnownError(ValueError):
-    """A folder of known findings that cannot be read. The message is one line and names the file."""
 
 
 class _Mark(NamedTuple):

@@ -11,7 +11,7 @@ import typer
 
 from sr_fuzz.cli import engines, sglang_own
 from sr_fuzz.cli.errors import InputError
-from sr_fuzz.cli.options import OUT, FaultOption, FileArgument
+from sr_fuzz.cli.options import OUT, FaultOption, FileArgument, SglangOption
 from sr_fuzz.cli.shared import make_folder, mention_faults, violating
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def emit(
         ),
     ] = None,
     fault: FaultOption = None,
+    sglang: SglangOption = None,
 ) -> int:
     """Write a finding out as a test or as a known bug; print its path.
 
@@ -69,18 +70,20 @@ def emit(
 
     if releases is not None and (cause is None or format is EmitFormat.SGLANG):
         raise InputError("--releases: goes with --cause, into a pytest test or a known bug")
+    if cause is not None and not cause.strip():
+        raise InputError("--cause: expected a text: which lines of SGLang are to blame")
     if format is EmitFormat.BUG and cause is None:
         raise InputError("--format bug: needs --cause: which lines of SGLang are to blame")
     case = load(file)
     make_folder(out)
     if format is EmitFormat.SGLANG:
         mention_faults(case, fault)
-        with engines.start(fault) as engine:
+        with engines.start(fault, sglang=sglang) as engine:
             typer.echo(sglang_own.write(engine, case, out, fault, cause=cause).path)
         return 0
     finding, trace = case.finding, case.trace
     if finding is None:
-        with engines.start(fault) as engine:
+        with engines.start(fault, sglang=sglang) as engine:
             engine = compared(engine, case.signature)
             seen = violating(engine, case, "emit")
             finding, outcome = reproduce(first_seen(case.script, seen, fault or ()), engine)

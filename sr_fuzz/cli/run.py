@@ -72,7 +72,7 @@ def run(
     canary, a bug seeded on purpose.
     """
     configs = find_configs(config or ["default"])
-    turns = _turns(configs, engine_kind, asked=config is not None)
+    shares = _shares(configs, engine_kind, asked=config is not None)
     _known(known)  # a folder that cannot be read is no reason to start an engine
     make_folder(out)
     if differential is not None and engine_kind is not EngineKind.LOCAL:
@@ -86,14 +86,14 @@ def run(
 
     names = {configuration: name for name, configuration in configs.items()}
     console = make_console()
-    if len(turns) > 1:
-        console.print(_turns_line(turns, engine_kind, time_s), soft_wrap=True)
+    if len(shares) > 1:
+        console.print(_shares_line(shares, engine_kind, time_s), soft_wrap=True)
     kept = _KEPT.get(engine_kind)
     with engines.start(fault, engine_kind, sglang, keep=kept) as engine, Terminal(console) as terminal:
-        engine.start(turns[0][0])
+        engine.start(shares[0][0])
         done = run_campaign(
             engine if differential is None else DifferentialEngine(engine, differential),
-            scripts=[scripts(turn, exhausters=exhausters) for turn in turns],
+            scripts=[scripts(share, exhausters=exhausters) for share in shares],
             time_s=time_s,
             seed=seed if seed is not None else secrets.randbits(32),
             out=out,
@@ -113,8 +113,8 @@ def run(
 _KEPT = {EngineKind.PERSISTENT: 6, EngineKind.SERVER: 3}
 
 
-def _turns(configs: dict[str, EngineConfig], kind: EngineKind, *, asked: bool) -> list[list[EngineConfig]]:
-    """What runs together: all, or as many as the engine keeps; if they were asked for, the others take turns."""
+def _shares(configs: dict[str, EngineConfig], kind: EngineKind, *, asked: bool) -> list[list[EngineConfig]]:
+    """What runs together: all, or as many as the engine keeps; of those asked for, the others have a share of time."""
     every = list(configs.values())
     most = _KEPT.get(kind, len(every))
     if not asked:
@@ -123,11 +123,11 @@ def _turns(configs: dict[str, EngineConfig], kind: EngineKind, *, asked: bool) -
     return [every[len(every) * n // count : len(every) * (n + 1) // count] for n in range(count)]
 
 
-def _turns_line(turns: list[list[EngineConfig]], kind: EngineKind, time_s: float) -> str:
-    sizes = " + ".join(str(len(turn)) for turn in turns)
+def _shares_line(shares: list[list[EngineConfig]], kind: EngineKind, time_s: float) -> str:
+    sizes = " + ".join(str(len(share)) for share in shares)
     return (
         f"--engine {kind.value} keeps at most {_KEPT[kind]} schedulers: the configurations take turns, {sizes} of them "
-        f"for {time_s / len(turns):.0f} s each"
+        f"for {time_s / len(shares):.0f} s each"
     )
 
 

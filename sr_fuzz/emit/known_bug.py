@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from sr_fuzz.bugs.catalogue import KnownBug
+from sr_fuzz.bugs.catalogue import KnownBug, read_bug
 from sr_fuzz.emit.pytest_repro import TRACE_STEPS, needs_comparison, needs_server, stem
 from sr_fuzz.outcome import Finding, StepRecord
 from sr_fuzz.outcome.files import BUG_FORMAT
@@ -18,23 +18,39 @@ def emit_bug(
 ) -> Path:
     """Write ``<invariant>_<rule>_<hash>.json`` into ``folder``, which is created; returns its path.
 
-    ``releases``: a version specifier, None for every release. Raises ``ValueError``, one line, for a finding that one
-    run alone does not show; `OSError`.
+    What was filled in by hand in a file that is there already (its page, its fixes, its other signatures) stays.
+    ``releases``: a version specifier, None for every release. Raises ``ValueError``, one line, for a finding that is
+    none of SGLang's, did not reproduce, or is not shown by one run; `KnownError` for a file that cannot be read;
+    `OSError`.
     """
-    if needs_comparison(finding):
-        raise ValueError(f"{finding.violation.invariant}: two runs are compared for it; a known bug shows in one")
+    if why_not := _why_no_bug(finding):
+        raise ValueError(why_not)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stem(finding)}.json"
+    before = read_bug(path) if path.exists() else None
     bug = KnownBug(
         BUG_FORMAT,
         finding.signature,
         cause,
         finding.script,
+        also_seen_as=before.also_seen_as if before else (),
         releases=releases,
+        fixes=before.fixes if before else (),
         engine="server" if needs_server(finding) else "local",
+        page=before.page if before else None,
         sglang_version=finding.sglang_version,
         violation=finding.violation,
         trace=tuple(trace)[-TRACE_STEPS:],
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{stem(finding)}.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(bug), indent=2) + b"\n")
     return path
+
+
+def _why_no_bug(finding: Finding) -> str | None:
+    if finding.faults:
+        return f"found with a seeded fault, {', '.join(finding.faults)}: no bug of SGLang"
+    if finding.tried and not finding.reproduced:
+        return f"{finding.reliability}: what did not reproduce is not written out as a bug"
+    if needs_comparison(finding):
+        return f"{finding.violation.invariant}: two runs are compared for it; a known bug shows in one"
+    return None

@@ -18,12 +18,13 @@ from sr_fuzz.engine.stacks import is_ours, locations, portable
 from sr_fuzz.faults import counts, reset_counts
 from sr_fuzz.invariants import select
 from sr_fuzz.outcome import Outcome, Violation
+from sr_fuzz.play import randomness
 from sr_fuzz.play.interpreter import Interpreter
 from sr_fuzz.play.monitor import Monitor, ViolationFound
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import Stream
 from sr_fuzz.script import script_hash
-from sr_fuzz.sglang_api import randomness, session_clock
+from sr_fuzz.sglang_api import session_clock
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # Enough to see what led to a violation; SGLang repeats a few warnings on every retraction.

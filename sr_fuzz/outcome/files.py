@@ -60,10 +60,7 @@ def load(path: Path) -> Case:
     data = _read(path)
     if path.suffix == ".py":
         return _load_repro(path)
-    try:
-        raw = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raw = None  # `from_json` says what is wrong with it
+    raw = read_json(data)  # where it is none, `from_json` says what is wrong with it
     if isinstance(raw, dict) and "finding" in raw:
         return _load_finding(path, raw)
     if isinstance(raw, dict) and "bug_format" in raw:
@@ -111,10 +108,21 @@ def _load_bug(path: Path, raw: dict[str, Any]) -> Case:
 
 
 def violation_beside(repro: Path) -> Violation | None:
-    """What the finding file of an emitted test says was violated; None where there is no such file."""
+    """What the finding file of an emitted test says was violated; None where there is none, or something else."""
     path = repro.with_suffix(".json")
-    finding = load(path).finding if path.is_file() else None
+    raw = read_json(_read(path)) if path.is_file() else {}
+    if raw is None:
+        raise ScriptError(f"{path}: not JSON; it should be the finding of {repro.name}")
+    finding = _load_finding(path, raw).finding if isinstance(raw, dict) and "finding" in raw else None
     return finding.violation if finding is not None else None
+
+
+def read_json(data: bytes) -> Any:
+    """None where it is no JSON."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _load_repro(path: Path) -> Case:

@@ -225,7 +225,8 @@ class Interpreter:
             action,
             # A turn of a session begins with those before it.
             prompt_len=len(req.origin_input_ids if req is not None else self._prompts[action.name]),
-            max_new_tokens=start.max_new_tokens,
+            # SGLang clips it to what the context and the pool hold.
+            max_new_tokens=req.sampling_params.max_new_tokens if req is not None else start.max_new_tokens,
             chunk_size=self._script.config.chunked_prefill_size,
         )
         return reached(wanted, now)

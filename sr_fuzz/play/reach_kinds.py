@@ -54,6 +54,10 @@ def _preempting(config: EngineConfig) -> bool:
     return config.enable_priority_scheduling and not config.disable_priority_preemption
 
 
+def _limited(config: EngineConfig) -> bool:
+    return config.max_queued_requests is not None
+
+
 def _always(config: EngineConfig) -> bool:
     return True
 
@@ -69,18 +73,18 @@ def _parked(config: EngineConfig) -> bool:
     return _chunked(config) and config.model in ("swa", "pure_swa")
 
 
-_Row = tuple[str, Callable[[EngineConfig], bool]]
+_Kind = tuple[str, Callable[[EngineConfig], bool]]
 
 
-def _kinds() -> dict[str, _Row]:
-    rows: dict[str, _Row] = {}
+def _kinds() -> dict[str, _Kind]:
+    kinds: dict[str, _Kind] = {}
     for action in get_args(Action):
-        rows[f"action.{action.__struct_config__.tag}"] = ("played", action.drawn_on)
+        kinds[f"action.{action.__struct_config__.tag}"] = ("played", action.drawn_on)
     for stage in STAGES:
         where = _chunked if stage.endswith("_chunk") and stage != "first_chunk" else _always
-        rows[f"stage.{stage}"] = ("StepUntil reached it, the request not answered before", where)
-        rows[f"stage.{stage}.missed"] = ("StepUntil gave up, or the request was answered before", where)
-    rows |= {
+        kinds[f"stage.{stage}"] = ("StepUntil reached it, the request not answered before", where)
+        kinds[f"stage.{stage}.missed"] = ("StepUntil gave up, or the request was answered before", where)
+    kinds |= {
         "batch.extend": ("prefill batches", lambda config: config.disaggregation_mode != "decode"),
         "batch.decode": ("decode batches", lambda config: config.disaggregation_mode != "prefill"),
         "batch.mixed": ("prefill batches with decoding requests in them", lambda config: config.enable_mixed_chunk),
@@ -97,20 +101,20 @@ def _kinds() -> dict[str, _Row]:
         "cache.outputs": ("hits that reach into the output of an earlier request", _cached),
         "cache.retracted": ("hits of a request that was retracted", _cached),
     }
-    rows |= {f"abort.{place}": (f"aborts of a request {what}", _always) for place, what in (PLACES | _NOBODY).items()}
-    rows["abort.chunked"] = (rows["abort.chunked"][0], _chunked)
-    rows |= {f"pause.{mode}": (f"pauses with running requests {what}", _always) for mode, what in _MODES.items()}
-    rows |= {f"pause.at_{place}": (f"pauses that met a request {what}", _always) for place, what in PLACES.items()}
-    rows["pause.at_chunked"] = (rows["pause.at_chunked"][0], _chunked)
-    rows["pause.at_idle"] = ("pauses of an engine with nothing to do", _always)
-    rows |= {
+    kinds |= {f"abort.{place}": (f"aborts of a request {what}", _always) for place, what in (PLACES | _NOBODY).items()}
+    kinds["abort.chunked"] = (kinds["abort.chunked"][0], _chunked)
+    kinds |= {f"pause.{mode}": (f"pauses with running requests {what}", _always) for mode, what in _MODES.items()}
+    kinds |= {f"pause.at_{place}": (f"pauses that met a request {what}", _always) for place, what in PLACES.items()}
+    kinds["pause.at_chunked"] = (kinds["pause.at_chunked"][0], _chunked)
+    kinds["pause.at_idle"] = ("pauses of an engine with nothing to do", _always)
+    kinds |= {
         "flush.accepted": ("flushes that emptied the cache", _always),
         "flush.refused": ("flushes refused because something ran", _always),
     }
-    rows |= {f"refused.{why}": (f"requests refused {what}", _always) for why, what in _REFUSALS.items()}
-    rows["refused.queue_full"] = (rows["refused.queue_full"][0], lambda config: config.max_queued_requests is not None)
-    rows |= {f"finish.{how}": (f"requests ended {what}", _always) for how, what in _FINISHES.items()}
-    rows |= {
+    kinds |= {f"refused.{why}": (f"requests refused {what}", _always) for why, what in _REFUSALS.items()}
+    kinds["refused.queue_full"] = (kinds["refused.queue_full"][0], _limited)
+    kinds |= {f"finish.{how}": (f"requests ended {what}", _always) for how, what in _FINISHES.items()}
+    kinds |= {
         **reach_drafts.KINDS,
         "step.idle": ("steps with nobody to serve", _always),
         "step.paused": ("steps of a paused engine", _always),
@@ -122,7 +126,7 @@ def _kinds() -> dict[str, _Row]:
         "max.chunks": ("chunks of one prompt", _chunked),
         **reach_drafts.MOST,
     }
-    return rows
+    return kinds
 
 
 KINDS: dict[str, str] = {kind: what for kind, (what, _) in _kinds().items()}

@@ -63,6 +63,14 @@ def test_waiting_for_a_request_that_never_starts_is_waiting(sr_engine):
     assert paused_at(StepUntil("r9", "finished", max_steps=5)) == paused_at(Step(5)) != []
 
 
+def test_a_stage_is_one_of_the_answer_that_sglang_lets_a_request_have(sr_engine):
+    """``max_new_tokens`` is clipped to the pool, and the middle of the decode with it."""
+    config = EngineConfig(max_total_tokens=96)
+    start = StartReq("r0", Prompt(0, 40), 4096, ignore_eos=True)
+    outcome = play(sr_engine, start, StepUntil("r0", "mid_decode", max_steps=100), Abort("r0"), config=config)
+    assert outcome.reach["stage.mid_decode"] == 1
+
+
 def test_the_same_script_gives_the_same_trace(sr_engine):
     script = Script(
         EngineConfig(max_total_tokens=64, schedule_conservativeness=0.03),

@@ -199,13 +199,39 @@ def test_emit_writes_a_known_bug_of_the_package(
     assert load(path).script == SCRIPT
 
 
-def test_a_finding_that_two_runs_show_is_no_known_bug(
+@pytest.mark.parametrize(
+    ("finding", "says"),
+    [
+        ({"violation": replace(leak(), invariant="determinism")}, "determinism: two runs are compared for it"),
+        ({"faults": ("some.faults:double_free",)}, "seeded fault, some.faults:double_free: no bug of SGLang"),
+        ({"tried": 5}, "0 of 5 fresh runs: what did not reproduce is not written out"),
+    ],
+)
+def test_what_is_no_bug_of_sglang_is_not_written_out_as_one(
+    engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str], finding: dict, says: str
+):
+    file = emit(replace(Finding("a:b:radix", SCRIPT, leak(), "0.5.22"), **finding), tmp_path).with_suffix(".json")
+    arguments = ["emit", str(file), "--out", str(tmp_path / "b"), "--format", "bug", "--cause", "lines 1 to 3"]
+    assert says in error_of(arguments, capsys)
+    assert "--cause: expected a text" in error_of([*arguments[:-1], " "], capsys)
+
+
+def test_a_known_bug_that_is_written_anew_keeps_what_was_filled_in_by_hand(
     engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    compared = replace(leak(), invariant="determinism", rule="trace")
-    file = emit(Finding("determinism:trace:radix", SCRIPT, compared, "0.5.22"), tmp_path).with_suffix(".json")
-    arguments = ["emit", str(file), "--out", str(tmp_path / "b"), "--format", "bug", "--cause", "lines 1 to 3"]
-    assert "determinism: two runs are compared for it" in error_of(arguments, capsys)
+    file = emit(Finding("a:b:radix", SCRIPT, leak(), "0.5.22"), tmp_path).with_suffix(".json")
+    arguments = ["emit", str(file), "--out", str(tmp_path / "b"), "--format", "bug", "--cause"]
+    assert cli.main([*arguments, "lines 1 to 3"]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    by_hand = {"page": "docs/findings/a.md", "fixes": ["m:f"], "also_seen_as": ["a:c:*"]}
+    path.write_bytes(msgspec.json.encode(msgspec.json.decode(path.read_bytes()) | by_hand))
+    assert cli.main([*arguments, "lines 4 to 6"]) == 0
+    capsys.readouterr()
+    bug = catalogue.read_bug(path)
+    assert (bug.page, bug.fixes, bug.also_seen_as) == ("docs/findings/a.md", ("m:f",), ("a:c:*",))
+    assert bug.reason == "lines 4 to 6"
+    path.write_text("{")
+    assert f"{path}: bug_format" in error_of([*arguments, "lines 4 to 6"], capsys)
 
 
 # -- configs ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -13,7 +15,7 @@ from sr_fuzz.strategies.configs import CONFIG_SETS
 from sr_fuzz.strategies.scripts import scripts
 
 from sr_fuzz.emit.pytest_repro import WIDTH, emit, to_source
-from sr_fuzz.outcome import Finding, StepRecord, Violation
+from sr_fuzz.outcome import Finding, Outcome, StepRecord, Violation, signature
 from sr_fuzz.outcome.files import load
 from sr_fuzz.script import (
     Abort,
@@ -134,6 +136,21 @@ def test_a_known_cause_marks_it_as_an_expected_failure(tmp_path: Path):
     reason = 'reason="sgl-project/sglang#1: pages of a parked chunk"'
     assert f"@pytest.mark.xfail(strict=True, raises=AssertionError, {reason})\ndef test" in source
     assert to_source(SCRIPT) in source
+
+
+def test_only_the_bug_itself_is_an_expected_failure(tmp_path: Path):
+    """As pytest runs it: the bug is expected, another violation and an engine without it are failures."""
+    path = emit(FINDING, tmp_path, known_cause="pages of a parked chunk")
+    bug = Outcome("h", "0.5.23", violation=replace(FINDING.violation, location=()), wall_s=0.1)
+    path.write_text(path.read_text().replace(FINDING.signature, signature(bug.violation, SCRIPT.config)))
+    [test] = [value for name, value in runpy.run_path(str(path)).items() if name.startswith("test_")]
+    assert test.pytestmark[0].kwargs["raises"] is AssertionError
+    with pytest.raises(AssertionError):
+        test(SimpleNamespace(run=lambda script: bug))
+    other = replace(bug, violation=replace(bug.violation, invariant="streams", rule="reordered"))
+    with pytest.raises(pytest.fail.Exception, match="its script shows something else, streams:reordered"):
+        test(SimpleNamespace(run=lambda script: other))
+    test(SimpleNamespace(run=lambda script: replace(bug, violation=None)))
 
 
 def test_a_bug_of_some_releases_is_marked_with_them(tmp_path: Path):

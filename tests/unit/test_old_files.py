@@ -104,5 +104,12 @@ def test_an_edit_of_a_source_line_changes_no_signature():
 
 def test_a_finding_file_that_cannot_be_read_is_named(old_finding: Path):
     old_finding.with_suffix(".json").write_text("{")
-    with pytest.raises(KnownError, match=old_finding.with_suffix(".json").name):
+    with pytest.raises(KnownError, match=f"{old_finding.with_suffix('.json').name}: not JSON"):
         known_signatures(old_finding.parent)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"rules": ["E501"]}'])
+def test_another_file_of_that_name_is_none_of_our_business(old_finding: Path, text: str):
+    old_finding.with_suffix(".json").write_text(text)
+    assert OLD in known_signatures(old_finding.parent)
+    assert load(old_finding).signature == OLD

@@ -8,12 +8,26 @@ import pytest
 from sr_fuzz.invariants.control_replies import REPLIES
 from sr_fuzz.strategies.actions import SINGLES, SWITCHES
 from sr_fuzz.strategies.configs import CONFIG_SETS
+from sr_fuzz.strategies.draw import first
+from sr_fuzz.strategies.scripts import scripts
 
 from sr_fuzz.emit.public_api import NotExpressible, to_public_api
 from sr_fuzz.play.interpreter import _SENDERS
 from sr_fuzz.play.reach_kinds import KINDS, applies
 from sr_fuzz.play.request_fields import embedding_fields, generate_fields
-from sr_fuzz.script import Action, EngineConfig, Script, SessionParams, StartReq, Step, StepUntil
+from sr_fuzz.script import (
+    Abort,
+    Action,
+    EngineConfig,
+    EvictRadix,
+    FlushCache,
+    Pause,
+    Script,
+    SessionParams,
+    StartReq,
+    Step,
+    StepUntil,
+)
 from sr_fuzz.script.text import action_text
 from sr_fuzz.sglang_api.messages import CONTROLS
 
@@ -40,7 +54,10 @@ def test_what_a_script_may_do_without_can_be_drawn():
 def test_an_action_is_drawn_and_counted_where_it_does_something():
     drains = EngineConfig(enable_lora=True, lora_drain_wait_threshold=2.0)
     assert applies("action.advance_clock", drains) and not applies("action.advance_clock", EngineConfig())
-    assert not applies("action.evict_radix", EngineConfig(disable_radix_cache=True))
+    treeless = EngineConfig(model="swa", disable_radix_cache=True)
+    assert not applies("action.evict_radix", treeless)
+    drawn = {type(action) for script in first(scripts([treeless]), seed=1, count=60) for action in script.actions}
+    assert EvictRadix not in drawn and {StartReq, Abort, Pause, FlushCache} <= drawn
 
 
 def test_fields_that_are_at_their_default_are_left_to_sglang():

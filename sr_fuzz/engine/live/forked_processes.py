@@ -1,7 +1,9 @@
 """The processes of a server forked from its main process, which has imported SGLang: each import takes seconds.
 
 SGLang spawns them because CUDA cannot be used in a forked process. Without a GPU nothing is lost: what it does with a
-start method is done with ``fork`` here, before its main process has a thread, an event loop or a socket of its own.
+start method is done with ``fork`` here, before its main process has a thread, an event loop or a socket of its own. A
+data-parallel controller forks its schedulers from threads, with sockets open: they are the controller's, of a ZeroMQ
+context that its children never use.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ def fork_processes(enter: Callable[[str], None]) -> None:
 
     def entered(process: Any) -> None:
         _default_signals()
-        enter(process._target.__name__)
+        enter(getattr(process._target, "__name__", ""))
         run(process)
 
     BaseProcess.run = entered

@@ -8,7 +8,7 @@ from typing import Any
 from sr_fuzz.engine.contract import Engine, Isolation
 from sr_fuzz.engine.wrapped_engine import WrappedEngine
 from sr_fuzz.outcome import Outcome
-from sr_fuzz.script import EngineConfig, Script
+from sr_fuzz.script import EngineConfig, Script, validate
 
 
 class FreshRuns(WrappedEngine):
@@ -19,6 +19,10 @@ class FreshRuns(WrappedEngine):
         super().__init__(engine)
         self._start_anew = start_anew
 
+    def around(self, engine: Engine) -> Engine:
+        """Around another engine it is that one's own fresh runs: only that knows how to start anew."""
+        return engine.fresh()
+
     @property
     def isolation(self) -> Isolation:
         return "fresh"
@@ -26,12 +30,14 @@ class FreshRuns(WrappedEngine):
     def run(
         self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
     ) -> Outcome:
+        # What is refused needs no other scheduler.
+        validate(script)
+        self.refuse(script.config)
         self._start_anew(script.config)
         return super().run(script, invariants=invariants, limit_s=limit_s)
 
     def execute(self, path: str, *, config: EngineConfig, **options: Any) -> Outcome:
+        self.refuse(config)
         self._start_anew(config)
         return super().execute(path, config=config, **options)
 
-    def with_faults(self, *faults: str) -> Engine:
-        return self._engine.with_faults(*faults).fresh()

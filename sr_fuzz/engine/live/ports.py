@@ -15,7 +15,8 @@ from sr_fuzz.script.errors import EngineError
 
 HOST = "127.0.0.1"
 
-# Below what SGLang takes for its own process groups (22000 to 29999) and below Linux' ephemeral range (from 32768).
+# Below what SGLang takes for its own process groups (22000 to 29999) and below Linux' ephemeral range, which begins at
+# 32768 where nobody has changed it.
 _PORTS = range(10000, 22000)
 
 
@@ -26,6 +27,8 @@ def reserve(port: int | None = None, *, among: Sequence[int] = _PORTS) -> socket
     another process listens on ``port``, or has all of ``among``.
     """
     if port is not None:
+        if type(port) is not int or not 0 < port < 65536:
+            raise EngineError(f"port {port!r}: expected a number from 1 to 65535, or none for a free one")
         # Connections of an earlier server that linger in the kernel are in nobody's way.
         taken, kept = _bound(port, reuse=True)
         if kept is None:

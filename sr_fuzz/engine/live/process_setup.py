@@ -32,6 +32,7 @@ from sr_fuzz.sglang_api import messages, seams, session_clock, versions
 # The functions SGLang starts its processes with, and what their users call them.
 _ROLES = {
     "run_scheduler_process": "scheduler process",
+    "run_scheduler_process_with_init_pipe": "scheduler process",
     "run_detokenizer_process": "detokenizer process",
     "run_data_parallel_controller_process": "data-parallel controller process",
 }

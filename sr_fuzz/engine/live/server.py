@@ -26,7 +26,7 @@ from sr_fuzz.script import EngineConfig, Script, validate
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.server_args import BY_ENVIRONMENT, device_settings
 
-# SGLang is imported by two or three processes, 6 to 15 s each where the machine is quiet, and boots.
+# SGLang is imported, 6 to 15 s where the machine is quiet, by each process where they are spawned, and boots.
 START_LIMIT_S = 300.0
 # A script of some hundred steps takes tenths of a second; a loaded machine may need many times that.
 RUN_LIMIT_S = 120.0
@@ -185,9 +185,10 @@ class ScriptedHttpServer:
 
 
 class ServerEngine(LiveEngine):
-    """Plays scripts on HTTP servers; a context manager, used like the local engine. One server runs at a time."""
+    """Plays scripts on HTTP servers; a context manager, used like the local engine. One server runs at a time, or as
+    many as `keep` says."""
 
-    _kept = 1  # a server is three processes with SGLang imported, 2 GB together
+    _kept = 1  # a server is three processes, and 2 GB where each imports SGLang
 
     def __init__(
         self,

@@ -173,6 +173,8 @@ class LocalEngine:
         self._channel(config)
 
     def keep(self, n: int) -> None:
+        if n < 1:
+            raise ValueError(f"keep: an engine keeps at least one configuration, got {n}")
         self._kept = n
         self._close_all_but(n)
 

@@ -1,0 +1,44 @@
+"""The files of the known bugs that ship with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sr_fuzz.bugs.catalogue import KnownError, read_bug, shipped
+from sr_fuzz.emit.pytest_repro import stem
+from sr_fuzz.outcome import Finding
+
+ONE, BUG = next(iter(shipped().items()))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("{", "bug_format: this version of sr_fuzz reads 1, got None"),
+        ("[1]", "bug_format: this version of sr_fuzz reads 1, got None"),
+        ({"bug_format": 2, "new_field": 1}, "bug_format: this version of sr_fuzz reads 1, got 2"),
+        ({"also_seen_ass": []}, "no known bug: Object contains unknown field `also_seen_ass`"),
+        ({"releases": "0.5"}, "releases: expected a version specifier such as <0.5.22, got '0.5'"),
+        ({"engine": "sever"}, "no known bug: Invalid enum value 'sever'"),
+        ("[" * 100_000, "bug_format: this version of sr_fuzz reads 1, got None"),
+    ],
+)
+def test_a_broken_one_is_named_in_one_line(tmp_path: Path, change: str | dict, says: str):
+    path = tmp_path / "bug.json"
+    raw = msgspec.json.decode(ONE.read_bytes())
+    path.write_bytes(change.encode() if isinstance(change, str) else msgspec.json.encode(raw | change))
+    with pytest.raises(KnownError) as refused:
+        read_bug(path)
+    assert str(refused.value).startswith(f"{path}: {says}") and "\n" not in str(refused.value)
+
+
+SEEN = [path for path, bug in shipped().items() if bug.violation is not None]
+
+
+@pytest.mark.parametrize("path", SEEN, ids=[path.stem for path in SEEN])
+def test_it_has_the_name_under_which_it_would_be_written_anew(path: Path):
+    bug = shipped()[path]
+    assert path.stem == stem(Finding(bug.signature, bug.script, bug.violation, bug.sglang_version))
