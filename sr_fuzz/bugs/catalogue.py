@@ -17,6 +17,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from sr_fuzz.outcome import StepRecord, Violation
 from sr_fuzz.outcome.files import BUG_FORMAT, read_json
 from sr_fuzz.script import Script
+from sr_fuzz.sglang_api.versions import is_among
 
 FOLDER = "known_bugs"
 
@@ -54,10 +55,8 @@ class KnownBug(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         return (self.signature, *self.also_seen_as)
 
     def is_open_in(self, sglang_version: str | None) -> bool:
-        """Whether that release has it; None stands for any."""
-        if self.releases is None or sglang_version is None:
-            return True
-        return SpecifierSet(self.releases).contains(sglang_version, prereleases=True)
+        """Whether that release has it; None stands for any, and one whose version is not known may have any bug."""
+        return self.releases is None or is_among(sglang_version, self.releases) is not False
 
 
 @functools.cache

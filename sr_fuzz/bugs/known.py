@@ -14,12 +14,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import InvalidSpecifier
 
 from sr_fuzz.bugs.catalogue import KnownError, shipped
 from sr_fuzz.outcome.files import violation_beside
 from sr_fuzz.outcome.identity import renewed
 from sr_fuzz.script.errors import ScriptError
+from sr_fuzz.sglang_api.versions import is_among
 
 
 class _Mark(NamedTuple):
@@ -111,12 +112,11 @@ def _open_in(version: str | None, mark: _Mark, path: Path) -> bool:
     if mark.releases is None:
         return True
     try:
-        releases = SpecifierSet(mark.releases)
+        return is_among(version, mark.releases) is not False
     except InvalidSpecifier:
         raise KnownError(
             f"{path}: releases: expected a version specifier such as <0.5.22, got {mark.releases!r}"
         ) from None
-    return version is None or releases.contains(version, prereleases=True)
 
 
 def _parse(path: Path) -> ast.Module:

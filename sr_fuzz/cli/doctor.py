@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from sr_fuzz.cli.options import SglangOption
 
-def doctor() -> int:
+
+def doctor(sglang: SglangOption = None) -> int:
     """Say what is installed, what will work here, and how to get what is missing.
 
     The exit status is 0 when fuzzing on the CPU will work, else 2.
@@ -13,8 +15,9 @@ def doctor() -> int:
 
     from sr_fuzz.doctor.installation import checks
     from sr_fuzz.report.terminal import make_console
+    from sr_fuzz.sglang_api.sources import sglang_folder
 
-    results = checks()
+    results = checks(sglang_folder(sglang) / "sglang" if sglang is not None else None)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "what", "found", "needed"):
         table.add_column(column, overflow="fold")

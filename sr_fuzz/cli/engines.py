@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_fuzz.cli.options import EngineKind
@@ -24,24 +25,33 @@ def start(
 ) -> Iterator[Engine]:
     """An engine, started when it is used.
 
-    ``sglang``: the release, None for the installed one. ``keep``: how many configurations it keeps booted, None for as
-    many as the kind of engine does.
+    ``sglang``: a release, a source tree or a wheel, None for the installed one. ``keep``: how many configurations it
+    keeps booted, None for as many as the kind of engine does.
     """
-    from sr_fuzz.sglang_api.releases import release_folder
+    from sr_fuzz.sglang_api.sources import sglang_folder
 
-    release = [str(release_folder(sglang))] if sglang is not None else []
+    source = [str(sglang_folder(sglang))] if sglang is not None else []
+    _mention_untested(Path(source[0], "sglang") if source else None)
     from sr_fuzz.engine.options import choose, make_engine
 
     if sys.stderr.isatty():
         took = "half a minute" if kind is EngineKind.SERVER else "about ten seconds"
         print(f"starting the engine: importing SGLang takes {took} ...", file=sys.stderr)
     # Faults may lie in the project at hand, as with `python -m`.
-    folders = [*release, os.getcwd()]
+    folders = [*source, os.getcwd()]
     engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=folders)
     if keep is not None:
         engine.keep(keep)
     with engine:
         yield engine
+
+
+def _mention_untested(package: Path | None) -> None:
+    from sr_fuzz.sglang_api.versions import installed_package, untested, version_in
+
+    package = package or installed_package()
+    if package is not None and (remark := untested(version_in(package))) is not None:
+        print(f"sr-fuzz: warning: {remark}", file=sys.stderr)
 
 
 def start_canary(engine: Engine) -> Engine:

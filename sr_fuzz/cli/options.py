@@ -61,8 +61,8 @@ EngineOption = Annotated[
 SglangOption = Annotated[
     str | None,
     typer.Option(
-        "--sglang", metavar="VERSION",
-        help="Another release than the installed one, such as 0.5.20; fetched once into a cache. The environment stays "
-        "as it is.",
+        "--sglang", metavar="SOURCE",
+        help="Another SGLang than the installed one: a version such as 0.5.20, fetched once into a cache; a source "
+        "tree; or a wheel file. The environment stays as it is.",
     ),
 ]  # fmt: skip

@@ -13,8 +13,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from sr_fuzz.doctor.check import Check, Torch, installed
+from sr_fuzz.doctor.check import Check, Torch
 from sr_fuzz.doctor.live_checks import checks as live_checks
+from sr_fuzz.sglang_api.versions import TESTED, installed_package, untested, version_in
 
 MIN_PYTHON = (3, 11)
 
@@ -26,14 +27,17 @@ _PR_GET_PDEATHSIG = 2
 """From Linux's ``prctl.h``: asking is harmless and shows that the call is there."""
 
 
-def checks() -> list[Check]:
-    """Look at this machine, the required things first. Takes about two seconds, for importing torch; never raises."""
-    torch = load_torch()
+def checks(sglang: Path | None = None) -> list[Check]:
+    """Look at this machine, the required things first. Takes about two seconds, for importing torch; never raises.
+
+    ``sglang``: the folder of the package to run, None for the installed one.
+    """
+    torch, package = load_torch(), sglang or installed_package()
     free_gb = free_memory_gb()
     return [
         check_python(sys.version_info[:3]),
         check_torch(torch),
-        check_sglang(installed("sglang")),
+        check_sglang(version_in(package) if package is not None else None),
         check_platform(sys.platform, has_fork=hasattr(os, "fork"), has_prctl=can_prctl()),
         check_memory(free_gb),
         check_git(shutil.which("git")),
@@ -106,27 +110,14 @@ def check_torch(torch: Torch) -> Check:
 
 
 def check_sglang(found: str | None) -> Check:
-    from sr_fuzz.sglang_api.versions import SUPPORTED
-
-    ok = found is not None and _is_supported(found)
+    low, high = TESTED
     return Check(
         name="SGLang",
-        ok=ok,
-        found=found or "not installed",
-        needed=" to ".join(SUPPORTED),
-        how="" if ok else "make venv, or: pip install --no-deps -r (a lock file of requirements/)",
+        ok=found is not None,
+        found="not installed" if found is None else found if untested(found) is None else f"{found}, not tested",
+        needed=f"any; tested with {low} to {high}",
+        how="" if found is not None else "make venv, or: pip install --no-deps -r (a lock file of requirements/)",
     )
-
-
-def _is_supported(version: str) -> bool:
-    from sr_fuzz.script.errors import UnsupportedVersion
-    from sr_fuzz.sglang_api.versions import check_version
-
-    try:
-        check_version(version)
-    except UnsupportedVersion:
-        return False
-    return True
 
 
 def check_platform(platform: str, *, has_fork: bool, has_prctl: bool) -> Check:

@@ -1,7 +1,7 @@
-"""Which SGLang this is, and whether it is one of the supported releases.
+"""Which SGLang this is, and whether it is one that this project was tested with.
 
 Differences between releases are decided by what a release *has* (a parameter, an attribute), not by its number,
-wherever that can be seen; numbers only guard the supported range. What changed when:
+wherever that can be seen; a number refuses nothing. What changed when:
 
 =========  ==========================================================================================
 release    what changed
@@ -20,54 +20,83 @@ release    what changed
 
 from __future__ import annotations
 
-from importlib import metadata
+import json
+import re
+from importlib import metadata, util
 from pathlib import Path
-from types import ModuleType
+from urllib.parse import unquote, urlparse
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from sr_fuzz.script.errors import UnsupportedVersion
+TESTED = ("0.5.16", "0.5.23")
+"""The oldest and the newest release that the tests were run on."""
 
-SUPPORTED = ("0.5.16", "0.5.23")
-
-
-def check_version(found: str) -> str:
-    """Return ``found`` if it is supported, else raise `UnsupportedVersion` with one clear line."""
-    low, high = SUPPORTED
-    try:
-        version = Version(found)
-        ok = Version(low) <= Version(version.base_version) <= Version(high)
-    except InvalidVersion:
-        ok = False
-    if not ok:
-        shown = " ".join(found.split()) or "without a version"
-        raise UnsupportedVersion(
-            f"SGLang {shown} is not supported: this sr_fuzz runs SGLang {low} to {high}; "
-            f"install one of these, e.g. with `make venv`"
-        )
-    return found
+_ASSIGNED = re.compile(r"^__version__\b.*=\s*['\"]([^'\"]+)['\"]", re.MULTILINE)
 
 
 def sglang_version() -> str:
-    """The version of the SGLang that this process imports, checked."""
+    """The version of the SGLang that this process imports."""
     import sglang
 
-    return check_version(version_of(sglang))
+    return version_in(Path(sglang.__file__).parent)
 
 
-def version_of(package: ModuleType) -> str:
-    """The version of an imported package, which need not be the installed one: ``PYTHONPATH`` may put another first.
+def installed_package() -> Path | None:
+    """The folder of the ``sglang`` that an import would find, without importing it; None where there is none."""
+    spec = util.find_spec("sglang")
+    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
 
-    ``__version__`` alone will not do: a source tree without a built ``_version.py`` answers with the version of
-    whatever is installed. Raises `UnsupportedVersion` when nothing beside the package tells.
+
+def version_in(package: Path) -> str:
+    """The version of the package in that folder, which need not be the installed one.
+
+    A source tree without a built ``_version.py``, which no distribution on the path was made of, is ``unknown (tree
+    PATH)``: SGLang's own ``__version__`` would be that of whatever else is installed.
     """
-    folder = Path(package.__file__).parent
-    if (folder / "_version.py").exists():
-        return package.__version__
-    for distribution in metadata.distributions(name=package.__name__):
-        if Path(distribution.locate_file(package.__name__)).resolve() == folder.resolve():
+    try:
+        found = _ASSIGNED.search((package / "_version.py").read_text(errors="replace"))
+    except OSError:
+        found = None
+    if found is not None:
+        return found[1]
+    for distribution in metadata.distributions(name=package.name):
+        if package.resolve() in _packages_of(distribution, package.name):
             return distribution.version
-    raise UnsupportedVersion(
-        f"the {package.__name__} in {folder.parent} does not say which version it is; install it with pip, "
-        f"which writes {package.__name__}/_version.py"
-    )
+    return f"unknown (tree {package.parent})"
+
+
+def _packages_of(distribution: metadata.Distribution, name: str) -> set[Path]:
+    """Folders in which a distribution's package may lie: beside its metadata, or where an editable install points."""
+    folders = [Path(str(distribution.locate_file(name)))]
+    try:
+        direct = json.loads(distribution.read_text("direct_url.json") or "{}")
+    except ValueError:
+        direct = {}
+    if direct.get("dir_info", {}).get("editable"):
+        project = Path(unquote(urlparse(direct["url"]).path))
+        folders += [project / name, project / "src" / name, project / "python" / name]
+    return {folder.resolve() for folder in folders}
+
+
+def untested(version: str) -> str | None:
+    """One line on a version that the tests were not run on; None for one that they were."""
+    low, high = TESTED
+    try:
+        tested = Version(low) <= Version(Version(version).base_version) <= Version(high)
+    except InvalidVersion:
+        tested = False
+    # A development version counts as its release, and so do the changes of a tree that is built on one.
+    return None if tested else f"SGLang {' '.join(version.split())}: this sr_fuzz was tested with {low} to {high}"
+
+
+def is_among(version: str | None, releases: str) -> bool | None:
+    """Whether a version specifier (PEP 440) names that version; None where the version is not known.
+
+    Raises ``packaging.specifiers.InvalidSpecifier``.
+    """
+    specifier = SpecifierSet(releases)
+    try:
+        return specifier.contains(Version(version or ""), prereleases=True)
+    except InvalidVersion:
+        return None

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from sr_fuzz import cli
-from sr_fuzz.script.errors import EngineError, UnsupportedVersion
+from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api import releases
+from sr_fuzz.sglang_api.sources import sglang_folder
 
 
 @pytest.fixture
@@ -50,13 +51,6 @@ def test_what_pip_could_not_do_leaves_nothing_behind(pip: SimpleNamespace, tmp_p
     assert releases.release_folder("0.5.20").is_dir()
 
 
-@pytest.mark.parametrize("version", ["0.5.12", "0.6.0", "newest", "../../etc"])
-def test_a_release_that_is_not_supported_is_refused_before_anything_is_fetched(pip: SimpleNamespace, version: str):
-    with pytest.raises(UnsupportedVersion, match="is not supported: this sr_fuzz runs SGLang"):
-        releases.release_folder(version)
-    assert pip.calls == 0
-
-
 def test_a_cache_that_cannot_be_written_to_is_one_line(pip: SimpleNamespace, tmp_path: Path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -65,6 +59,47 @@ def test_a_cache_that_cannot_be_written_to_is_one_line(pip: SimpleNamespace, tmp
 
 
 def test_the_command_line_says_it_in_one_line(pip: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pip.returncode, pip.stderr = 1, "ERROR: No matching distribution found for sglang==0.4.0"
     assert cli.main(["run", "--sglang", "0.4.0", "--out", os.fspath(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("sr-fuzz: error: SGLang 0.4.0 is not supported") and error.count("\n") == 1
+    assert error.startswith("sr-fuzz: error: SGLang 0.4.0 cannot be had") and error.count("\n") == 1
+
+
+# -- what --sglang takes ---------------------------------------------------------------------------------------
+
+
+def tree(folder: Path) -> Path:
+    (folder / "sglang" / "srt" / "managers").mkdir(parents=True)
+    (folder / "sglang" / "__init__.py").write_text("")
+    (folder / "sglang" / "srt" / "managers" / "scheduler.py").write_text("")
+    return folder
+
+
+def test_a_tree_may_be_named_by_its_checkout_its_python_folder_or_the_package(tmp_path: Path, pip: SimpleNamespace):
+    python = tree(tmp_path / "checkout" / "python")
+    for named in (tmp_path / "checkout", python, python / "sglang"):
+        assert sglang_folder(str(named)) == python
+    assert pip.calls == 0
+
+
+def test_a_wheel_is_unpacked_once_whatever_its_name(tmp_path: Path, pip: SimpleNamespace):
+    first, second, other = (tmp_path / f"{name}.whl" for name in "abc")
+    first.write_bytes(b"1"), second.write_bytes(b"1"), other.write_bytes(b"2")
+    assert sglang_folder(str(first)) == sglang_folder(str(second)) != sglang_folder(str(other))
+    assert pip.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("newest", "no version of SGLang such as 0.5.20, and there is no such folder"),
+        ("../../etc/none", "no version of SGLang such as 0.5.20, and there is no such folder"),
+        ("no-such.whl", "cannot be read: No such file or directory"),
+        (".", "no source tree of SGLang: there is no python/sglang, sglang or srt/managers/scheduler.py in it"),
+    ],
+)
+def test_anything_else_is_refused_in_one_line(pip: SimpleNamespace, tmp_path: Path, monkeypatch, source, says):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EngineError, match=says) as refused:
+        sglang_folder(source)
+    assert "\n" not in str(refused.value) and pip.calls == 0

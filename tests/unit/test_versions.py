@@ -5,61 +5,61 @@ SGLang is not imported: the shapes of its releases are small stand-ins.
 
 from __future__ import annotations
 
+import json
 import sys
 from inspect import Parameter, Signature
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from sr_fuzz.engine import settings
 from sr_fuzz.script import EngineConfig
-from sr_fuzz.script.errors import EngineError, UnsupportedVersion
+from sr_fuzz.script.errors import UnsupportedVersion
 from sr_fuzz.sglang_api import request_state, seams, versions
 
 # -- which releases --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("found", ["0.5.16", "0.5.19", "0.5.20.post1", "0.5.22rc1", "0.5.23", "0.5.23+cpu"])
-def test_supported_versions_are_returned_as_they_are(found):
-    assert versions.check_version(found) == found
+def test_nothing_is_said_of_a_version_that_was_tested(found):
+    assert versions.untested(found) is None
 
 
 @pytest.mark.parametrize(
     "found",
-    ["0.5.15", "0.5.15.post2", "0.5.24.dev1", "0.6.0", "1!0.5.20", "0.0.0.dev0", "main", "0.5.x\nTraceback", ""],
+    ["0.5.15", "0.5.15.post2", "0.5.24.dev137+g1a2b3c4", "0.6.0", "1!0.5.20", "0.0.0.dev0", "unknown (tree /x)"],
 )
-def test_other_versions_are_refused_in_one_line_that_says_what_to_do(found):
-    with pytest.raises(UnsupportedVersion) as refused:
-        versions.check_version(found)
-    message = str(refused.value)
-    assert "\n" not in message
-    assert "0.5.16 to 0.5.23" in message and "make venv" in message
-    assert not found.split() or found.split()[0] in message
-    assert isinstance(refused.value, EngineError)
+def test_any_other_version_is_worth_one_line(found):
+    remark = versions.untested(found)
+    assert "\n" not in remark and "tested with 0.5.16 to 0.5.23" in remark and found.split()[0] in remark
 
 
-def _package(folder, version: str | None, name: str = "somepackage") -> ModuleType:
-    """A package as import leaves it; ``version`` is what its ``_version.py`` says, None without one."""
+def test_a_bug_of_some_releases_may_be_in_a_tree_without_a_version():
+    found = ["0.5.21", "0.5.24.dev3+gabc", "unknown (tree /x)", None]
+    assert [versions.is_among(version, "<0.5.22") for version in found] == [True, False, None, None]
+
+
+def _package(folder: Path, version: str | None, name: str = "somepackage") -> Path:
+    """A package's folder; ``version`` is what its ``_version.py`` says, None without one."""
     (folder / name).mkdir(parents=True)
-    module = ModuleType(name)
-    module.__file__ = str(folder / name / "__init__.py")
-    # SGLang answers with the installed distribution's version where its own file is missing.
-    module.__version__ = version or "9.9.9"
     if version:
-        (folder / name / "_version.py").write_text(f"__version__ = {version!r}\n")
-    return module
+        (folder / name / "_version.py").write_text(f"__version__ = version = {version!r}\n__version_tuple__ = (0, 5)\n")
+    return folder / name
 
 
-def _distribution(folder, version: str, name: str = "somepackage") -> None:
+def _distribution(folder: Path, version: str, name: str = "somepackage", editable: Path | None = None) -> None:
     info = folder / f"{name}-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    if editable is not None:
+        (info / "direct_url.json").write_text(json.dumps({"url": editable.as_uri(), "dir_info": {"editable": True}}))
 
 
 def test_the_version_is_that_of_the_imported_package_not_of_the_installed_one(tmp_path, monkeypatch):
     _distribution(tmp_path / "installed", "0.5.23")
     monkeypatch.syspath_prepend(str(tmp_path / "installed"))
-    assert versions.version_of(_package(tmp_path / "unpacked", "0.5.16")) == "0.5.16"
+    assert versions.version_in(_package(tmp_path / "unpacked", "0.5.16")) == "0.5.16"
 
 
 def test_without_a_version_file_the_distribution_beside_the_package_tells(tmp_path, monkeypatch):
@@ -67,14 +67,23 @@ def test_without_a_version_file_the_distribution_beside_the_package_tells(tmp_pa
     _distribution(tmp_path / "unpacked", "0.5.18")
     for folder in ("unpacked", "installed"):
         monkeypatch.syspath_prepend(str(tmp_path / folder))
-    assert versions.version_of(_package(tmp_path / "unpacked", None)) == "0.5.18"
+    assert versions.version_in(_package(tmp_path / "unpacked", None)) == "0.5.18"
 
 
-def test_a_source_tree_that_does_not_say_its_version_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("project", ["a tree", "a tree/python"])
+def test_a_tree_that_is_installed_editable_has_the_version_it_was_installed_with(tmp_path, monkeypatch, project):
+    """The project is the folder with ``pyproject.toml``: ``python`` in SGLang's checkout."""
+    _distribution(tmp_path / "installed", "0.5.24.dev3", editable=tmp_path / project)
+    monkeypatch.syspath_prepend(str(tmp_path / "installed"))
+    assert versions.version_in(_package(tmp_path / "a tree" / "python", None)) == "0.5.24.dev3"
+    assert versions.version_in(_package(tmp_path / "another", None)) == f"unknown (tree {tmp_path / 'another'})"
+
+
+def test_a_source_tree_that_does_not_say_its_version_has_none_of_another_installation(tmp_path, monkeypatch):
     _distribution(tmp_path / "installed", "0.5.23")
     monkeypatch.syspath_prepend(str(tmp_path / "installed"))
-    with pytest.raises(UnsupportedVersion, match="does not say which version it is; install it with pip"):
-        versions.version_of(_package(tmp_path / "checkout", None))
+    tree = _package(tmp_path / "checkout", None)
+    assert versions.version_in(tree) == f"unknown (tree {tmp_path / 'checkout'})"
 
 
 # -- booting ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,51 @@
+"""What stands behind ``--sglang``: a release, a wheel, or a source tree with changes of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api.releases import release_folder, wheel_folder
+
+_SCHEDULER = Path("srt", "managers", "scheduler.py")
+"""A file that every package has and nothing else does."""
+
+
+def sglang_folder(source: str) -> Path:
+    """The folder that must come first on an engine's path for ``import sglang`` to find that source.
+
+    ``source``: a version such as ``0.5.20``, fetched once; a wheel file; or a folder: a checkout of SGLang, its
+    ``python`` folder, or the package itself. Raises `EngineError`, one line, for anything else.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _tree_folder(path.resolve())
+    if path.suffix == ".whl":
+        return _wheel(path)
+    try:
+        Version(source)
+    except InvalidVersion:
+        raise EngineError(
+            f"{source}: no version of SGLang such as 0.5.20, and there is no such folder; expected a tree or a wheel"
+        ) from None
+    return release_folder(source)
+
+
+def _tree_folder(path: Path) -> Path:
+    for package in (path / "python" / "sglang", path / "sglang", path):
+        if package.name == "sglang" and (package / "__init__.py").is_file() and (package / _SCHEDULER).is_file():
+            return package.parent
+    raise EngineError(
+        f"{path}: no source tree of SGLang: there is no python/sglang, sglang or {_SCHEDULER} in it"
+    )
+
+
+def _wheel(path: Path) -> Path:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read: {error.strerror}") from None
+    return wheel_folder(path.resolve(), digest)

@@ -1,0 +1,64 @@
+"""SGLang as a source tree with changes of its own: played as it is, under a version that is its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sr_fuzz import cli
+from sr_fuzz.outcome import Finding, Violation
+from sr_fuzz.outcome.files import load, save_finding
+from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
+from sr_fuzz.sglang_api.versions import installed_package
+
+# A row is kept by a request that ends with its first token, as somebody might write it by mistake.
+_FREE = "    tree_cache.req_to_token_pool.free(req)\n"
+_FREE_BUT_FOR_THE_FIRST = "    if len(req.output_ids) > 1:\n        tree_cache.req_to_token_pool.free(req)\n"
+
+ONE_TOKEN = Script(EngineConfig(), (StartReq("r0", Prompt(0, 8), 1),))
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout, of links to the installed package's files: no ``_version.py``, and a bug in one file."""
+    installed = installed_package()
+    checkout = tmp_path_factory.mktemp("checkout")
+    package = checkout / "python" / "sglang"
+    shutil.copytree(installed, package, copy_function=os.symlink, ignore=shutil.ignore_patterns("_version.py"))
+    changed = package / "srt" / "mem_cache" / "common.py"
+    source = changed.read_text()
+    assert source.count(_FREE) == 1, "this SGLang frees rows elsewhere"
+    changed.unlink()
+    changed.write_text(source.replace(_FREE, _FREE_BUT_FOR_THE_FIRST))
+    return checkout
+
+
+@pytest.fixture
+def finding(tmp_path: Path) -> Path:
+    violation = Violation("request_rows", "leaked", "row 1 is owned by nobody", 3, "end")
+    path = tmp_path / "finding.json"
+    save_finding(Finding("request_rows:leaked:radix+overlap", ONE_TOKEN, violation, "0.5.24.dev3"), path)
+    return path
+
+
+@pytest.mark.parametrize("version", [None, "0.5.24.dev3+gabc"])
+def test_its_bug_shows_and_carries_its_name(tree: Path, finding: Path, tmp_path: Path, version, capsys):
+    beside = tree / "python" / "sglang" / "_version.py"
+    if version is not None:
+        beside.write_text(f"__version__ = version = {version!r}\n")
+    named = version or f"unknown (tree {tree / 'python'})"
+    assert cli.main(["replay", str(finding), "--sglang", str(tree)]) == 1
+    told = capsys.readouterr()
+    assert "request_rows" in told.out
+    assert f"warning: SGLang {named}: this sr_fuzz was tested with 0.5.16 to 0.5.23" in told.err
+    small = tmp_path / "small.json"
+    assert cli.main(["minimise", str(finding), "--sglang", str(tree / "python"), "--out", str(small)]) == 0
+    assert load(small).finding.sglang_version == named
+
+
+def test_what_is_installed_has_no_such_bug(finding: Path, capsys):
+    assert cli.main(["replay", str(finding)]) == 0
+    assert "not reproduced" in capsys.readouterr().out
