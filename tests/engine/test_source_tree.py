@@ -44,21 +44,30 @@ def finding(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("version", [None, "0.5.24.dev3+gabc"])
-def test_its_bug_shows_and_carries_its_name(tree: Path, finding: Path, tmp_path: Path, version, capsys):
+def named(tree: Path, version: str | None) -> str:
+    """Let the tree say its version, or not; what it is then called."""
     beside = tree / "python" / "sglang" / "_version.py"
-    if version is not None:
-        beside.write_text(f"__version__ = version = {version!r}\n")
-    named = version or f"unknown (tree {tree / 'python'})"
+    beside.unlink(missing_ok=True)
+    if version is None:
+        return f"unknown (tree {tree / 'python'})"
+    beside.write_text(f"__version__ = version = {version!r}\n")
+    return version
+
+
+def test_its_bug_shows_in_a_replay(tree: Path, finding: Path, capsys):
+    name = named(tree, None)
     assert cli.main(["replay", str(finding), "--sglang", str(tree)]) == 1
     told = capsys.readouterr()
     assert "request_rows" in told.out
-    assert f"warning: SGLang {named}: this sr_fuzz was tested with 0.5.16 to 0.5.23" in told.err
-    small = tmp_path / "small.json"
+    assert f"warning: SGLang {name}: this sr_fuzz was tested with 0.5.16 to 0.5.23" in told.err
+
+
+def test_a_finding_carries_the_name_of_the_tree(tree: Path, finding: Path, tmp_path: Path):
+    name, small = named(tree, "0.5.24.dev3+gabc"), tmp_path / "small.json"
     assert cli.main(["minimise", str(finding), "--sglang", str(tree / "python"), "--out", str(small)]) == 0
-    assert load(small).finding.sglang_version == named
+    found = load(small).finding
+    assert (found.sglang_version, found.violation.invariant) == (name, "request_rows")
 
 
-def test_what_is_installed_has_no_such_bug(finding: Path, capsys):
-    assert cli.main(["replay", str(finding)]) == 0
-    assert "not reproduced" in capsys.readouterr().out
+def test_what_is_installed_has_no_such_bug(sr_engine):
+    assert sr_engine.run(ONE_TOKEN).ok
