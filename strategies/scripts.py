@@ -102,7 +102,8 @@ def draw_menu(builder: ScriptBuilder) -> list[_Piece]:
             weight = motif.weight * weights.motif(motif.name)
             menu += [motif.play] * (weight * (3 if heavy >> index & 1 else 1))
     menu += [SINGLES[switch] for switch in SWITCHES if switch in builder.switches]
-    menu += [SINGLES["advance_clock"]] * ("timeouts" in abilities)
+    others = (tag for tag in SINGLES if tag not in SWITCHES and tag not in _ALWAYS)
+    menu += [SINGLES[tag] for tag in others if KINDS[tag].drawn_on(builder.config)]
     return menu + [_hold] * builder.exhausters
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
 from sr_fuzz.runtime.recorder import OutputRecorder
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy
+from sr_fuzz.script.errors import RequestRefused
 from sr_fuzz.sglang_api import messages
 
 
@@ -95,7 +97,12 @@ class LocalTransport:
         return fields | messages.adapter_fields(name)
 
     def _put_request(self, **fields: Any) -> None:
-        self._proxy.put(messages.generate_message(**fields))
+        try:
+            message = messages.generate_message(**fields)
+        except ValueError as error:
+            # The tokenizer manager answers so when SGLang's own classes refuse a value.
+            raise RequestRefused(fields["rid"], HTTPStatus.BAD_REQUEST, str(error)) from None
+        self._proxy.put(message)
 
     def _send_copies(self) -> None:
         for primed in list(self._primed):

@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sr_fuzz.script.errors import UnsupportedVersion
+
 
 def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> Any:
     """The ``TokenizedGenerateReqInput`` that the tokenizer manager would send for a ``/generate`` body."""
@@ -30,9 +32,7 @@ def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, 
         "stream": True,
         **fields,
     }
-    for name in _required_fields(TokenizedGenerateReqInput):
-        values.setdefault(name, None)
-    return TokenizedGenerateReqInput(**values)
+    return _made(TokenizedGenerateReqInput, values)
 
 
 def embedding_message(*, rid: str, input_ids: Sequence[int], **fields: Any) -> Any:
@@ -49,9 +49,7 @@ def embedding_message(*, rid: str, input_ids: Sequence[int], **fields: Any) -> A
         "sampling_params": params,
         **fields,
     }
-    for name in _required_fields(TokenizedEmbeddingReqInput):
-        values.setdefault(name, None)
-    return TokenizedEmbeddingReqInput(**values)
+    return _made(TokenizedEmbeddingReqInput, values)
 
 
 def adapter_fields(name: str) -> dict[str, Any]:
@@ -63,11 +61,20 @@ def adapter_fields(name: str) -> dict[str, Any]:
     return {field: name for field in ("lora_id", "lora_name") if field in known}
 
 
+def _made(cls: type, values: Mapping[str, Any]) -> Any:
+    """An object of ``cls``, whose other required fields are None. Raises `UnsupportedVersion` for a field it lacks."""
+    required, known = _fields(cls)
+    if unknown := sorted(set(values) - known):
+        raise UnsupportedVersion(f"this SGLang's {cls.__name__} has no {', '.join(unknown)}")
+    return cls(**dict.fromkeys(required) | dict(values))
+
+
 @functools.cache
-def _required_fields(cls: type) -> tuple[str, ...]:
-    """Parameters without a default; remembered, since looking at a signature of msgspec's takes a millisecond."""
-    parameters = inspect.signature(cls).parameters.items()
-    return tuple(name for name, parameter in parameters if parameter.default is inspect.Parameter.empty)
+def _fields(cls: type) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Parameters without a default, and all; remembered, since a signature of msgspec's takes a millisecond."""
+    parameters = inspect.signature(cls).parameters
+    required = (name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty)
+    return tuple(required), frozenset(parameters)
 
 
 class Control(NamedTuple):
@@ -101,7 +108,10 @@ def control_message(call: str, **fields: Any) -> Any:
     from sglang.srt.managers import io_struct
 
     control = CONTROLS[call]
-    return getattr(io_struct, control.message)(**control.constants, **fields)
+    message = getattr(io_struct, control.message, None)
+    if message is None:
+        raise UnsupportedVersion(f"this SGLang has no message {control.message}, which `{call}` sends")
+    return message(**control.constants, **fields)
 
 
 def disaggregation_fields(half: str, number: int) -> dict[str, Any]:

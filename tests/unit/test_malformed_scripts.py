@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sr_fuzz.script import (
     MAX_ACTIONS,
     VOCAB_SIZE,
+    Action,
     EngineConfig,
     Pause,
     Script,
@@ -31,10 +32,7 @@ def action(tag: Any, **fields: Any) -> str:
     return json.dumps({"config": {}, "actions": [{"action": "step"}, {"action": tag, **fields}]})
 
 
-ACTIONS = (
-    "start_req, step, step_until, pause, continue, abort, abort_all, flush_cache, evict_radix, "
-    "exhaust_kv, exhaust_lock_refs, exhaust_rows, release, advance_clock, open_session, close_session"
-)
+ACTIONS = ", ".join(kind.__struct_config__.tag for kind in get_args(Action))
 NAME = "expected a name: a letter, then at most 15 letters, digits or underscores"
 CONFIG_FIELDS = ", ".join(EngineConfig.__struct_fields__)
 

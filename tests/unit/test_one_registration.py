@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 from typing import get_args
 
 import pytest
 from sr_fuzz.invariants.control_replies import REPLIES
-from sr_fuzz.strategies.actions import SINGLES, SWITCHES
+from sr_fuzz.strategies.actions import SINGLES, SWITCHES, ScriptBuilder
 from sr_fuzz.strategies.configs import CONFIG_SETS
 from sr_fuzz.strategies.draw import first
-from sr_fuzz.strategies.scripts import scripts
+from sr_fuzz.strategies.scripts import draw_menu, scripts
 
 from sr_fuzz.emit.public_api import NotExpressible, to_public_api
 from sr_fuzz.play.interpreter import _SENDERS
@@ -30,6 +31,7 @@ from sr_fuzz.script import (
 )
 from sr_fuzz.script.text import action_text
 from sr_fuzz.sglang_api.messages import CONTROLS
+from sr_fuzz.sglang_api.versions import installed_package
 
 
 class StartLater(StartReq, frozen=True, tag="start_later"):
@@ -107,7 +109,22 @@ def test_nor_is_a_session():
         to_public_api(script)
 
 
-def test_who_waits_for_a_reply_is_watched():
-    waiting = {control.message: control.reply for control in CONTROLS.values() if control.reply}
-    assert waiting == {"FlushCacheReqInput": "FlushCacheReqOutput", "OpenSessionReqInput": "OpenSessionReqOutput"}
-    assert waiting.items() <= REPLIES.items()
+@pytest.mark.parametrize("call", CONTROLS)
+def test_a_control_call_names_messages_of_sglang_and_its_reply_is_watched(call: str):
+    source = ast.parse((installed_package() / "srt" / "managers" / "io_struct.py").read_text())
+    messages = {node.name for node in source.body if isinstance(node, ast.ClassDef)}
+    control = CONTROLS[call]
+    assert control.message in messages
+    # A close is never answered: its reply in SGLang belongs to another path.
+    answer = control.message.replace("Input", "Output")
+    answered = answer in messages and answer != control.message
+    assert control.reply == (answer if answered else None)
+    assert control.reply is None or REPLIES[control.message] == control.reply
+
+
+def test_every_single_action_is_drawn_somewhere():
+    """By itself, that is: not as a part of a motif."""
+    configs = [EngineConfig(), EngineConfig(enable_lora=True, lora_drain_wait_threshold=2.0)]
+    for tag, single in SINGLES.items():
+        builders = [ScriptBuilder(draw=lambda strategy: bytes(6), config=config) for config in configs]
+        assert any(single in draw_menu(builder) for builder in builders), tag
