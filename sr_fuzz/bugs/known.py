@@ -122,7 +122,7 @@ def _open_in(version: str | None, mark: _Mark, path: Path) -> bool:
 def _parse(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_bytes(), filename=str(path))
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         where = f"{path}:{line}" if line else str(path)
         raise KnownError(f"{where}: not Python source: {getattr(error, 'msg', error)}") from None

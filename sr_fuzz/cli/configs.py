@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import SglangOption
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def configs(
 
     With [bold]--check[/] each is booted, so that one that this machine or this SGLang refuses says why.
     """
+    if sglang is not None and not check:
+        raise InputError(f"--sglang {sglang}: goes with --check, which boots the configurations on it")
     if not check:
         _list(_needs)
         return 0

@@ -66,6 +66,7 @@ def emit(
     """
     from sr_fuzz.engine.around.differential import compared
     from sr_fuzz.outcome.files import load
+    from sr_fuzz.sglang_api.sources import sglang_folder
     from sr_fuzz.shrink.finding_steps import first_seen, reproduce
 
     if releases is not None and (cause is None or format is EmitFormat.SGLANG):
@@ -75,6 +76,8 @@ def emit(
     if format is EmitFormat.BUG and cause is None:
         raise InputError("--format bug: needs --cause: which lines of SGLang are to blame")
     case = load(file)
+    if sglang is not None:
+        sglang_folder(sglang)  # refused also where no engine is needed
     make_folder(out)
     if format is EmitFormat.SGLANG:
         mention_faults(case, fault)

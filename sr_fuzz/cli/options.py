@@ -14,7 +14,7 @@ OUT = Path("findings")
 
 def duration(value: str) -> float:
     """Seconds in ``90``, ``60s``, ``5m``, ``1h`` or ``1h30m``. Raises `typer.BadParameter`."""
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", value.strip())
+    match = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9}(?:\.\d{1,9})?)s?)?", value.strip())
     hours, minutes, seconds = match.groups() if match else (None, None, None)
     total = 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds or 0)
     if total <= 0:

@@ -11,10 +11,12 @@ import ctypes
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from sr_fuzz.doctor.check import Check, Torch
 from sr_fuzz.doctor.live_checks import checks as live_checks
+from sr_fuzz.sglang_api.contract import CONTRACT, Name, missing
 from sr_fuzz.sglang_api.versions import TESTED, installed_package, untested, version_in
 
 MIN_PYTHON = (3, 11)
@@ -38,6 +40,7 @@ def checks(sglang: Path | None = None) -> list[Check]:
         check_python(sys.version_info[:3]),
         check_torch(torch),
         check_sglang(version_in(package) if package is not None else None),
+        *([check_contract(missing(package))] if package is not None else []),
         check_platform(sys.platform, has_fork=hasattr(os, "fork"), has_prctl=can_prctl()),
         check_memory(free_gb),
         check_git(shutil.which("git")),
@@ -117,6 +120,20 @@ def check_sglang(found: str | None) -> Check:
         found="not installed" if found is None else found if untested(found) is None else f"{found}, not tested",
         needed=f"any; tested with {low} to {high}",
         how="" if found is not None else "make venv, or: pip install --no-deps -r (a lock file of requirements/)",
+    )
+
+
+def check_contract(lacking: Sequence[Name]) -> Check:
+    """Every name of SGLang that is relied on; only one that is a seam is required."""
+    seams = [name.shown for name in lacking if name.seam]
+    found = f"{len(CONTRACT)} names" if not lacking else f"{len(lacking)} of {len(CONTRACT)} names are missing"
+    return Check(
+        name="contract",
+        ok=not lacking,
+        found=found + (f"; nothing can be played without {', '.join(seams)}" if seams else ""),
+        needed="what sr_fuzz asks of SGLang, read from its source",
+        how="; ".join(f"without {name.shown}: {name.without}" for name in lacking if not name.seam),
+        required=bool(seams),
     )
 
 

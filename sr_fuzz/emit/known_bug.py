@@ -10,7 +10,7 @@ import msgspec
 from sr_fuzz.bugs.catalogue import KnownBug, read_bug
 from sr_fuzz.emit.pytest_repro import TRACE_STEPS, needs_comparison, needs_server, stem
 from sr_fuzz.outcome import Finding, StepRecord
-from sr_fuzz.outcome.files import BUG_FORMAT
+from sr_fuzz.outcome.files import BUG_FORMAT, write_whole
 
 
 def emit_bug(
@@ -18,23 +18,25 @@ def emit_bug(
 ) -> Path:
     """Write ``<invariant>_<rule>_<hash>.json`` into ``folder``, which is created; returns its path.
 
-    What was filled in by hand in a file that is there already (its page, its fixes, its other signatures) stays.
-    ``releases``: a version specifier, None for every release. Raises ``ValueError``, one line, for a finding that is
-    none of SGLang's, did not reproduce, or is not shown by one run; `KnownError` for a file that cannot be read;
-    `OSError`.
+    What was filled in by hand in a file that is there already (its page, its fixes, its other signatures, its releases)
+    stays. ``releases``: a version specifier, None for every release. Raises ``ValueError``, one line, for a finding
+    that is none of SGLang's, did not reproduce, or is not shown by one run, and for a file of another bug;
+    `KnownError` for a file that cannot be read; `OSError`.
     """
     if why_not := _why_no_bug(finding):
         raise ValueError(why_not)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stem(finding)}.json"
     before = read_bug(path) if path.exists() else None
+    if before is not None and before.signature != finding.signature:
+        raise ValueError(f"{path}: there is another bug, {before.signature}, in this file; move it first")
     bug = KnownBug(
         BUG_FORMAT,
         finding.signature,
         cause,
         finding.script,
         also_seen_as=before.also_seen_as if before else (),
-        releases=releases,
+        releases=releases if releases is not None or before is None else before.releases,
         fixes=before.fixes if before else (),
         engine="server" if needs_server(finding) else "local",
         page=before.page if before else None,
@@ -42,7 +44,7 @@ def emit_bug(
         violation=finding.violation,
         trace=tuple(trace)[-TRACE_STEPS:],
     )
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(bug), indent=2) + b"\n")
+    write_whole(path, msgspec.json.format(msgspec.json.encode(bug), indent=2) + b"\n")
     return path
 
 

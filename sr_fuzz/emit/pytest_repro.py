@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from sr_fuzz.outcome import Finding, StepRecord
-from sr_fuzz.outcome.files import save_finding
+from sr_fuzz.outcome.files import save_finding, write_whole
 from sr_fuzz.script import Script
 from sr_fuzz.script.defaults import defaults_of
 from sr_fuzz.script.text import text
@@ -47,8 +47,8 @@ def emit(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"test_{stem(finding)}.py"
     last = tuple(trace)[-TRACE_STEPS:]
-    path.write_text(_module(finding, last, known_cause, releases), encoding="utf-8")
     save_finding(finding, path.with_suffix(".json"), last)
+    write_whole(path, _module(finding, last, known_cause, releases).encode())
     return path
 
 

@@ -49,7 +49,18 @@ class _FindingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def save_finding(finding: Finding, path: Path, trace: Sequence[StepRecord] = ()) -> None:
     """Write ``finding`` and the steps before its violation as readable JSON."""
     data = msgspec.json.encode(_FindingFile(FINDING_FORMAT, finding, tuple(trace)))
-    path.write_bytes(msgspec.json.format(data, indent=2) + b"\n")
+    write_whole(path, msgspec.json.format(data, indent=2) + b"\n")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, or leave the one that is there as it is: a full disk must not cost it. Raises `OSError`."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def load(path: Path) -> Case:
@@ -133,7 +144,7 @@ def _load_repro(path: Path) -> Case:
     keep_clean, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         first_line = str(error).partition("\n")[0]
         raise ScriptError(f"{path}: cannot be imported: {type(error).__name__}: {first_line}") from None
     finally:

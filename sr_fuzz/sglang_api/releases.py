@@ -39,8 +39,8 @@ def wheel_folder(wheel: Path, digest: str) -> Path:
     Raises `EngineError` when it cannot be unpacked, or holds no ``sglang``.
     """
     folder = _unpacked(cache_folder() / f"wheel-{digest}", str(wheel), str(wheel))
-    if not (folder / "sglang" / "__init__.py").is_file():
-        raise EngineError(f"{wheel}: there is no package sglang in this wheel")
+    if not (folder / "sglang" / "srt" / "managers" / "scheduler.py").is_file():
+        raise EngineError(f"{wheel}: no wheel of SGLang: there is no sglang/srt/managers/scheduler.py in it")
     return folder
 
 
@@ -81,7 +81,7 @@ def _install(folder: Path, name: str, requirement: str) -> None:
         raise EngineError(f"{name} could not be downloaded within {_DOWNLOAD_S:g} s") from None
     if done.returncode != 0:
         told = [line for line in done.stderr.splitlines() if line.strip()] or ["pip said nothing"]
-        raise EngineError(f"{name} cannot be had: {told[-1]}")
+        raise EngineError(f"{name} cannot be had: {told[-1].removeprefix('ERROR: ')}")
 
 
 def _remove(folder: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.releases import release_folder, wheel_folder
+
+_SHOWN = 200
+"""Characters of a source that an error repeats."""
 
 _SCHEDULER = Path("srt", "managers", "scheduler.py")
 """A file that every package has and nothing else does."""
@@ -20,18 +23,26 @@ def sglang_folder(source: str) -> Path:
     ``source``: a version such as ``0.5.20``, fetched once; a wheel file; or a folder: a checkout of SGLang, its
     ``python`` folder, or the package itself. Raises `EngineError`, one line, for anything else.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _tree_folder(path.resolve())
+    shown = source if len(source) <= _SHOWN else f"{source[:_SHOWN]}…"
+    if not source.strip():
+        raise EngineError(f"SGLang {source!r}: expected a version such as 0.5.20, a source tree or a wheel")
+    try:
+        path = Path(source).expanduser()
+        is_folder = path.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        # No such user, a name that is too long, or with a zero byte.
+        raise EngineError(f"SGLang {shown!r}: {error.args[-1] if error.args else error}") from None
+    if is_folder:
+        # Not resolved: a link may be called sglang, and what it leads to something else.
+        return _tree_folder(path.absolute())
     if path.suffix == ".whl":
         return _wheel(path)
     try:
-        Version(source)
-    except InvalidVersion:
+        return release_folder(str(Version(source)))
+    except ValueError:
         raise EngineError(
-            f"{source}: no version of SGLang such as 0.5.20, and there is no such folder; expected a tree or a wheel"
+            f"{shown}: no version of SGLang such as 0.5.20, and there is no such folder; expected a tree or a wheel"
         ) from None
-    return release_folder(source)
 
 
 def _tree_folder(path: Path) -> Path:

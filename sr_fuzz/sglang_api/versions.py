@@ -27,10 +27,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 TESTED = ("0.5.16", "0.5.23")
 """The oldest and the newest release that the tests were run on."""
+
+_LONGEST = 80
+"""Characters of a version; setuptools-scm's are half as long."""
 
 _ASSIGNED = re.compile(r"^__version__\b.*=\s*['\"]([^'\"]+)['\"]", re.MULTILINE)
 
@@ -59,8 +62,10 @@ def version_in(package: Path) -> str:
     except OSError:
         found = None
     if found is not None:
-        return found[1]
-    for distribution in metadata.distributions(name=package.name):
+        # It is shown in one line, whatever somebody has written there.
+        return "".join(filter(str.isprintable, found[1]))[:_LONGEST]
+    beside = metadata.distributions(name=package.name, path=[str(package.parent)])
+    for distribution in [*beside, *metadata.distributions(name=package.name)]:
         if package.resolve() in _packages_of(distribution, package.name):
             return distribution.version
     return f"unknown (tree {package.parent})"
@@ -84,7 +89,7 @@ def untested(version: str) -> str | None:
     low, high = TESTED
     try:
         tested = Version(low) <= Version(Version(version).base_version) <= Version(high)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, or a number that is too long for Python
         tested = False
     # A development version counts as its release, and so do the changes of a tree that is built on one.
     return None if tested else f"SGLang {' '.join(version.split())}: this sr_fuzz was tested with {low} to {high}"
@@ -98,5 +103,5 @@ def is_among(version: str | None, releases: str) -> bool | None:
     specifier = SpecifierSet(releases)
     try:
         return specifier.contains(Version(version or ""), prereleases=True)
-    except InvalidVersion:
+    except ValueError:
         return None

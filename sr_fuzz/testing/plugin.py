@@ -118,6 +118,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
+    _source(config)
     for path in config.getoption("--sr-fault"):
         if path.count(":") != 1:
             raise pytest.UsageError(f"--sr-fault {path}: expected package.module:function")
@@ -247,7 +248,7 @@ def _source(config: pytest.Config) -> list[str]:
     try:
         return [str(sglang_folder(source))]
     except EngineError as error:
-        pytest.fail(f"--sr-sglang {source}: {error}", pytrace=False)
+        raise pytest.UsageError(f"--sr-sglang: {error}") from None
 
 
 def _tell_sglang_about_model(options: EngineOptions) -> None:

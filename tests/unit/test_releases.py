@@ -14,17 +14,20 @@ from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api import releases
 from sr_fuzz.sglang_api.sources import sglang_folder
 
+FILES = ["sglang/__init__.py", "sglang/srt/managers/scheduler.py"]
+
 
 @pytest.fixture
 def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
     """Takes the place of pip: puts a package into its target, or fails. Counts its calls."""
-    fake = SimpleNamespace(calls=0, returncode=0, stderr="")
+    fake = SimpleNamespace(calls=0, returncode=0, stderr="", files=FILES)
 
     def run(command: list[str], **_options: object) -> SimpleNamespace:
         fake.calls += 1
         target = Path(command[command.index("--target") + 1])
-        (target / "sglang").mkdir(parents=True)
-        (target / "sglang" / "__init__.py").write_text("")
+        for name in fake.files:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_text("")
         return SimpleNamespace(returncode=fake.returncode, stderr=fake.stderr)
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -44,7 +47,7 @@ def test_a_release_is_fetched_once_and_cannot_be_written_to(pip: SimpleNamespace
 
 def test_what_pip_could_not_do_leaves_nothing_behind(pip: SimpleNamespace, tmp_path: Path):
     pip.returncode, pip.stderr = 1, "WARNING: retrying\nERROR: No matching distribution found for sglang==0.5.20\n\n"
-    with pytest.raises(EngineError, match="SGLang 0.5.20 cannot be had: ERROR: No matching distribution"):
+    with pytest.raises(EngineError, match="SGLang 0.5.20 cannot be had: No matching distribution"):
         releases.release_folder("0.5.20")
     assert list((tmp_path / "sr-fuzz").iterdir()) == []
     pip.returncode = 0
@@ -95,6 +98,9 @@ def test_a_wheel_is_unpacked_once_whatever_its_name(tmp_path: Path, pip: SimpleN
         ("newest", "no version of SGLang such as 0.5.20, and there is no such folder"),
         ("../../etc/none", "no version of SGLang such as 0.5.20, and there is no such folder"),
         ("no-such.whl", "cannot be read: No such file or directory"),
+        ("", "SGLang '': expected a version such as 0.5.20, a source tree or a wheel"),
+        ("~nobody-of-that-name/x", "SGLang '~nobody-of-that-name/x': "),
+        ("9" * 5000, "no version of SGLang such as 0.5.20|File name too long"),
         (".", "no source tree of SGLang: there is no python/sglang, sglang or srt/managers/scheduler.py in it"),
     ],
 )
@@ -102,4 +108,24 @@ def test_anything_else_is_refused_in_one_line(pip: SimpleNamespace, tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(EngineError, match=says) as refused:
         sglang_folder(source)
-    assert "\n" not in str(refused.value) and pip.calls == 0
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 500 and pip.calls == 0
+
+
+def test_one_release_is_fetched_once_however_it_is_written(pip: SimpleNamespace):
+    assert len({sglang_folder(source) for source in ("0.5.20", "v0.5.20", " 0.5.20\n")}) == 1
+    assert pip.calls == 1
+
+
+def test_a_link_called_sglang_is_a_package(tmp_path: Path, pip: SimpleNamespace):
+    package = tree(tmp_path / "checkout") / "sglang"
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "other").symlink_to(package)
+    (tmp_path / "odd" / "sglang").symlink_to(tmp_path / "other")
+    assert sglang_folder(str(tmp_path / "odd" / "sglang")) == tmp_path / "odd"
+
+
+def test_a_wheel_of_something_else_is_refused(pip: SimpleNamespace, tmp_path: Path):
+    pip.files = ["sglang/__init__.py"]
+    (tmp_path / "a.whl").write_bytes(b"1")
+    with pytest.raises(EngineError, match="a.whl: no wheel of SGLang: there is no sglang.srt.managers"):
+        sglang_folder(str(tmp_path / "a.whl"))

@@ -38,8 +38,10 @@ def main(folder: Path) -> None:
     from sr_fuzz.engine.boot import boot
     from sr_fuzz.engine.live.process_setup import begin, dump_stacks_to, register, run_dispatched
     from sr_fuzz.engine.process_messages import SETTINGS
+    from sr_fuzz.sglang_api import contract
 
     register(folder, "scheduler process")
+    contract.checked_version()
     order = msgspec.json.decode((folder / SETTINGS).read_bytes(), type=Order)
     booted = boot(order.config, device=order.device, model=order.model)
     dump_stacks_to(folder)

@@ -31,9 +31,9 @@ def main(folder: Path) -> None:
     from sr_fuzz.engine.live.forked_processes import fork_processes
     from sr_fuzz.engine.parallel_ranks import fit_binding
     from sr_fuzz.engine.process_messages import SETTINGS
-    from sr_fuzz.sglang_api import server_args, versions
+    from sr_fuzz.sglang_api import contract, server_args
 
-    versions.sglang_version()
+    contract.checked_version()
     arguments = json.loads((folder / SETTINGS).read_text())
     if arguments.get("device") == "cpu":
         fit_binding(arguments)

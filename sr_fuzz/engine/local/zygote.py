@@ -39,9 +39,9 @@ def _import_sglang(control: socket.socket) -> None:
 
     try:
         standins.install()
-        from sr_fuzz.sglang_api import versions
+        from sr_fuzz.sglang_api import contract
 
-        version = versions.sglang_version()
+        version = contract.checked_version()
         import sglang.srt.managers.scheduler  # noqa: F401
 
         import sr_fuzz.engine.local.config_process  # noqa: F401
