@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from sr_fuzz.cli import engines
-from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import EngineKind, EngineOption, FaultOption, FileArgument, SglangOption
-from sr_fuzz.cli.shared import mention_faults, violating
+from sr_fuzz.cli.shared import check_target, mention_faults, violating
 
 
 def replay(
@@ -57,8 +56,7 @@ def minimise(
     from sr_fuzz.shrink.minimise import MAX_RUNS
 
     case = load(file)
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InputError(f"--out: {out.absolute().parent} is not a folder")
+    check_target("--out", out)
     mention_faults(case, fault)
     with engines.start(fault, engine_kind, sglang=sglang) as engine:
         engine = compared(engine, case.signature)

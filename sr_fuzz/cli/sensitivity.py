@@ -15,7 +15,7 @@ import typer
 from sr_fuzz.cli import engines
 from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import SglangOption, duration, fault_path
-from sr_fuzz.cli.shared import find_configs
+from sr_fuzz.cli.shared import check_target, find_configs
 
 if TYPE_CHECKING:
     from sr_fuzz.campaign.sensitivity import Report
@@ -62,8 +62,9 @@ def sensitivity(
         find_configs(names, option="--set")
     earlier = _baseline(baseline)
     for option, path in (("--json", json), ("--markdown", markdown)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InputError(f"{option}: {path.absolute().parent} is not a folder")
+        check_target(option, path)
+    if json is not None and markdown is not None and json.absolute() == markdown.absolute():
+        raise InputError(f"--json and --markdown: both name {json}; one would overwrite the other")
 
     from sr_fuzz.campaign.sensitivity import Report, Sensitivity, compare
     from sr_fuzz.report.sensitivity import comparison, line, table

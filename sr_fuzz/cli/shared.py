@@ -37,6 +37,19 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"--out: {folder} is not writable")
 
 
+def check_target(option: str, path: Path | None) -> None:
+    """Refuse a file that could not be written, before the work whose result goes there."""
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{option}: {folder} is not a folder")
+    if path.is_dir():
+        raise InputError(f"{option}: {path} is a folder; expected the name of a file")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise InputError(f"{option}: {path} is not writable")
+
+
 def violating(engine: Engine, case: Case, purpose: str) -> Outcome:
     outcome = engine.run(case.script)
     if outcome.violation is None:

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from sr_fuzz.cli import engines
-from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import FaultOption, SglangOption, duration
-from sr_fuzz.cli.shared import find_configs
+from sr_fuzz.cli.shared import check_target, find_configs
 
 
 def statistics(
@@ -42,8 +41,7 @@ def statistics(
     is 0 whatever was found.
     """
     configs = find_configs([*(config_set or ()), *(config or ())] or ["default"])
-    if json is not None and not json.absolute().parent.is_dir():
-        raise InputError(f"--json: {json.absolute().parent} is not a folder")
+    check_target("--json", json)
 
     import msgspec
     from rich.progress import Progress

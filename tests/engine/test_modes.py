@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 from sr_fuzz.strategies.configs import find_configs
 
-from sr_fuzz.script import Abort, AdvanceClock, Continue, EngineConfig, Pause, Prompt, Script, StartReq, Step, StepUntil
+from sr_fuzz.script import (
+    Abort,
+    AdvanceClock,
+    Continue,
+    EngineConfig,
+    EvictRadix,
+    Pause,
+    Prompt,
+    Script,
+    StartReq,
+    Step,
+    StepUntil,
+)
 from sr_fuzz.script.errors import EngineError
 
 
@@ -57,6 +69,14 @@ def test_several_answers_are_awaited_although_the_prefill_half_is_idle_before_th
 
 
 PAUSED = (StartReq("r0", Prompt(0, 8), 20, ignore_eos=True), Step(4), Pause())
+
+
+def test_a_hierarchical_cache_runs_on_the_server_as_on_the_local_engine(sr_engine, sr_server_engine):
+    again = (StartReq("r2", Prompt(0, 40), 4), Step(8))
+    script = Script(config("hicache-back"), (*TWO_LONG, Step(40), EvictRadix(), *again))
+    outcomes = [engine.run(script) for engine in (sr_engine, sr_server_engine)]
+    assert all(outcome.ok for outcome in outcomes), [outcome.report() for outcome in outcomes]
+    assert [record.batch for record in outcomes[0].trace] == [record.batch for record in outcomes[1].trace]
 
 
 @pytest.mark.parametrize("name", ["decode-overlap", "decode-normal"])

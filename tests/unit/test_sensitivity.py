@@ -232,6 +232,8 @@ def test_a_fault_that_is_not_detected_any_more_is_exit_status_1(faults_module: P
         ([*LOAD, "--baseline", "no.json"], "no.json: No such file"),
         ([*LOAD, "--json", "no/folder/x.json"], "folder is not a folder"),
         ([*LOAD, "--markdown", "no/folder/x.md"], "folder is not a folder"),
+        ([*LOAD, "--markdown", "."], "--markdown: . is a folder; expected the name of a file"),
+        ([*LOAD, "--json", "a", "--markdown", "a"], "both name a; one would overwrite the other"),
     ],
 )
 def test_mistakes_are_one_line(faults_module: Path, arguments: list[str], complaint: str, capsys):

@@ -58,9 +58,9 @@ def _take_part(role: str) -> None:
     register(folder, role)
     if role == "scheduler process":
         if standins.wanted():
-            from sr_fuzz.cpu import kernels
+            from sr_fuzz.engine.settings import install_kernels
 
-            kernels.install()
+            install_kernels()
         live = _Live(folder)
         seams.live_seams(wrap_channels=live.wrap_channels, make_hook=live.make_hook, run_loop=live.run_loop)
 
