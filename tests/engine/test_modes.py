@@ -71,9 +71,10 @@ def test_several_answers_are_awaited_although_the_prefill_half_is_idle_before_th
 PAUSED = (StartReq("r0", Prompt(0, 8), 20, ignore_eos=True), Step(4), Pause())
 
 
-def test_a_hierarchical_cache_runs_on_the_server_as_on_the_local_engine(sr_engine, sr_server_engine):
+@pytest.mark.parametrize("name", ["hicache-back", "mamba-paged4"])
+def test_what_needs_more_stand_ins_runs_on_the_server_as_on_the_local_engine(sr_engine, sr_server_engine, name):
     again = (StartReq("r2", Prompt(0, 40), 4), Step(8))
-    script = Script(config("hicache-back"), (*TWO_LONG, Step(40), EvictRadix(), *again))
+    script = Script(config(name), (*TWO_LONG, Step(40), EvictRadix(), *again))
     outcomes = [engine.run(script) for engine in (sr_engine, sr_server_engine)]
     assert all(outcome.ok for outcome in outcomes), [outcome.report() for outcome in outcomes]
     assert [record.batch for record in outcomes[0].trace] == [record.batch for record in outcomes[1].trace]

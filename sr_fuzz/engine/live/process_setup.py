@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sr_fuzz.cpu import standins
+from sr_fuzz.cpu import pinned_memory, standins
 from sr_fuzz.engine.boot import Booted, bind_oracle
 from sr_fuzz.engine.environment import LIVE
 from sr_fuzz.engine.live.channel import Channel
@@ -143,6 +143,8 @@ class _Live:
 
     def run_loop(self, scheduler: Any, loop: Callable[[], None]) -> None:
         bind_oracle(scheduler)
+        if standins.wanted() and getattr(scheduler, "is_hybrid_ssm", False):
+            pinned_memory.install()
         session_clock.install(scheduler)
         # Here and not before: SGLang itself enables faulthandler, towards standard error, when it sets a process up.
         dump_stacks_to(self._folder)

@@ -27,6 +27,7 @@ def main(folder: Path) -> None:
     from sglang.srt.entrypoints.http_server import launch_server
     from sglang.srt.server_args import ServerArgs
 
+    from sr_fuzz.cpu import recurrent_states
     from sr_fuzz.engine.live import process_setup
     from sr_fuzz.engine.live.forked_processes import fork_processes
     from sr_fuzz.engine.parallel_ranks import fit_binding
@@ -35,10 +36,12 @@ def main(folder: Path) -> None:
 
     contract.checked_version()
     arguments = json.loads((folder / SETTINGS).read_text())
-    if arguments.get("device") == "cpu":
-        fit_binding(arguments)
-        fork_processes(process_setup.attach_forked)
-    launch_server(server_args.construct(ServerArgs, arguments))
+    if arguments.get("device") != "cpu":
+        return launch_server(server_args.construct(ServerArgs, arguments))
+    fit_binding(arguments)
+    fork_processes(process_setup.attach_forked)
+    with recurrent_states.extra_buffer_accepted():
+        launch_server(server_args.construct(ServerArgs, arguments))
 
 
 if __name__ == "__main__":
