@@ -37,6 +37,9 @@ class KnownBug(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     script: Script
     also_seen_as: tuple[str, ...] = ()
     """Its other signatures, in which ``*`` stands for anything."""
+    faces: dict[str, str] = {}
+    """What its script shows instead on some releases: version specifier -> signature. No such signature is known for
+    itself, since there it stands for other bugs as well."""
     releases: str | None = None
     """A version specifier (PEP 440); None for every release so far."""
     fixes: tuple[str, ...] = ()
@@ -53,6 +56,11 @@ class KnownBug(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     @property
     def signatures(self) -> tuple[str, ...]:
         return (self.signature, *self.also_seen_as)
+
+    def shown_in(self, sglang_version: str) -> tuple[str, ...]:
+        """What its script may show on that release."""
+        faces = (face for releases, face in self.faces.items() if is_among(sglang_version, releases))
+        return (*self.signatures, *faces)
 
     def is_open_in(self, sglang_version: str | None) -> bool:
         """Whether that release has it; None stands for any, and one whose version is not known may have any bug."""
@@ -74,10 +82,11 @@ def read_bug(path: Path) -> KnownBug:
         if found != BUG_FORMAT:
             raise KnownError(f"{path}: bug_format: this version of sr_fuzz reads {BUG_FORMAT}, got {found!r}")
         bug = msgspec.convert(raw, KnownBug)
-        SpecifierSet(bug.releases or "")
+        for releases in (bug.releases or "", *bug.faces):
+            SpecifierSet(releases)
     except msgspec.MsgspecError as error:
         raise KnownError(f"{path}: no known bug: {error}") from None
     except InvalidSpecifier:
         expected = "expected a version specifier such as <0.5.22"
-        raise KnownError(f"{path}: releases: {expected}, got {bug.releases!r}") from None
+        raise KnownError(f"{path}: releases: {expected}, got {releases!r}") from None
     return bug

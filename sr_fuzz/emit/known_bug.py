@@ -36,6 +36,7 @@ def emit_bug(
         cause,
         finding.script,
         also_seen_as=before.also_seen_as if before else (),
+        faces=before.faces if before else {},
         releases=releases if releases is not None or before is None else before.releases,
         fixes=before.fixes if before else (),
         engine="server" if needs_server(finding) else "local",
