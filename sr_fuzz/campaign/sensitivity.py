@@ -16,6 +16,7 @@ import msgspec
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.faults import Fault
 from sr_fuzz.outcome import Outcome, Violation, signature
+from sr_fuzz.outcome.files import write_whole
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.script.text import text
@@ -106,7 +107,7 @@ class Report(msgspec.Struct):
             self.median_actions = median(one.minimal_actions for one in seen)
 
     def save(self, path: Path) -> None:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+        write_whole(path, msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
 
 
 def load_report(path: Path) -> Report:

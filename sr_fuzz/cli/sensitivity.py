@@ -67,6 +67,7 @@ def sensitivity(
         raise InputError(f"--json and --markdown: both name {json}; one would overwrite the other")
 
     from sr_fuzz.campaign.sensitivity import Report, Sensitivity, compare
+    from sr_fuzz.outcome.files import write_whole
     from sr_fuzz.report.sensitivity import comparison, line, table
     from sr_fuzz.report.sensitivity import markdown as page
     from sr_fuzz.report.terminal import make_console
@@ -87,7 +88,7 @@ def sensitivity(
     if json is not None:
         report.save(json)
     if markdown is not None:
-        markdown.write_text(page(report))
+        write_whole(markdown, page(report).encode())
     if earlier is None:
         return 0
     changes = compare(report, earlier)

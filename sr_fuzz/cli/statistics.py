@@ -47,6 +47,7 @@ def statistics(
     from rich.progress import Progress
 
     from sr_fuzz.campaign.statistics import measure
+    from sr_fuzz.outcome.files import write_whole
     from sr_fuzz.report.statistics import print_statistics
     from sr_fuzz.report.terminal import make_console
     from sr_fuzz.strategies.scripts import scripts as strategy
@@ -68,5 +69,5 @@ def statistics(
         )
     print_statistics(make_console(), found)
     if json is not None:
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        write_whole(json, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     return 0

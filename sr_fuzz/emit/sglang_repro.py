@@ -17,6 +17,7 @@ from sr_fuzz.emit.public_api import to_public_api
 from sr_fuzz.emit.sglang_checks import OUTPUT_LEN, checks_for
 from sr_fuzz.emit.sglang_script import WIDTH, call_lines, script_lines, start_arguments, wrap
 from sr_fuzz.outcome import Finding, StepRecord
+from sr_fuzz.outcome.files import write_whole
 from sr_fuzz.script import EngineConfig, Script, StartReq
 from sr_fuzz.script.text import text
 
@@ -48,7 +49,7 @@ def emit_sglang(
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(finding.signature.encode()).hexdigest()[:6]
     path = folder / f"test_sglang_{_words(finding)}_{digest}.py"
-    path.write_text(module, encoding="utf-8")
+    write_whole(path, module.encode())
     return path
 
 

@@ -54,6 +54,10 @@ def save_finding(finding: Finding, path: Path, trace: Sequence[StepRecord] = ())
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file, or leave the one that is there as it is: a full disk must not cost it. Raises `OSError`."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)  # a device or a pipe, such as /dev/stdout, which must not be replaced by a file
+        return
+    path = path.resolve()  # what a link leads to, not the link
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         unfinished.write_bytes(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
@@ -97,8 +97,11 @@ class LocalTransport:
         return fields | messages.adapter_fields(name)
 
     def _put_request(self, **fields: Any) -> None:
+        self._put_made(messages.generate_message, **fields)
+
+    def _put_made(self, make: Callable[..., Any], **fields: Any) -> None:
         try:
-            message = messages.generate_message(**fields)
+            message = make(**fields)
         except ValueError as error:
             # The tokenizer manager answers so when SGLang's own classes refuse a value.
             raise RequestRefused(fields["rid"], HTTPStatus.BAD_REQUEST, str(error)) from None
@@ -116,7 +119,7 @@ class LocalTransport:
                     self._put_request(rid=f"{primed.rid}c{index}.", **primed.request)
 
     def embed(self, *, rid: str, input_ids: Sequence[int], **fields: Any) -> None:
-        self._proxy.put(messages.embedding_message(rid=rid, input_ids=input_ids, **self._with_adapter(fields)))
+        self._put_made(messages.embedding_message, rid=rid, input_ids=input_ids, **self._with_adapter(fields))
 
     def pause(self, mode: str) -> None:
         # In abort mode the tokenizer manager aborts everything and sends the scheduler no pause at all.

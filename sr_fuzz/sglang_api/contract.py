@@ -68,8 +68,8 @@ CONTRACT: tuple[Name, ...] = (
         "srt.managers.scheduler_components.ipc_channels", "SchedulerIpcChannels.create", read_by="sglang_api/seams"
     ),
     Name(
-        "srt.managers.scheduler_components.request_receiver", ("",), "sglang_api/seams",
-        "the hook is called at the head of no step", seam=True,
+        "srt.managers.scheduler_components.request_receiver", ("SchedulerRequestReceiver.scripted_scheduler_hook",),
+        "sglang_api/seams", "the hook is called at the head of no step", seam=True,
     ),
     *_seams("srt.server_args", "ServerArgs", "PortArgs.init_new", read_by="sglang_api/seams, engine/settings"),
     Name(

@@ -233,6 +233,9 @@ def test_a_known_bug_that_is_written_anew_keeps_what_was_filled_in_by_hand(
     bug = catalogue.read_bug(path)
     assert (bug.page, bug.fixes, bug.also_seen_as) == ("docs/findings/a.md", ("m:f",), ("a:c:*",))
     assert bug.reason == "lines 4 to 6"
+    other = msgspec.json.decode(path.read_bytes()) | {"signature": "x:y:radix"}
+    path.write_bytes(msgspec.json.encode(other))
+    assert "there is another bug, x:y:radix, in this file" in error_of([*arguments, "lines 4 to 6"], capsys)
     path.write_text("{")
     assert f"{path}: bug_format" in error_of([*arguments, "lines 4 to 6"], capsys)
 

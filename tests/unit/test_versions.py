@@ -79,6 +79,14 @@ def test_a_tree_that_is_installed_editable_has_the_version_it_was_installed_with
     assert versions.version_in(_package(tmp_path / "another", None)) == f"unknown (tree {tmp_path / 'another'})"
 
 
+def test_whatever_a_tree_says_is_one_short_line(tmp_path):
+    package = _package(tmp_path / "odd", "0.5")
+    (package / "_version.py").write_text("__version__ = '\x1b[31m" + "9" * 300_000 + "'\n")
+    found = versions.version_in(package)
+    assert found.isprintable() and len(found) <= 80
+    assert "\n" not in versions.untested(found) and versions.is_among("9" * 5000, "<0.5.22") is None
+
+
 def test_a_source_tree_that_does_not_say_its_version_has_none_of_another_installation(tmp_path, monkeypatch):
     _distribution(tmp_path / "installed", "0.5.23")
     monkeypatch.syspath_prepend(str(tmp_path / "installed"))
