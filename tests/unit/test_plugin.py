@@ -91,9 +91,10 @@ def test_a_malformed_fault_path_says_what_is_expected(tmp_path):
         (["--sr-model", "some/model"], "--sr-model some/model: needs --sr-engine persistent or server"),
         (["--sr-tp", "2"], "--sr-tp 2: several ranks need --sr-engine server, not local"),
         (["--hypothesis-profile=gpu", "--sr-engine", "local"], "the gpu profile needs persistent or server"),
+        (["--sr-sglang", "newest"], "--sr-sglang: newest: no version of SGLang such as 0.5.20"),
     ],
 )
-def test_engine_options_that_do_not_go_together_are_a_usage_error(tmp_path, arguments, said):
+def test_engine_options_that_make_no_sense_or_do_not_go_together_are_a_usage_error(tmp_path, arguments, said):
     (tmp_path / "test_it.py").write_text(HEALTHY)
     result = run_pytest(*arguments, cwd=tmp_path)
     assert result.returncode == pytest.ExitCode.USAGE_ERROR
