@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sr_fuzz.invariants.base import Invariant, Problem, sessions_open
 
+from sr_fuzz.sglang_api.incoming import Received
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # The forward in flight, the one that carries the mark, and under overlap one more that was launched meanwhile.
@@ -29,16 +29,15 @@ class HeldBack:
         self._held: set[str] = set()
         self._retractions: dict[str, int] = {}
 
-    def at(self, view: SchedulerView, abort: Any, rid: str) -> bool:
+    def at(self, view: SchedulerView, abort: Received, rid: str) -> bool:
         """Whether ``rid`` was held back when that message of this step was taken."""
         held, taken = rid in self._held, self._retracted(view)
         for message in view.received:
             if message is abort:
                 break
-            kind = type(message).__name__
-            if kind == "ContinueGenerationReqInput":
+            if message.call == "continue":
                 held = False
-            elif kind == "PauseGenerationReqInput" and message.mode == "retract":
+            elif message.retracts:
                 held, taken = held or rid in taken, set()
         return held
 
@@ -80,7 +79,7 @@ class Aborts(Invariant):
         self._aborted: dict[str, tuple[int, int, int]] = {}
         """Of each request: the step of its abort, its output then, and how many steps had run."""
         self._ran = 0
-        self._messages: list[Any] = []
+        self._messages: list[Received] = []
         self._held_back = HeldBack()
         self._held: set[str] = set()
         """Who held KV at the end of the step before."""
@@ -107,9 +106,9 @@ class Aborts(Invariant):
         self._held = {holder.name for holder in view.now.holders}
         return problem
 
-    def _note_aborts(self, view: SchedulerView, reqs: dict) -> None:
+    def _note_aborts(self, view: SchedulerView, reqs: dict[str, Request]) -> None:
         for message in view.received:
-            if type(message).__name__ != "AbortReq":
+            if message.call != "abort":
                 continue
             self._messages.append(message)
             for rid in view.unanswered():
@@ -133,7 +132,7 @@ class Aborts(Invariant):
                 return Problem("uncalled_for", f"{name_of(rid)} ended as aborted, nobody had asked for it: {finish}")
         return None
 
-    def _fitted(self, view: SchedulerView, reqs: dict) -> Problem | None:
+    def _fitted(self, view: SchedulerView, reqs: dict[str, Request]) -> Problem | None:
         for rid, delta in view.recorder.sent_in_step:
             finish, req = delta.finish or {}, reqs.get(rid)
             if finish.get("type") != "abort" or finish.get("status_code") != NO_MEMORY or req is None:
@@ -141,7 +140,7 @@ class Aborts(Invariant):
             holders = self._held | {holder.name for holder in view.now.holders}
             if holders - {name_of(rid)} or not req.output_ids or _memory_elsewhere(view):
                 continue
-            longest = len(req.origin_input_ids) + req.sampling_params.max_new_tokens
+            longest = len(req.origin_input_ids) + req.max_new_tokens
             pages = -(-longest // view.page_size)
             if pages <= view.num_pages:
                 return Problem(
@@ -152,10 +151,10 @@ class Aborts(Invariant):
         return None
 
     @staticmethod
-    def _came_before(view: SchedulerView, rid: str, abort) -> bool:
+    def _came_before(view: SchedulerView, rid: str, abort: Received) -> bool:
         if view.arrived[rid] < view.now.step:
             return True
-        order = [m for m in view.received if m is abort or getattr(m, "rid", None) == rid]
+        order = [m for m in view.received if m is abort or m.rid == rid]
         return order[0] is not abort
 
     @staticmethod

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sr_fuzz.invariants.base import Invariant, Problem, disaggregated, names, sessions_open
 
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # One step in which nothing is admitted is normal (the result that frees a row is in flight under overlap), so are two.
@@ -43,7 +42,7 @@ class Admission(Invariant):
 
     def __init__(self) -> None:
         self._steps = 0
-        self._waited: set[int] = set()
+        self._waited: set[Request] = set()
 
     def not_covered(self, view: SchedulerView) -> str | None:
         facts = view.facts
@@ -59,10 +58,10 @@ class Admission(Invariant):
 
     def check(self, view: SchedulerView) -> Problem | None:
         waiting = view.waiting
-        before, self._waited = self._waited, {id(req) for req in waiting}
+        before, self._waited = self._waited, set(waiting)
         prefilled = any(batch.mode in ("extend", "mixed") for batch in view.launched)
         # Somebody who waits now and waited at the end of the step before was passed over in this one.
-        passed_over = [req for req in waiting if id(req) in before]
+        passed_over = [req for req in waiting if req in before]
         if prefilled or not passed_over or view.paused or view.holding or not self._room_for_all(view):
             self._steps = 0
             return None
@@ -92,6 +91,6 @@ class Admission(Invariant):
         return sum(self._need(req, view.page_size) for req in reqs) < view.num_pages * view.page_size
 
     @staticmethod
-    def _need(req: Any, page: int) -> int:
-        longest = len(req.origin_input_ids) + max(req.sampling_params.max_new_tokens, len(req.output_ids))
+    def _need(req: Request, page: int) -> int:
+        longest = len(req.origin_input_ids) + max(req.max_new_tokens, len(req.output_ids))
         return -(-longest // page) * page + 2 * page + 2

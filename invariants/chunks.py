@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sr_fuzz.invariants.base import Invariant, Problem, disaggregated, names
 
-from sr_fuzz.sglang_api.request_state import committed_len, kv_state
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.batches import Launched, Row
 from sr_fuzz.view.view import SchedulerView, name_of
 
@@ -46,7 +46,7 @@ class ChunkAccounting(Invariant):
     family = "lifecycle"
 
     def __init__(self) -> None:
-        self._prefills: dict[int, _Prefill] = {}
+        self._prefills: dict[Request, _Prefill] = {}
 
     def not_covered(self, view: SchedulerView) -> str | None:
         if view.facts.diffusion:
@@ -84,7 +84,7 @@ class ChunkAccounting(Invariant):
         who = name_of(row.req.rid)
         if not row.start < row.end <= row.known:
             return Problem("wrong_range", f"{who}: a prefill covers [{row.start}, {row.end}) of {row.known} tokens")
-        before = self._prefills.get(id(row.req))
+        before = self._prefills.get(row.req)
         if before is None or before.residency != row.residency:
             problem = self._first(view, row)
         elif before.complete:
@@ -94,7 +94,7 @@ class ChunkAccounting(Invariant):
             problem = Problem(rule, f"{who}: the last chunk ended at {before.covered}, the next starts at {row.start}")
         else:
             problem = None
-        self._prefills[id(row.req)] = _Prefill(row.residency, row.end, not row.partial)
+        self._prefills[row.req] = _Prefill(row.residency, row.end, not row.partial)
         return problem
 
     @staticmethod
@@ -111,7 +111,7 @@ class ChunkAccounting(Invariant):
         return None
 
     def _decode(self, row: Row) -> Problem | None:
-        prefill = self._prefills.get(id(row.req))
+        prefill = self._prefills.get(row.req)
         if prefill is None or prefill.residency != row.residency or not prefill.complete:
             done = prefill.covered if prefill is not None and prefill.residency == row.residency else 0
             return Problem(
@@ -123,10 +123,10 @@ class ChunkAccounting(Invariant):
 
     def _committed(self, view: SchedulerView) -> Problem | None:
         for req in view.requests:
-            prefill = self._prefills.get(id(req))
-            if prefill is None or prefill.residency != req.retraction_count or kv_state(req) is None:
+            prefill = self._prefills.get(req)
+            if prefill is None or prefill.residency != req.retraction_count or req.kv is None:
                 continue
-            committed, expected = committed_len(req), prefill.covered + prefill.decodes
+            committed, expected = req.committed_len, prefill.covered + prefill.decodes
             if prefill.decodes and view.facts.speculative:
                 expected = len(req.origin_input_ids) + len(req.output_ids) - 1
             if committed != expected:

@@ -7,6 +7,7 @@ from collections import Counter
 from sr_fuzz.invariants.base import Invariant, Problem
 
 from sr_fuzz.sglang_api.messages import CONTROLS
+from sr_fuzz.sglang_api.outputs import FLUSH_REPLY
 from sr_fuzz.view.view import SchedulerView
 
 # Messages whose sender waits for a reply (`_COMMUNICATOR_SPECS` in managers/tokenizer_control_mixin.py, and sessions):
@@ -43,20 +44,19 @@ class ControlReplies(Invariant):
 
     def check(self, view: SchedulerView) -> Problem | None:
         for message in view.received:
-            reply = REPLIES.get(type(message).__name__)
+            reply = REPLIES.get(message.kind)
             if reply is not None:
                 self._owed[reply] += 1
-        for _, message in view.recorder.replies[self._seen :]:
-            kind = type(message).__name__
-            if kind not in REPLIES.values():
+        for _, reply in view.recorder.replies[self._seen :]:
+            if reply.kind not in REPLIES.values():
                 continue
-            self._owed[kind] -= 1
-            if self._owed[kind] < 0:
-                return Problem("unasked_reply", f"a {kind} was sent, all requests of its kind have their reply")
+            self._owed[reply.kind] -= 1
+            if self._owed[reply.kind] < 0:
+                return Problem("unasked_reply", f"a {reply.kind} was sent, all requests of its kind have their reply")
         self._seen = len(view.recorder.replies)
         owed = +self._owed
         if self._flush_deferred(view):
-            owed["FlushCacheReqOutput"] -= 1
+            owed[FLUSH_REPLY] -= 1
             owed = +owed
         if owed:
             shown = ", ".join(f"{count} {kind}" for kind, count in owed.items())

@@ -79,7 +79,7 @@ class KvContent(Invariant):
     def _window_missing(view: SchedulerView) -> Problem | None:
         table, running = view.now.window_slot, view.running_requests()
         for holder in view.now.holders:
-            if holder.req is None or id(holder.req) not in running or holder.req.finished():
+            if holder.req is None or holder.req not in running or holder.req.is_finished:
                 continue
             end = min(holder.kv.committed, len(holder.row))
             first = max(0, end - view.window)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from sr_fuzz.invariants.base import Invariant, Problem, names
 
 from sr_fuzz.oracle.adapter_weights import number_in_pool
 from sr_fuzz.script.adapters import ADAPTERS, adapter_number
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
@@ -89,13 +89,13 @@ class Lora(Invariant):
         return None
 
     @staticmethod
-    def _needed(view: SchedulerView) -> Iterator[tuple[Any, str]]:
+    def _needed(view: SchedulerView) -> Iterator[tuple[Request, str]]:
         """Requests whose adapter must be in the pool now, and what they do with it."""
         if view.launched:
             yield from ((row.req, "was in the last batch") for row in view.launched[-1].rows)
         if view.facts.lora_overlap_loading:
             for req in view.running:
-                if not req.finished():
+                if not req.is_finished:
                     yield req, "runs"
 
     def _rows(self, view: SchedulerView) -> Problem | None:

@@ -8,7 +8,6 @@ import torch
 from sr_fuzz.invariants.base import Invariant, Problem
 
 from sr_fuzz.oracle.function import digest_of
-from sr_fuzz.sglang_api import request_state
 from sr_fuzz.sglang_api.trees import NodeView
 from sr_fuzz.view.view import SchedulerView
 
@@ -63,8 +62,8 @@ class MambaContent(Invariant):
     @staticmethod
     def _of_requests(view: SchedulerView) -> Iterator[tuple[int, str, list[int], int]]:
         for holder in view.now.holders:
-            slots = request_state.state_slots(holder.req) if holder.req is not None else []
-            if slots and not request_state.state_pending(holder.req):
+            slots = holder.req.state_slots if holder.req is not None else []
+            if slots and not holder.req.state_pending:
                 yield slots[0], holder.name, holder.tokens, holder.kv.committed
 
     @staticmethod

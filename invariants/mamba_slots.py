@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from sr_fuzz.invariants.base import Invariant, Problem, names, numbers
 
-from sr_fuzz.sglang_api import request_state
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
-def _held(req: Any) -> list[int]:
+def _held(req: Request) -> list[int]:
     # Without an extra buffer a request that ends leaves its slot to the tree, and keeps the number all the same.
-    return [] if req.finished() and request_state.kv_state(req) is None else request_state.state_slots(req)
+    return [] if req.is_finished and req.kv is None else req.state_slots
 
 
 class MambaSlots(Invariant):

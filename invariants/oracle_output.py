@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from sr_fuzz.invariants.base import Invariant, Problem
 
 from sr_fuzz.oracle.function import continuation
-from sr_fuzz.view.sessions import is_turn
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
-def _refused(req, prompt: list[int]) -> bool:
+def _refused(req: Request, prompt: list[int]) -> bool:
     """Whether SGLang replaced the prompt when it refused the request (``Req.set_finish_with_abort``)."""
-    ending = req.finished_reason or req.to_finish
-    aborted = ending is not None and ending.to_json().get("type") == "abort"
-    return aborted and list(req.origin_input_ids) == [0] != prompt
+    ending = req.finish or req.finish_to_come or {}
+    return ending.get("type") == "abort" and list(req.origin_input_ids) == [0] != prompt
 
 
-def _goes_on_in_it(req, prompt: list[int]) -> bool:
+def _goes_on_in_it(req: Request, prompt: list[int]) -> bool:
     """Whether it has ended and the next turn of its session has taken its prompt's array over."""
-    return req.finished() and is_turn(req) and list(req.origin_input_ids)[: len(prompt)] == prompt
+    return req.is_finished and req.is_streaming_turn and list(req.origin_input_ids)[: len(prompt)] == prompt
 
 
 class OracleOutput(Invariant):
@@ -46,9 +45,9 @@ class OracleOutput(Invariant):
     family = "output"
 
     def __init__(self) -> None:
-        self._reference: dict[int, Iterator[int]] = {}
-        self._expected: dict[int, list[int]] = {}
-        self._done: set[int] = set()
+        self._reference: dict[Request, Iterator[int]] = {}
+        self._expected: dict[Request, list[int]] = {}
+        self._done: set[Request] = set()
 
     def not_covered(self, view: SchedulerView) -> str | None:
         if view.half == "decode":
@@ -57,32 +56,32 @@ class OracleOutput(Invariant):
 
     def check(self, view: SchedulerView) -> Problem | None:
         for req in view.requests:
-            if id(req) in self._done:
+            if req in self._done:
                 continue
             problem = self._compare(view, req)
-            if problem is None and req.finished():
-                self._done.add(id(req))
+            if problem is None and req.is_finished:
+                self._done.add(req)
                 problem = self._stop(req) if view.half is None else None
             if problem is not None:
                 return problem
         return None
 
-    def _compare(self, view: SchedulerView, req) -> Problem | None:
+    def _compare(self, view: SchedulerView, req: Request) -> Problem | None:
         output = req.output_ids
         prompt = view.prompts.get(req.rid)
-        if prompt is None or not output or req.sampling_params.max_new_tokens == 0:
+        if prompt is None or not output or req.max_new_tokens == 0:
             return None
         if list(req.origin_input_ids) != prompt:
             if _refused(req, prompt) or _goes_on_in_it(req, prompt):
                 return None
             return Problem("prompt_changed", f"{name_of(req.rid)}: the prompt it runs is not the one that was sent")
-        expected = self._expected.setdefault(id(req), [])
+        expected = self._expected.setdefault(req, [])
         if len(expected) > len(output):
             return None
         if len(output) > len(expected):
-            source = self._reference.get(id(req))
+            source = self._reference.get(req)
             if source is None:
-                source = self._reference[id(req)] = continuation(prompt, view.model.window, view.adapter_of(req.rid))
+                source = self._reference[req] = continuation(prompt, view.model.window, view.adapter_of(req.rid))
             first = len(expected)
             while len(expected) < len(output):
                 expected.append(next(source))
@@ -96,11 +95,10 @@ class OracleOutput(Invariant):
         return None
 
     @staticmethod
-    def _stop(req) -> Problem | None:
-        reason = req.finished_reason.to_json().get("type")
+    def _stop(req: Request) -> Problem | None:
+        reason = (req.finish or {}).get("type")
         output = list(req.output_ids_through_stop)
-        params = req.sampling_params
-        stops = set() if params.ignore_eos else {*(params.stop_token_ids or ()), *(req.eos_token_ids or ())}
+        stops = req.stop_tokens
         passed = [at for at, token in enumerate(output[:-1]) if token in stops]
         if passed:
             return Problem(
@@ -109,12 +107,12 @@ class OracleOutput(Invariant):
                 f"{len(output)} tokens came out",
             )
         # With max_new_tokens=0 the prefill still yields a token; whether it counts as output differs by release.
-        allowed = {params.max_new_tokens} if params.max_new_tokens else {0, 1}
+        allowed = {req.max_new_tokens} if req.max_new_tokens else {0, 1}
         if reason == "length" and len(output) not in allowed:
             return Problem(
                 "wrong_length",
                 f"{name_of(req.rid)} finished by length with {len(output)} tokens, max_new_tokens is "
-                f"{params.max_new_tokens}",
+                f"{req.max_new_tokens}",
             )
         if reason == "stop" and (not output or output[-1] not in stops):
             return Problem("stop_without_cause", f"{name_of(req.rid)} stopped at {output[-1:]}, no stop token")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sr_fuzz.invariants.base import Invariant, Problem
 
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
@@ -28,22 +29,22 @@ class PausedFrozen(Invariant):
 
     def __init__(self) -> None:
         self._asked = False
-        self._lengths: dict[int, int] = {}
+        self._lengths: dict[Request, int] = {}
 
     def check(self, view: SchedulerView) -> Problem | None:
         was_asked = self._asked
-        kinds = [type(message).__name__ for message in view.received]
-        for kind in kinds:
-            if kind in ("PauseGenerationReqInput", "ContinueGenerationReqInput"):
-                self._asked = kind == "PauseGenerationReqInput"
+        calls = [message.call for message in view.received]
+        for call in calls:
+            if call in ("pause", "continue"):
+                self._asked = call == "pause"
         if view.paused != self._asked:
             seen, wanted = ("paused", "to continue") if view.paused else ("not paused", "to pause")
             return Problem("not_as_asked", f"the engine is {seen}, the last it was told is {wanted}")
         problem = None
-        if was_asked and view.paused and "PauseGenerationReqInput" not in kinds:
+        if was_asked and view.paused and "pause" not in calls:
             problem = self._moved(view)
         if view.paused:
-            self._lengths = {id(req): len(req.output_ids) for req in view.requests}
+            self._lengths = {req: len(req.output_ids) for req in view.requests}
         return problem
 
     def _moved(self, view: SchedulerView) -> Problem | None:
@@ -51,7 +52,7 @@ class PausedFrozen(Invariant):
             mode, rids = view.batches[0]
             return Problem("forward_while_paused", f"a {mode} batch of {len(rids)} requests ran while paused")
         for req in view.requests:
-            before = self._lengths.get(id(req), len(req.output_ids))
+            before = self._lengths.get(req, len(req.output_ids))
             if len(req.output_ids) != before:
                 return Problem(
                     "output_moved",

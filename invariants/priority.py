@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sr_fuzz.invariants.base import Invariant, Problem, disaggregated
 
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.batches import Launched
 from sr_fuzz.view.view import SchedulerView, name_of
 
@@ -35,9 +34,9 @@ class Priority(Invariant):
     family = "lifecycle"
 
     def __init__(self) -> None:
-        self._queue: list[Any] = []
-        self._retractions: dict[int, int] = {}
-        self._admitted: dict[int, int] = {}
+        self._queue: list[Request] = []
+        self._retractions: dict[Request, int] = {}
+        self._admitted: dict[Request, int] = {}
 
     def not_covered(self, view: SchedulerView) -> str | None:
         facts = view.facts
@@ -51,33 +50,33 @@ class Priority(Invariant):
 
     def check(self, view: SchedulerView) -> Problem | None:
         queue, self._queue = self._queue, view.waiting
-        retracted = [req for req in view.requests if req.retraction_count > self._retractions.get(id(req), 0)]
-        self._retractions.update({id(req): req.retraction_count for req in retracted})
+        retracted = [req for req in view.requests if req.retraction_count > self._retractions.get(req, 0)]
+        self._retractions.update({req: req.retraction_count for req in retracted})
         admitted = self._admissions(view.launched)
-        if any(type(message).__name__ == "PauseGenerationReqInput" for message in view.received):
+        if any(message.call == "pause" for message in view.received):
             return None
         if not any(batch.mode in ("extend", "mixed") for batch in view.launched):
             return None
         waiting = [req for req in self._queue if req not in retracted]
         return self._cause(view, retracted, admitted + waiting) or self._order(view, queue, admitted, waiting)
 
-    def _admissions(self, launched: list[Launched]) -> list[Any]:
+    def _admissions(self, launched: list[Launched]) -> list[Request]:
         """Requests whose first prefill since they last waited was launched in this step."""
         new = []
         for batch in launched:
             for row in batch.rows:
-                if not row.decode and self._admitted.get(id(row.req)) != row.residency:
-                    self._admitted[id(row.req)] = row.residency
+                if not row.decode and self._admitted.get(row.req) != row.residency:
+                    self._admitted[row.req] = row.residency
                     if batch.mode in ("extend", "mixed"):
                         new.append(row.req)
         return new
 
     @staticmethod
-    def _rank(view: SchedulerView, req: Any) -> int:
+    def _rank(view: SchedulerView, req: Request) -> int:
         """Larger goes first."""
         return -req.priority if view.facts.low_priority_values_first else req.priority
 
-    def _cause(self, view: SchedulerView, retracted: list[Any], others: list[Any]) -> Problem | None:
+    def _cause(self, view: SchedulerView, retracted: list[Request], others: list[Request]) -> Problem | None:
         if not retracted:
             return None
         victim = retracted[0]
@@ -97,7 +96,9 @@ class Priority(Invariant):
                 )
         return None
 
-    def _order(self, view: SchedulerView, queue: list[Any], admitted: list[Any], waiting: list[Any]) -> Problem | None:
+    def _order(
+        self, view: SchedulerView, queue: list[Request], admitted: list[Request], waiting: list[Request]
+    ) -> Problem | None:
         if view.facts.priority_scheduling:
             for req in waiting:
                 passed = [other for other in admitted if self._rank(view, other) < self._rank(view, req)]
@@ -108,7 +109,7 @@ class Priority(Invariant):
                         f"{name_of(req.rid)} ({req.priority}) waits",
                     )
             return None
-        arrivals = [message.rid for message in view.received if hasattr(message, "sampling_params")]
+        arrivals = [message.rid for message in view.received if message.is_request]
         place = {rid: at for at, rid in enumerate([*(req.rid for req in queue), *arrivals])}
         known = [req for req in admitted if req.rid in place]
         for req in waiting:

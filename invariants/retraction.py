@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sr_fuzz.invariants.base import Invariant, Problem, disaggregated
 
-from sr_fuzz.sglang_api.request_state import kv_state
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
@@ -37,7 +36,7 @@ class Retraction(Invariant):
     family = "lifecycle"
 
     def __init__(self) -> None:
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[Request, _Seen] = {}
 
     def not_covered(self, view: SchedulerView) -> str | None:
         return disaggregated(view)
@@ -47,9 +46,9 @@ class Retraction(Invariant):
         if problem is not None:
             return problem
         for req in view.requests:
-            before = self._seen.get(id(req))
+            before = self._seen.get(req)
             if before is None:
-                self._seen[id(req)] = _Seen(req.retraction_count, list(req.output_ids))
+                self._seen[req] = _Seen(req.retraction_count, list(req.output_ids))
                 continue
             if req.retraction_count > before.retractions:
                 before.retractions = req.retraction_count
@@ -61,19 +60,19 @@ class Retraction(Invariant):
 
     @staticmethod
     def _waiting(view: SchedulerView) -> Problem | None:
-        seen: set[int] = set()
+        seen: set[Request] = set()
         for req in view.waiting:
             who = name_of(req.rid)
-            if id(req) in seen:
+            if req in seen:
                 return Problem("queued_twice", f"{who} is in the waiting queue twice")
-            seen.add(id(req))
-            kv = kv_state(req)
-            if kv is not None and getattr(req, "session", None) is None:
+            seen.add(req)
+            kv = req.kv
+            if kv is not None and req.session_id is None:
                 return Problem("waits_with_memory", f"{who} waits, and holds row {kv.row} with {kv.allocated} tokens")
         return None
 
     @staticmethod
-    def _placed(view: SchedulerView, req: Any) -> Problem | None:
+    def _placed(view: SchedulerView, req: Request) -> Problem | None:
         if any(waiting is req for waiting in view.waiting) or view.answered(req.rid):
             return None
         if any(row.req is req and not row.decode for batch in view.launched for row in batch.rows):
@@ -84,12 +83,12 @@ class Retraction(Invariant):
         )
 
     @staticmethod
-    def _output_kept(req: Any, before: _Seen) -> Problem | None:
+    def _output_kept(req: Request, before: _Seen) -> Problem | None:
         known, output = before.output, req.output_ids
         if len(output) == len(known):
             return None
         now = list(output)
-        if len(now) < len(known) and getattr(req, "input_embeds", None) is None:
+        if len(now) < len(known) and not req.has_input_embeds:
             return Problem(
                 "output_lost",
                 f"{name_of(req.rid)} had {len(known)} output tokens, has {len(now)} now "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sr_fuzz.invariants.base import Invariant, Problem, names
 
+from sr_fuzz.sglang_api.outputs import OPEN_REPLY
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.sessions import Turn
 from sr_fuzz.view.view import SchedulerView, name_of
 
@@ -133,7 +135,7 @@ class Sessions(Invariant):
     # -- the end -----------------------------------------------------------------------------------------------
 
     def check_end(self, view: SchedulerView) -> Problem | None:
-        opens = sum(type(message).__name__ == "OpenSessionReqOutput" for _, message in view.recorder.replies)
+        opens = sum(reply.kind == OPEN_REPLY for _, reply in view.recorder.replies)
         if opens != view.sessions.opens:
             return Problem("open_unanswered", f"{view.sessions.opens} opens were taken, {opens} replies were sent")
         left = [name_of(session_id) for session_id in view.open_sessions]
@@ -142,6 +144,6 @@ class Sessions(Invariant):
         return None
 
 
-def _is_refused(req) -> bool:
+def _is_refused(req: Request) -> bool:
     """Whether SGLang refused it when it came (``Req.set_finish_with_abort``): it then runs one dummy token."""
     return list(req.origin_input_ids) == [0]

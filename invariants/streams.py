@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sr_fuzz.invariants.base import Invariant, Problem
 
 from sr_fuzz.runtime.recorder import Stream
-from sr_fuzz.sglang_api import request_state
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
@@ -53,8 +51,8 @@ class Streams(Invariant):
         return None
 
     @staticmethod
-    def _logprobs(rid: str, stream: Stream, req: Any) -> Problem | None:
-        if req is None or not req.return_logprob or req.sampling_params.max_new_tokens == 0:
+    def _logprobs(rid: str, stream: Stream, req: Request | None) -> Problem | None:
+        if req is None or not req.return_logprob or req.max_new_tokens == 0:
             return None
         deltas = [delta for delta in stream.deltas if not delta.aborted]
         logprobs = sum(delta.output_logprobs or 0 for delta in deltas)
@@ -82,7 +80,7 @@ class Streams(Invariant):
             f"{name_of(rid)} got {len(after)} messages with {tokens} tokens after its finish at step {ends[0].step}",
         )
 
-    def _tokens(self, rid: str, stream: Stream, req) -> Problem | None:
+    def _tokens(self, rid: str, stream: Stream, req: Request | None) -> Problem | None:
         if req is None:
             # Refused at the door: it never became a request that could have output.
             return None
@@ -90,7 +88,7 @@ class Streams(Invariant):
             # Its one output token stands for none; the answer is `Embeddings`' business.
             return None
         sent = stream.tokens
-        output = request_state.output_through_stop(req)
+        output = req.output_through_stop
         if sent != output[: len(sent)]:
             at = next((i for i, (a, b) in enumerate(zip(sent, output)) if a != b), min(len(sent), len(output)))
             return Problem(

@@ -92,9 +92,9 @@ class TreeLocks(Invariant):
         """Node, holder and receipt of each lock. Only a component's check needs the receipt."""
         locks: list[tuple[Any, str, request_state.LockReceipt | None]] = []
         for req in view.requests:
-            handle = request_state.lock_node(req)
+            handle = req.lock_node
             if handle is not None:
-                receipt = request_state.lock_receipt(req) if request_state.has_lock_receipts() else None
+                receipt = req.lock_receipt if request_state.has_lock_receipts() else None
                 locks.append((handle, name_of(req.rid), receipt))
         locks += [(handle, what, None) for handle, what in view.transfer_locks]
         for slot in view.now.session_slots:

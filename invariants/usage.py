@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sr_fuzz.invariants.base import Invariant, Problem, disaggregated
 
-from sr_fuzz.runtime.recorder import Delta, Stream
+from sr_fuzz.runtime.recorder import Stream
+from sr_fuzz.sglang_api.outputs import Delta
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView, name_of
 
 
@@ -35,7 +35,7 @@ class Usage(Invariant):
     family = "output"
 
     def __init__(self) -> None:
-        self._first_prefix: dict[int, int] = {}
+        self._first_prefix: dict[Request, int] = {}
 
     def not_covered(self, view: SchedulerView) -> str | None:
         return disaggregated(view)
@@ -44,7 +44,7 @@ class Usage(Invariant):
         for batch in view.launched:
             for row in batch.rows:
                 if not row.decode:
-                    self._first_prefix.setdefault(id(row.req), row.start)
+                    self._first_prefix.setdefault(row.req, row.start)
         if not view.recorder.sent_in_step:
             return None
         reqs = {req.rid: req for req in view.requests}
@@ -60,7 +60,7 @@ class Usage(Invariant):
                 return problem
         return None
 
-    def _counts(self, view: SchedulerView, req: Any, prompt: int, delta: Delta) -> Problem | None:
+    def _counts(self, view: SchedulerView, req: Request, prompt: int, delta: Delta) -> Problem | None:
         who, cached = name_of(req.rid), delta.cached_tokens
         if delta.prompt_tokens not in (None, prompt):
             said = delta.prompt_tokens
@@ -72,14 +72,14 @@ class Usage(Invariant):
                 "wrong_cached_tokens",
                 f"{who}: cached_tokens says {cached}; the prompt has {prompt} tokens, a page {view.page_size}",
             )
-        skipped = self._first_prefix.get(id(req), 0)
+        skipped = self._first_prefix.get(req, 0)
         if cached != skipped:
             return Problem(
                 "wrong_cached_tokens", f"{who}: cached_tokens says {cached}, its first prefill skipped {skipped}"
             )
         return None
 
-    def _logprobs(self, view: SchedulerView, req: Any, prompt: list[int], stream: Stream) -> Problem | None:
+    def _logprobs(self, view: SchedulerView, req: Request, prompt: list[int], stream: Stream) -> Problem | None:
         who = name_of(req.rid)
         deltas = [delta for delta in stream.deltas if not delta.aborted and delta.logprobs is not None]
         if not req.return_logprob:
@@ -89,11 +89,11 @@ class Usage(Invariant):
         problem = self._tokens_of_logprobs(view, req, prompt, stream, deltas)
         if problem is not None:
             return problem
-        top = top_logprobs_num(req)
+        top = req.top_logprobs_num
         for counts in (delta.logprobs for delta in deltas):
             found = counts.top_inputs, counts.top_outputs
             expected = (len(counts.inputs), len(counts.outputs)) if top else (0, 0)
-            if not req.sampling_params.max_new_tokens:
+            if not req.max_new_tokens:
                 found, expected = found[:1], expected[:1]
             if found != expected or counts.widths - {top}:
                 return Problem(
@@ -106,7 +106,7 @@ class Usage(Invariant):
 
     @staticmethod
     def _tokens_of_logprobs(
-        view: SchedulerView, req: Any, prompt: list[int], stream: Stream, deltas: list[Delta]
+        view: SchedulerView, req: Request, prompt: list[int], stream: Stream, deltas: list[Delta]
     ) -> Problem | None:
         who, start = name_of(req.rid), req.logprob_start_len
         # SGLang replaces what may stand for an image, the largest token with it.
@@ -119,14 +119,9 @@ class Usage(Invariant):
                 rule, f"{who} got {len(inputs)} input logprobs of {inputs[:6]}…, expected {len(asked)} of {asked[:6]}…"
             )
         outputs = [token for delta in deltas for token in delta.logprobs.outputs]
-        if outputs != stream.tokens and req.sampling_params.max_new_tokens:
+        if outputs != stream.tokens and req.max_new_tokens:
             return Problem(
                 "output_logprobs_of_other_tokens",
                 f"{who} got output logprobs of {outputs[-6:]} at the end, its tokens are {stream.tokens[-6:]}",
             )
         return None
-
-
-def top_logprobs_num(req: Any) -> int:
-    """Where the release keeps it: in the request's logprob record, in older ones in the request."""
-    return getattr(req, "logprob", req).top_logprobs_num

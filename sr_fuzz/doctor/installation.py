@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sr_fuzz.doctor.check import Check, Torch
 from sr_fuzz.doctor.live_checks import checks as live_checks
-from sr_fuzz.sglang_api.contract import CONTRACT, Name, missing
+from sr_fuzz.sglang_api.contract import CONTRACT, Name, missing_rows
 from sr_fuzz.sglang_api.versions import TESTED, installed_package, untested, version_in
 
 MIN_PYTHON = (3, 11)
@@ -40,7 +40,7 @@ def checks(sglang: Path | None = None) -> list[Check]:
         check_python(sys.version_info[:3]),
         check_torch(torch),
         check_sglang(version_in(package) if package is not None else None),
-        *([check_contract(missing(package))] if package is not None else []),
+        *([check_contract(missing_rows(package))] if package is not None else []),
         check_platform(sys.platform, has_fork=hasattr(os, "fork"), has_prctl=can_prctl()),
         check_memory(free_gb),
         check_git(shutil.which("git")),
@@ -132,7 +132,7 @@ def check_contract(lacking: Sequence[Name]) -> Check:
         ok=not lacking,
         found=found + (f"; nothing can be played without {', '.join(seams)}" if seams else ""),
         needed="what sr_fuzz asks of SGLang, read from its source",
-        how="; ".join(f"without {name.shown}: {name.without}" for name in lacking if not name.seam),
+        how="; ".join(f"without {name.shown} {name.cost}" for name in lacking if not name.seam),
         required=bool(seams),
     )
 

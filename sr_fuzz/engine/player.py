@@ -91,9 +91,9 @@ class Player:
             no_subject=self.monitor.no_subject,
             not_checked=self.monitor.not_checked,
             coarse=self.monitor.coarse,
-            outputs=self._outputs() if isinstance(self._job, Run) else {},
+            outputs=self.view.missing.or_default(self._outputs, {}) if isinstance(self._job, Run) else {},
             log=tuple(self._log.lines) if violation is not None else (),
-            notes=tuple(self._notes),
+            notes=(*self._notes, *self.monitor.reach.notes),
             faults=counts(),
             reach=self.monitor.reach.counts,
         )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+NOT_TOLD = -1
+"""Stands for a number that an SGLang does not tell."""
+
 
 class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One step of the event loop, as seen at the head of the next one. Sizes in tokens unless they say pages."""
@@ -19,6 +22,7 @@ class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     waiting: tuple[str, ...] = ()
     running: tuple[str, ...] = ()
     free_pages: int = 0
+    """`NOT_TOLD` where SGLang lacks what it is read from; rows alike."""
     free_rows: int = 0
     paused: bool = False
     sent: tuple[str, ...] = ()
@@ -29,7 +33,8 @@ class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         """One line for a report."""
         ran = f"{self.mode}[{' '.join(self.batch)}]" if self.mode else ("paused" if self.paused else "-")
         parts = [f"{self.step:4d}  {ran:<28}"]
-        parts.append(f"free {self.free_pages:>3}p {self.free_rows:>2}r")
+        pages, rows = ("?" if free == NOT_TOLD else free for free in (self.free_pages, self.free_rows))
+        parts.append(f"free {pages:>3}p {rows:>2}r")
         if self.waiting:
             parts.append(f"wait {' '.join(self.waiting)}")
         if self.chunked:

@@ -6,11 +6,13 @@ from the work left, checks what must hold then, flushes, and checks once more.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator
 
 from sr_fuzz.play.monitor import Monitor
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.script import EngineConfig
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView
 
 # The drain's bound: each waiting token of work may be done several times over when requests are retracted again and
@@ -113,7 +115,10 @@ class Epilogue:
             if req is None:
                 steps += _SLACK
                 continue
-            prompt = len(req.origin_input_ids)
-            prefills = 1 if chunk < 0 else -(-prompt // chunk)
-            steps += prefills + max(1, req.sampling_params.max_new_tokens - len(req.output_ids))
+            steps += self._view.missing.or_default(functools.partial(_steps_left, req, chunk), _SLACK)
         return _REWORK * steps + _SLACK
+
+
+def _steps_left(req: Request, chunk: int) -> int:
+    prefills = 1 if chunk < 0 else -(-len(req.origin_input_ids) // chunk)
+    return prefills + max(1, req.max_new_tokens - len(req.output_ids))

@@ -25,6 +25,7 @@ from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.script.errors import RequestRefused
 from sr_fuzz.script.text import action_text
 from sr_fuzz.sglang_api import messages
+from sr_fuzz.sglang_api.missing import ReadErrors
 from sr_fuzz.view.view import SchedulerView
 
 BALLAST_PREFIX = "ballast"
@@ -73,9 +74,18 @@ class Interpreter:
             elif isinstance(action, s.StepUntil):
                 yield from self._step_until(action)
             else:
-                _SENDERS[type(action)](self, action)
+                self._send(action)
         self._monitor.reach.end_of_script()
         yield from self._epilogue.play()
+
+    def _send(self, action: s.Action) -> None:
+        try:
+            _SENDERS[type(action)](self, action)
+        except ReadErrors as error:
+            reason = self._view.missing.excuse(error)
+            if reason is None:
+                raise
+            self.notes[f"`{action.__struct_config__.tag}` is not played: {reason}"] = None
 
     def _rid(self, name: str) -> str:
         """The request id for a name of the script."""
@@ -214,19 +224,20 @@ class Interpreter:
         start = self._starts.get(action.name)
         if start is None:
             return False  # a name that the script never starts
+        told, prompt = self._view.missing.or_default, self._prompts[action.name]
         now = Progress(
             chunks=self._context.chunks_done(rid),
-            tokens=len(req.output_ids) if req is not None else 0,
+            tokens=told(lambda: len(req.output_ids), 0) if req is not None else 0,
             waiting=self._context.status(rid) == "waiting",
-            retracted=req is not None and req.retraction_count > 0,
+            retracted=req is not None and told(lambda: req.retraction_count > 0, False),
             ended=self._view.answered(rid),
         )
         wanted = condition(
             action,
             # A turn of a session begins with those before it.
-            prompt_len=len(req.origin_input_ids if req is not None else self._prompts[action.name]),
+            prompt_len=len(told(lambda: req.origin_input_ids, prompt) if req is not None else prompt),
             # SGLang clips it to what the context and the pool hold.
-            max_new_tokens=req.sampling_params.max_new_tokens if req is not None else start.max_new_tokens,
+            max_new_tokens=told(lambda: req.max_new_tokens, start.max_new_tokens) if req else start.max_new_tokens,
             chunk_size=self._script.config.chunked_prefill_size,
         )
         return reached(wanted, now)

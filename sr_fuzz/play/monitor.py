@@ -6,12 +6,14 @@ The first violation ends the run: what comes after a broken invariant says nothi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sr_fuzz.invariants import Invariant
+from sr_fuzz.invariants import Invariant, Problem
 from sr_fuzz.outcome import StepRecord, Violation
+from sr_fuzz.outcome.trace import NOT_TOLD
 from sr_fuzz.play.reach import Reach
+from sr_fuzz.sglang_api.missing import ReadErrors
 from sr_fuzz.view.view import SchedulerView, name_of
 
 # A trace longer than this is cut at its head: a report shows the end, and an Outcome should stay small.
@@ -44,15 +46,34 @@ class Monitor:
             self._take(invariant)
 
     def _take(self, invariant: Invariant) -> None:
-        if (reason := invariant.no_subject(self.view)) is not None:
-            self.no_subject[invariant.name] = reason
-        elif (reason := invariant.not_covered(self.view)) is not None:
+        if (reason := self.view.missing.unchecked(invariant.name)) is not None:
             self.not_checked[invariant.name] = reason
+            return
+        try:
+            no_subject, not_covered = invariant.no_subject(self.view), invariant.not_covered(self.view)
+            instead = invariant.coarse(self.view)
+        except ReadErrors as error:
+            self._leave_out(invariant, error)
+            return
+        if no_subject is not None:
+            self.no_subject[invariant.name] = no_subject
+        elif not_covered is not None:
+            self.not_checked[invariant.name] = not_covered
         else:
             self._invariants.append(invariant)
             self.checks[invariant.name] = 0
-            if (instead := invariant.coarse(self.view)) is not None:
+            if instead is not None:
                 self.coarse[invariant.name] = instead
+
+    def _leave_out(self, invariant: Invariant, error: BaseException) -> None:
+        """Of what reads a name that this SGLang lacks nothing counts. Raises the error if that is not its reason."""
+        reason = self.view.missing.excuse(error)
+        if reason is None:
+            raise error
+        self.not_checked[invariant.name] = reason
+        self._invariants = [other for other in self._invariants if other is not invariant]
+        self.checks.pop(invariant.name, None)
+        self.coarse.pop(invariant.name, None)
 
     def note_action(self, text: str) -> None:
         """Called by the interpreter for each action it sends; it goes into the record of the coming step."""
@@ -65,7 +86,7 @@ class Monitor:
 
     def on_run_batch(self, batch: Any) -> None:
         self.view.on_run_batch(batch)
-        self.reach.on_run_batch(batch, self.view.batches[-1][0])
+        self.reach.on_run_batch(self.view.launched[-1])
 
     def end_step(self, step: int) -> None:
         self.steps = step
@@ -73,25 +94,27 @@ class Monitor:
         self.reach.end_step()
         self.trace.append(self._record(step))
         self._actions.clear()
-        for invariant in self._invariants:
-            self.checks[invariant.name] += 1
-            problem = invariant.check(self.view)
-            if problem is not None:
-                raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, step, "step"))
+        self._check("step", lambda invariant: invariant.check(self.view))
 
     def check_end(self) -> None:
         """After the epilogue has drained the engine."""
-        for invariant in self._invariants:
-            problem = invariant.check_end(self.view)
-            if problem is not None:
-                raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, self.steps, "end"))
+        self._check("end", lambda invariant: invariant.check_end(self.view))
 
     def check_flushed(self) -> None:
         """After the flush that ends the epilogue."""
+        self._check("end", lambda invariant: invariant.check_flushed(self.view))
+
+    def _check(self, when: str, check: Callable[[Invariant], Problem | None]) -> None:
         for invariant in self._invariants:
-            problem = invariant.check_flushed(self.view)
+            if when == "step":
+                self.checks[invariant.name] += 1
+            try:
+                problem = check(invariant)
+            except ReadErrors as error:
+                self._leave_out(invariant, error)
+                continue
             if problem is not None:
-                raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, self.steps, "end"))
+                raise ViolationFound(Violation(invariant.name, problem.rule, problem.message, self.steps, when))
 
     # -- the trace ---------------------------------------------------------------------------------------------
 
@@ -102,20 +125,18 @@ class Monitor:
         )
 
     def _record(self, step: int) -> StepRecord:
-        scheduler, now = self.view.scheduler, self.view.now
-        chunked = scheduler.chunked_req
-        running = scheduler.running_batch
+        view, told = self.view, self.view.missing.or_default
         return StepRecord(
             step=step,
             actions=tuple(self._actions),
-            chunked=name_of(chunked.rid) if chunked is not None else None,
-            waiting=tuple(name_of(req.rid) for req in scheduler.waiting_queue),
-            running=tuple(name_of(req.rid) for req in running.reqs) if running is not None else (),
-            free_pages=len(now.free_pages),
-            free_rows=len(now.free_rows),
-            paused=self.view.paused,
-            sent=tuple(_sent(rid, delta) for rid, delta in self.view.recorder.sent_in_step),
-            **_last_batch(self.view.batches),
+            chunked=name_of(view.chunked.rid) if view.chunked is not None else None,
+            waiting=tuple(name_of(req.rid) for req in view.waiting),
+            running=tuple(name_of(req.rid) for req in view.running),
+            free_pages=told(lambda: len(view.now.free_pages), NOT_TOLD),
+            free_rows=told(lambda: len(view.now.free_rows), NOT_TOLD),
+            paused=told(lambda: view.paused, False),
+            sent=tuple(told(lambda: _sent(rid, delta), name_of(rid)) for rid, delta in view.recorder.sent_in_step),
+            **_last_batch(view.batches),
         )
 
 

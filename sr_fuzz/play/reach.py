@@ -6,12 +6,18 @@ launched; nothing is asked of SGLang that the view does not ask anyway, so that 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from sr_fuzz.play import reach_drafts
 from sr_fuzz.script import EOS_TOKEN_ID, Abort, AbortAll, Action, EvictRadix, Pause, StartReq
+from sr_fuzz.sglang_api.missing import ReadErrors
+from sr_fuzz.sglang_api.outputs import FLUSH_REPLY
+from sr_fuzz.sglang_api.requests import Request
+from sr_fuzz.view.batches import Launched, Row
 from sr_fuzz.view.view import SchedulerView
 
 # SGLang's own switch: it retracts every few decodes for no reason at all.
@@ -29,8 +35,8 @@ class Reach:
         self._counts: Counter[str] = Counter()
         self._most: dict[str, int] = {}
         self._sent: set[str] = set()
-        self._retractions: dict[int, int] = {}
-        self._chunks: dict[int, int] = {}
+        self._retractions: dict[Request, int] = {}
+        self._chunks: dict[Request, int] = {}
         """Chunks launched so far of each prompt that is being prefilled."""
         self._drafts = reach_drafts.DraftCounts()
         self._read_before: dict[str, int] = {}
@@ -38,12 +44,19 @@ class Reach:
         self._script_evicts = False
         self._replies = 0
         self._ended = False
+        self.not_counted: dict[str, str] = {}
+        """What is left out because this SGLang does not tell it: what is counted, and what is missing."""
 
     @property
     def counts(self) -> dict[str, int]:
         """By kind; what never occurred is missing."""
         counts = {kind: count for kind, count in self._counts.items() if count}
         return counts | {f"max.{name}": most for name, most in self._most.items() if most}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is left out, and why."""
+        return [f"{what}: not counted, {reason}" for what, reason in self.not_counted.items()]
 
     # -- the interpreter's side --------------------------------------------------------------------------------
 
@@ -52,7 +65,13 @@ class Reach:
         self._counts[f"action.{action.__struct_config__.tag}"] += 1
         if isinstance(action, StartReq):
             self._sent.add(rid)
-        elif isinstance(action, Abort):
+        elif isinstance(action, EvictRadix):
+            self._script_evicts = True
+        else:
+            self._guarded("where requests are", lambda: self._note_places(action, rid))
+
+    def _note_places(self, action: Action, rid: str) -> None:
+        if isinstance(action, Abort):
             self._counts[f"abort.{self._place(rid)}"] += 1
         elif isinstance(action, AbortAll):
             for unanswered in self._view.unanswered():
@@ -61,8 +80,6 @@ class Reach:
             self._counts[f"pause.{action.mode}"] += 1
             met = {self._place(unanswered) for unanswered in self._view.unanswered()} or {"idle"}
             self._counts.update(f"pause.at_{place}" for place in met)
-        elif isinstance(action, EvictRadix):
-            self._script_evicts = True
 
     def note_stage(self, stage: str, *, reached: bool) -> None:
         """Count how a `StepUntil` ended."""
@@ -81,10 +98,9 @@ class Reach:
         view = self._view
         if view.answered(rid):
             return "finished"
-        scheduler = view.scheduler
-        if scheduler.chunked_req is not None and scheduler.chunked_req.rid == rid:
+        if view.chunked is not None and view.chunked.rid == rid:
             return "chunked"
-        for req in scheduler.waiting_queue:
+        for req in view.waiting:
             if req.rid == rid:
                 return "retracted" if req.retraction_count else "waiting"
         places = {place for place, reqs in view.places() for req in reqs if req.rid == rid}
@@ -94,39 +110,48 @@ class Reach:
 
     # -- the monitor's side ------------------------------------------------------------------------------------
 
-    def on_run_batch(self, batch: Any, mode: str | None) -> None:
+    def on_run_batch(self, batch: Launched) -> None:
         """A batch is about to run."""
-        self._counts[f"batch.{mode}"] += 1
-        chunked = self._view.scheduler.chunked_req
-        if chunked is not None and not any(req is chunked for req in batch.reqs):
+        self._counts[f"batch.{batch.mode}"] += 1
+        if batch.chunked is not None and not any(row.req is batch.chunked for row in batch.rows):
             self._counts["chunk.parked"] += 1
-        if batch.forward_mode is not None and batch.forward_mode.is_extend():
-            decoding = {id(req) for req in batch.decoding_reqs or ()}
-            for req, prefix in zip(batch.reqs, batch.prefix_lens or (), strict=False):
-                if id(req) not in decoding:
-                    self._prefill(req, prefix, middle=req is chunked)
+        for row in batch.rows:
+            if not row.decode:
+                self._guarded("prefills", functools.partial(self._prefill, row, middle=row.req is batch.chunked))
 
-    def _prefill(self, req: Any, prefix: int, *, middle: bool) -> None:
-        done = self._chunks.pop(id(req), 0)
-        if done == 0 and prefix > 0:
+    def _prefill(self, row: Row, *, middle: bool) -> None:
+        done = self._chunks.pop(row.req, 0)
+        if done == 0 and row.start > 0:
             self._counts["cache.hits"] += 1
-            self._counts["cache.tokens"] += prefix
-            self._counts["cache.retracted"] += req.retraction_count > 0
-            self._counts["cache.outputs"] += prefix > self._read_before.get(req.rid, prefix)
+            self._counts["cache.tokens"] += row.start
+            self._counts["cache.retracted"] += row.residency > 0
+            self._counts["cache.outputs"] += row.start > self._read_before.get(row.req.rid, row.start)
         if middle:
             self._counts["chunk.middle"] += 1
             self._counts["chunk.prompts"] += done == 0
-            self._chunks[id(req)] = done + 1
+            self._chunks[row.req] = done + 1
         if done:
             self._at_least("chunks", done + 1)
 
+    def _guarded(self, what: str, count: Callable[[], None]) -> None:
+        """Count it, and no more from the first time on that this SGLang does not tell it."""
+        if what in self.not_counted:
+            return
+        try:
+            count()
+        except ReadErrors as error:
+            reason = self._view.missing.excuse(error)
+            if reason is None:
+                raise
+            self.not_counted[what] = reason
+
     def end_step(self) -> None:
         """A step is over, and the view is that after it."""
-        self._count_retractions()
-        self._count_nodes()
-        self._count_sizes()
+        self._guarded("retractions", self._count_retractions)
+        self._guarded("tree nodes", self._count_nodes)
+        self._guarded("memory and queues", self._count_sizes)
         self._count_flushes()
-        self._count_drafts()
+        self._guarded("drafts", self._count_drafts)
         for rid, delta in self._view.recorder.sent_in_step:
             if delta.finish is not None or delta.aborted:
                 self._count_finish(rid, delta)
@@ -134,21 +159,21 @@ class Reach:
     def _count_retractions(self) -> None:
         for req in self._view.requests:
             times = req.retraction_count
-            if times and times > self._retractions.get(id(req), 0):
-                self._retractions[id(req)] = times
-                self._chunks.pop(id(req), None)
+            if times and times > self._retractions.get(req, 0):
+                self._retractions[req] = times
+                self._chunks.pop(req, None)
                 self._counts[f"retract.{self._cause()}"] += 1
 
     def _cause(self) -> str:
         """Why requests were retracted in this step: a pause does it when its message is handled; a preemption belongs
         to the prefill that it makes room for; memory runs out before a decode."""
         view = self._view
-        if any(getattr(message, "mode", None) == "retract" for message in view.received):
+        if any(message.retracts for message in view.received):
             return "pause"
         if _TEST_RETRACT:
             return "test"
         prefill = any(mode != "decode" for mode, _ in view.batches)
-        return "preempt" if prefill and view.scheduler.enable_priority_scheduling else "memory"
+        return "preempt" if prefill and view.facts.priority_scheduling else "memory"
 
     def _count_nodes(self) -> None:
         view = self._view
@@ -157,7 +182,7 @@ class Reach:
         nodes, before = view.now.nodes, self._nodes
         self._nodes = {node.id for node in nodes}
         gone = len(before - self._nodes)
-        flushed = gone and any(type(message).__name__ == "FlushCacheReqInput" for message in view.received)
+        flushed = gone and any(message.call == "flush_cache" for message in view.received)
         if gone and not flushed and not self._script_evicts:
             self._counts["tree.evict"] += gone
         self._script_evicts = False
@@ -168,16 +193,11 @@ class Reach:
 
     def _count_sizes(self) -> None:
         view = self._view
-        scheduler = view.scheduler
-        waiting = len(scheduler.waiting_queue)
-        running = len(scheduler.running_batch.reqs) if scheduler.running_batch is not None else 0
+        waiting, running = len(view.waiting), len(view.running)
         self._at_least("waiting", waiting)
         self._at_least("running", running)
-        tree = scheduler.tree_cache
-        free = len(view.now.free_pages) * view.page_size
-        size = tree.evictable_size() if view.has_tree else 0
-        evictable = size[0] if isinstance(size, tuple) else size
-        self._at_least("pool_percent", 100 - 100 * (free + evictable) // max(1, view.num_pages * view.page_size))
+        free = len(view.now.free_pages) * view.page_size + view.evictable_tokens
+        self._at_least("pool_percent", 100 - 100 * free // max(1, view.num_pages * view.page_size))
         if view.paused:
             self._counts["step.paused"] += 1
         elif waiting:
@@ -188,7 +208,7 @@ class Reach:
     def _count_flushes(self) -> None:
         replies = self._view.recorder.replies
         for _, reply in replies[self._replies :]:
-            if type(reply).__name__ == "FlushCacheReqOutput" and self._flushes_to_come:
+            if reply.kind == FLUSH_REPLY and self._flushes_to_come:
                 self._counts["flush.accepted" if reply.success else "flush.refused"] += 1
         self._replies = len(replies)
 

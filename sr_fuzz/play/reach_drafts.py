@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from sr_fuzz.script import EngineConfig
+from sr_fuzz.sglang_api.requests import Request
 
 
 def _speculating(config: EngineConfig) -> bool:
@@ -27,19 +27,15 @@ class DraftCounts:
     """By request it remembers how many of its steps had how many right drafts."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, list[int]] = {}
+        self._seen: dict[Request, list[int]] = {}
 
-    def new(self, requests: Iterable[Any]) -> Iterator[int]:
+    def new(self, requests: Iterable[Request]) -> Iterator[int]:
         """For each step that was processed since the last call, of whatever request: how many drafts were accepted."""
         for req in requests:
-            # By number of accepted drafts how often it was that many; empty without speculation.
-            histogram = getattr(req, "spec_correct_drafts_histogram", None)
-            if not histogram:
-                continue
-            before = self._seen.get(id(req), [])
+            histogram, before = req.accepted_drafts, self._seen.get(req, [])
             if histogram == before:
                 continue
-            self._seen[id(req)] = list(histogram)
+            self._seen[req] = list(histogram)
             for accepted, steps in enumerate(histogram):
                 known = before[accepted] if accepted < len(before) else 0
                 yield from [accepted] * (steps - known)

@@ -3,41 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Logprobs(NamedTuple):
-    """What logprobs a message brings: of which tokens; of top logprobs how many lists, of how many entries each."""
-
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    top_inputs: int
-    top_outputs: int
-    widths: frozenset[int]
-
-    @property
-    def any(self) -> bool:
-        return bool(self.inputs or self.outputs or self.top_inputs or self.top_outputs)
-
-
-@dataclass(slots=True)
-class Delta:
-    """One message about one request. ``finish`` is SGLang's finish reason as a dict, None while it goes on."""
-
-    step: int
-    tokens: list[int]
-    finish: dict[str, Any] | None
-    aborted: bool = False
-    """True when it came as an ``AbortReq`` instead of through the output stream."""
-    completion_tokens: int | None = None
-    output_logprobs: int | None = None
-    """Number of output token logprobs in this message, None when none were asked for."""
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    logprobs: Logprobs | None = None
-    """None when nobody in the message's batch asked for any."""
-    embedding: list[float] | None = None
-    """What an embedding request gets instead of tokens."""
+from sr_fuzz.sglang_api import outputs
+from sr_fuzz.sglang_api.outputs import FLUSH_REPLY, Delta, Reply
 
 
 @dataclass(slots=True)
@@ -67,8 +36,8 @@ class OutputRecorder:
     def __init__(self) -> None:
         self.step = 0
         self.streams: dict[str, Stream] = {}
-        self.replies: list[tuple[int, Any]] = []
-        """Answers to control requests, as (step, message)."""
+        self.replies: list[tuple[int, Reply]] = []
+        """Answers to control requests, as (step, reply)."""
         self.sent_in_step: list[tuple[str, Delta]] = []
         self.flushes = 0
         """How often the cache was flushed with success."""
@@ -100,49 +69,17 @@ class OutputRecorder:
     def record(self, message: Any) -> None:
         if message is None or self._closed:
             return
-        kind = type(message).__name__
-        if kind == "AbortReq":
-            reason = message.finished_reason or {"type": "abort"}
-            self._add(message.rid, Delta(self.step, [], reason, aborted=True))
-        elif hasattr(message, "rids") and hasattr(message, "output_ids"):
-            self._record_batch(message)
-        elif hasattr(message, "rids") and hasattr(message, "embeddings"):
-            for rid, finish, found in zip(message.rids, message.finished_reasons, message.embeddings, strict=True):
-                self._add(rid, Delta(self.step, [], finish, embedding=found))
-        else:
-            self.replies.append((self.step, message))
-            self.flushes += kind == "FlushCacheReqOutput" and bool(message.success)
-
-    def _record_batch(self, message: Any) -> None:
-        logprobs = message.output_token_logprobs_val
-        for index, rid in enumerate(message.rids):
-            self._add(
-                rid,
-                Delta(
-                    step=self.step,
-                    tokens=list(message.output_ids[index]) if message.output_ids is not None else [],
-                    finish=message.finished_reasons[index],
-                    completion_tokens=message.completion_tokens[index] if message.completion_tokens else None,
-                    output_logprobs=len(logprobs[index]) if logprobs else None,
-                    prompt_tokens=message.prompt_tokens[index] if message.prompt_tokens else None,
-                    cached_tokens=message.cached_tokens[index] if message.cached_tokens else None,
-                    logprobs=_logprobs(message, index) if logprobs else None,
-                ),
-            )
+        found = outputs.read(message, self.step)
+        if isinstance(found, Reply):
+            self.replies.append((self.step, found))
+            self.flushes += found.kind == FLUSH_REPLY and bool(found.success)
+            return
+        for rid, delta in found:
+            self._add(rid, delta)
 
     def _add(self, rid: str, delta: Delta) -> None:
         self.stream(rid).deltas.append(delta)
         self.sent_in_step.append((rid, delta))
-
-
-def _logprobs(message: Any, index: int) -> Logprobs:
-    def part(name: str) -> Any:
-        return getattr(message, name)[index] or ()
-
-    tops = part("input_top_logprobs_val"), part("output_top_logprobs_val")
-    widths = {len(top) for lists in tops for top in lists if top is not None}
-    tokens = (tuple(part(f"{kind}_token_logprobs_idx")) for kind in ("input", "output"))
-    return Logprobs(*tokens, *map(len, tops), frozenset(widths))
 
 
 class RecordingSender:

@@ -7,6 +7,7 @@ without which nothing can be played: an engine refuses to start, in one line tha
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,14 +27,22 @@ class Name(NamedTuple):
     read_by: str
     """The room, or the file in it."""
     without: str
-    """What is lost; empty where nothing is, because SGLang without it does not need it."""
+    """What is lost besides `unchecked`; both empty where nothing is, because SGLang without it does not need it."""
     seam: bool = False
     elsewhere: tuple[str, ...] = ()
     """Modules that may define it in its place, and whose names that one passes on."""
+    unchecked: tuple[str, ...] = ()
+    """Invariants that are not checked without it."""
 
     @property
     def shown(self) -> str:
         return f"{self.module}: {' or '.join(self.names)}" if any(self.names) else self.module
+
+    @property
+    def cost(self) -> str:
+        """What is lost without it, for people."""
+        unchecked = f"not checked: {', '.join(self.unchecked)}" if self.unchecked else ""
+        return "; ".join(part for part in (unchecked, self.without and f"lost: {self.without}") if part)
 
     def is_in(self, source: SourceNames) -> bool:
         modules = (self.module, *self.elsewhere)
@@ -48,14 +57,24 @@ def _seams(module: str, *names: str, read_by: str) -> Iterator[Name]:
         yield Name(module, (name,), read_by, _NOTHING, seam=True)
 
 
-def _rows(module: str, read_by: str, without: str, *names: str | tuple[str, ...]) -> Iterator[Name]:
+def _rows(
+    module: str, read_by: str, without: str, *names: str | tuple[str, ...], unchecked: str = ""
+) -> Iterator[Name]:
+    """``unchecked``: names of invariants, with blanks between them."""
     for name in names:
-        yield Name(module, (name,) if isinstance(name, str) else name, read_by, without)
+        any_of = (name,) if isinstance(name, str) else name
+        yield Name(module, any_of, read_by, without, unchecked=tuple(unchecked.split()))
 
 
 _SCHEDULER = "srt.managers.scheduler"
 _BATCH = "srt.managers.schedule_batch"
 _MESSAGES = "srt.managers.io_struct"
+
+_HOLDERS = "kv_pages request_rows kv_content lora mamba_content aborts load"
+"""What asks which requests hold KV."""
+
+_ALL_TOKENS = "chunks oracle_output streams paused_frozen retraction admission aborts kv_content load"
+"""What asks for a request's output."""
 
 CONTRACT: tuple[Name, ...] = (
     # -- booting, and the seams at which the hook and the channels get in
@@ -78,56 +97,82 @@ CONTRACT: tuple[Name, ...] = (
     *_seams("srt.layers.logits_processor", "LogitsProcessor", read_by="oracle/models"),
     *_seams("srt.sampling.sampling_params", "SamplingParams", read_by="sglang_api/messages"),
     *_seams(_MESSAGES, "TokenizedGenerateReqInput", read_by="sglang_api/messages"),
-    # -- the scheduler's state
+    # -- where requests are: without one of these nothing that happens to them is seen
     *_seams(
         _SCHEDULER,
         "Scheduler.waiting_queue", "Scheduler.running_batch", "Scheduler.last_batch", "Scheduler.chunked_req",
         "Scheduler.tree_cache", "Scheduler.req_to_token_pool", "Scheduler.token_to_kv_pool_allocator",
-        "Scheduler.tp_worker", "Scheduler.max_running_requests", "Scheduler.session_controller",
+        "Scheduler.tp_worker", "Scheduler.session_controller", "Scheduler.server_args", "Scheduler.page_size",
         read_by="view",
     ),
-    *_rows(_SCHEDULER, "view", "pauses are not seen: paused_frozen", "Scheduler._engine_paused"),
-    *_rows(_SCHEDULER, "sglang_api/scheduler_facts", "priority, admission", "Scheduler.enable_priority_preemption"),
-    *_rows(_SCHEDULER, "sglang_api/scheduler_facts", "sglang_busy_check", "Scheduler.invariant_checker"),
-    *_rows(_SCHEDULER, "sglang_api/scheduler_facts", "load", "Scheduler.load_inquirer"),
+    *_seams("srt.session.session_controller", "SessionController.sessions", read_by="view/sessions"),
+    *_seams(_BATCH, "ScheduleBatch.reqs", "ScheduleBatch.forward_mode", "Req.rid", read_by="sglang_api/requests"),
+    *_seams(_MESSAGES, "BatchTokenIDOutput.rids", "BatchTokenIDOutput.finished_reasons", read_by="sglang_api/outputs"),
+    # -- the scheduler's state
+    *_rows(_SCHEDULER, "view", "whether it is paused", "Scheduler._engine_paused",
+           unchecked="paused_frozen liveness admission aborts http_answers sglang_busy_check"),
+    *_rows(_SCHEDULER, "sglang_api/scheduler_facts", "", "Scheduler.max_running_requests", unchecked="admission"),
+    *_rows(_SCHEDULER, "sglang_api/scheduler_facts", "", "Scheduler.chunked_prefill_size", "Scheduler.is_mixed_chunk",
+           unchecked="admission"),
+    *_rows(_SCHEDULER, "sglang_api/scheduler_facts", "", "Scheduler.enable_priority_preemption", unchecked="priority"),
+    *_rows(_SCHEDULER, "sglang_api/scheduler_facts", "", "Scheduler.model_config", unchecked="usage"),
+    *_rows(_SCHEDULER, "sglang_api/scheduler_facts", "", "Scheduler.spec_algorithm",
+           unchecked="admission chunks aborts"),
+    *_rows(_SCHEDULER, "sglang_api/scheduler_facts", "", "Scheduler.invariant_checker", unchecked="sglang_busy_check"),
+    *_rows(_SCHEDULER, "sglang_api/scheduler_facts", "", "Scheduler.load_inquirer", unchecked="load"),
     # -- requests
-    *_seams(
-        _BATCH,
-        "Req.rid", "Req.origin_input_ids", "Req.output_ids", "Req.sampling_params", "Req.finished",
-        "Req.finished_reason", "Req.to_finish",
-        read_by="view",
-    ),
-    *_seams(_BATCH, "Req.kv", read_by="sglang_api/request_state"),
-    *_rows(_BATCH, "view", "retractions: retraction, reach", "Req.retraction_count"),
-    *_rows(_BATCH, "sglang_api/request_state", "outputs at a stop: oracle_output", "Req.output_ids_through_stop"),
-    *_rows(_BATCH, "view", "adapters: lora", "Req.lora_id"),
-    *_rows(_BATCH, "view", "sessions", "Req.session"),
-    *_rows(_BATCH, "view", "priority", "Req.priority"),
-    *_rows(_BATCH, "sglang_api/request_state", "tree_locks, window_locks, state_locks", ("Req.lock", "Req.last_node")),
-    *_rows(_BATCH, "invariants/kv_content", "what a batch runs: chunks, kv_content", "ScheduleBatch.reqs",
-           "ScheduleBatch.forward_mode"),
+    *_rows(_BATCH, "sglang_api/requests", "", "Req.origin_input_ids",
+           unchecked="chunks oracle_output usage sessions aborts kv_content load admission"),
+    *_rows(_BATCH, "sglang_api/requests", "how far requests are: stages", "Req.output_ids", unchecked=_ALL_TOKENS),
+    *_rows(_BATCH, "sglang_api/requests", "stages of a script", "Req.sampling_params",
+           unchecked="oracle_output streams usage admission aborts"),
+    *_rows(_BATCH, "sglang_api/requests", "", "Req.finished", unchecked="oracle_output mamba_slots"),
+    *_rows(_BATCH, "sglang_api/requests", "", "Req.finished_reason", "Req.to_finish", unchecked="oracle_output"),
+    *_rows(_BATCH, "sglang_api/requests", "", "Req.eos_token_ids", unchecked="oracle_output"),
+    *_rows(_BATCH, "sglang_api/request_state", "", "Req.kv", unchecked=_HOLDERS + " tree_locks chunks retraction"),
+    *_rows(_BATCH, "sglang_api/requests", "retractions are not counted", "Req.retraction_count",
+           unchecked="retraction chunks priority"),
+    *_rows(_BATCH, "sglang_api/request_state", "", "Req.output_ids_through_stop",
+           unchecked="oracle_output streams aborts"),
+    *_rows(_BATCH, "sglang_api/requests", "", "Req.lora_id", unchecked="lora"),
+    *_rows(_BATCH, "sglang_api/requests", "", "Req.session", unchecked="retraction sessions"),
+    *_rows(_BATCH, "sglang_api/requests", "", "Req.priority", unchecked="priority"),
+    *_rows(_BATCH, "sglang_api/requests", "", "Req.return_logprob", unchecked="usage streams"),
+    *_rows(_BATCH, "sglang_api/requests", "", ("Req.logprob_start_len", "Req.logprob"), unchecked="usage"),
+    *_rows(_BATCH, "sglang_api/request_state", "", ("Req.lock", "Req.last_node"),
+           unchecked="tree_locks window_locks state_locks"),
+    *_rows(_BATCH, "view/batches", "", "ScheduleBatch.prefix_lens", "ScheduleBatch.extend_lens",
+           unchecked="chunks usage priority admission lora retraction"),
     # -- pools
-    *_seams(
-        "srt.mem_cache.memory_pool", "ReqToTokenPool.free_slots", "ReqToTokenPool.req_to_token", read_by="view"
-    ),
-    *_rows("srt.mem_cache.allocator.base", "sglang_api/allocators", "kv_pages, and what an exhauster holds",
-           "BaseTokenToKVPoolAllocator.free_pages", "BaseTokenToKVPoolAllocator.free_group",
+    *_rows("srt.mem_cache.memory_pool", "view", "", "ReqToTokenPool.free_slots",
+           unchecked="request_rows liveness admission"),
+    *_rows("srt.mem_cache.memory_pool", "view", "", "ReqToTokenPool.req_to_token", unchecked=_HOLDERS),
+    *_rows("srt.mem_cache.allocator.base", "sglang_api/allocators", "", "BaseTokenToKVPoolAllocator.free_pages",
+           "BaseTokenToKVPoolAllocator.free_group", unchecked="kv_pages"),
+    *_rows("srt.mem_cache.allocator.base", "runtime/exhausters", "exhaust_kv, and release of what it holds",
            "BaseTokenToKVPoolAllocator.alloc", "BaseTokenToKVPoolAllocator.available_size"),
-    *_rows("srt.mem_cache.base_prefix_cache", "sglang_api/request_state", "evictions by scripts", "EvictParams"),
-    *_rows("srt.mem_cache.base_prefix_cache", "sglang_api/request_state", "window_locks, state_locks",
-           "IncLockRefResult"),
+    *_rows("srt.mem_cache.base_prefix_cache", "sglang_api/request_state", "evict_radix", "EvictParams"),
+    *_rows("srt.mem_cache.base_prefix_cache", "sglang_api/request_state", "", "IncLockRefResult",
+           unchecked="tree_locks window_locks state_locks"),
     # -- messages in and out
-    *_rows(_MESSAGES, "sglang_api/messages", "embeddings", "TokenizedEmbeddingReqInput"),
+    *_rows(_MESSAGES, "sglang_api/messages", "requests for embeddings", "TokenizedEmbeddingReqInput"),
     *_rows(_MESSAGES, "sglang_api/messages", "the control call of that name", "PauseGenerationReqInput",
            "ContinueGenerationReqInput", "AbortReq", "FlushCacheReqInput", "OpenSessionReqInput",
            "CloseSessionReqInput"),
-    *_rows(_MESSAGES, "invariants/control_replies", "control_replies", "FlushCacheReqOutput", "OpenSessionReqOutput"),
-    *_rows(_MESSAGES, "sglang_api/messages", "sessions", "SessionParams"),
-    *_rows(_MESSAGES, "runtime/recorder", "what clients are sent: streams, usage, oracle_output",
-           "BatchTokenIDOutput.rids", "BatchTokenIDOutput.finished_reasons", "BatchTokenIDOutput.output_ids",
-           "BatchTokenIDOutput.prompt_tokens", "BatchTokenIDOutput.completion_tokens",
-           "BatchTokenIDOutput.cached_tokens"),
-    *_rows(_MESSAGES, "runtime/recorder", "embeddings", "BatchEmbeddingOutput.embeddings"),
+    *_rows(_MESSAGES, "sglang_api/outputs", "", "FlushCacheReqOutput", "OpenSessionReqOutput",
+           unchecked="control_replies liveness sessions"),
+    *_rows(_MESSAGES, "sglang_api/messages", "turns of sessions", "SessionParams"),
+    *_rows(_MESSAGES, "sglang_api/outputs", "tokens that were sent", "BatchTokenIDOutput.output_ids",
+           unchecked="streams usage sessions http_answers"),
+    *_rows(_MESSAGES, "sglang_api/outputs", "", "BatchTokenIDOutput.prompt_tokens", "BatchTokenIDOutput.cached_tokens",
+           unchecked="usage"),
+    *_rows(_MESSAGES, "sglang_api/outputs", "", "BatchTokenIDOutput.completion_tokens", unchecked="streams"),
+    *_rows(_MESSAGES, "sglang_api/outputs", "", "BatchTokenIDOutput.output_token_logprobs_val",
+           unchecked="streams usage"),
+    *_rows(_MESSAGES, "sglang_api/outputs", "", "BatchTokenIDOutput.output_token_logprobs_idx",
+           "BatchTokenIDOutput.input_token_logprobs_idx", "BatchTokenIDOutput.input_top_logprobs_val",
+           "BatchTokenIDOutput.output_top_logprobs_val", unchecked="usage"),
+    *_rows(_MESSAGES, "sglang_api/outputs", "", "BatchEmbeddingOutput.embeddings", unchecked="embeddings streams"),
     # -- clocks
     *_rows("srt.observability.req_time_stats", "sglang_api/clock", "time-outs of requests on a virtual clock", "time"),
     *_rows("srt.lora.lora_drainer", "sglang_api/clock", "the time-out of adapters that are drained", "time"),
@@ -166,11 +211,12 @@ CONTRACT: tuple[Name, ...] = (
 )  # fmt: skip
 
 
-def missing(package: Path) -> list[Name]:
+@functools.cache
+def missing_rows(package: Path) -> tuple[Name, ...]:
     """The rows whose name is lost in the package in that folder, and something with it; the seams first."""
     source = SourceNames(package)
-    lost = (row for row in CONTRACT if row.without and not row.is_in(source))
-    return sorted(lost, key=lambda row: not row.seam)
+    lost = (row for row in CONTRACT if (row.without or row.unchecked) and not row.is_in(source))
+    return tuple(sorted(lost, key=lambda row: not row.seam))
 
 
 def checked_version() -> str:
@@ -184,8 +230,7 @@ def checked_version() -> str:
 
 def check_seams(package: Path) -> None:
     """Raises `UnsupportedVersion`, one line, where one is missing."""
-    source = SourceNames(package)
-    lacking = [row.shown for row in CONTRACT if row.seam and not row.is_in(source)]
+    lacking = [row.shown for row in missing_rows(package) if row.seam]
     if lacking:
         more = f", and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         raise UnsupportedVersion(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
+from sr_fuzz.sglang_api.partial import Partial
 from sr_fuzz.sglang_api.scheduler_state import busy_check_knows_prompts
 from sr_fuzz.sglang_api.speculation import tokens_per_step
 
@@ -12,44 +15,85 @@ from sr_fuzz.sglang_api.speculation import tokens_per_step
 _DELAYS = ("prefill_delayer", "min_free_slots_delayer", "prefill_decode_interval", "lora_drainer")
 
 
-class SchedulerFacts:
-    """Facts of one scheduler, the same whatever the release. Read once, when a run begins."""
+class SchedulerFacts(Partial):
+    """Facts of one scheduler, the same whatever the release. Read once, when a run begins.
+
+    One that this SGLang does not tell is absent, and raises ``AttributeError`` where it is asked for.
+    """
+
+    is_embedding: bool
+    pp_size: int
+    """Pipeline stages."""
+    vocab_size: int
+    max_running_requests: int
+    chunked_prefill_size: int | None
+    mixed_chunk: bool
+    hybrid_window: bool
+    hybrid_states: bool
+    diffusion: bool
+    speculative: bool
+    tokens_per_step: int
+    """Tokens that one decode step may add to a request."""
+    schedule_policy: str
+    priority_scheduling: bool
+    low_priority_values_first: bool
+    priority_preemption: bool
+    preemption_threshold: int
+    hierarchical_cache: bool
+    """Whether the scheduler moves KV between device and host."""
+    hierarchical_cache_asked: bool
+    """Whether the server arguments ask for it; a disaggregated half may answer otherwise."""
+    storage_backend: bool
+    lora: bool
+    lora_overlap_loading: bool
+    state_checkpoints: bool
+    """Whether the tree keeps int8 checkpoints of recurrent states, in slots of their own."""
+    delays_prefills: str | None
+    """What holds prefills back on purpose; None where nothing does."""
+    has_busy_check: bool
+    busy_check_knows_prompts: bool
+    has_load_report: bool
+    has_tree_check: bool
 
     def __init__(self, scheduler: Any) -> None:
-        args = scheduler.server_args
-        self.is_embedding: bool = bool(args.is_embedding)
-        self.pp_size: int = args.pp_size
-        """Pipeline stages."""
-        self.vocab_size: int = scheduler.model_config.vocab_size
-        self.max_running_requests: int = scheduler.max_running_requests
-        self.chunked_prefill_size: int | None = scheduler.chunked_prefill_size
-        self.mixed_chunk: bool = bool(scheduler.is_mixed_chunk)
-        self.hybrid_window: bool = bool(getattr(scheduler, "is_hybrid_swa", False))
-        self.hybrid_states: bool = bool(getattr(scheduler, "is_hybrid_ssm", False))
-        self.diffusion: bool = getattr(scheduler, "dllm_config", None) is not None
-        self.speculative: bool = not scheduler.spec_algorithm.is_none()
-        self.tokens_per_step: int = tokens_per_step(scheduler)
-        """Tokens that one decode step may add to a request."""
-        self.schedule_policy: str = args.schedule_policy
-        self.priority_scheduling: bool = bool(args.enable_priority_scheduling)
-        self.low_priority_values_first: bool = bool(args.schedule_low_priority_values_first)
-        self.priority_preemption: bool = bool(scheduler.enable_priority_preemption)
-        self.preemption_threshold: int = args.priority_scheduling_preemption_threshold
-        self.hierarchical_cache: bool = bool(getattr(scheduler, "enable_hierarchical_cache", False))
-        """Whether the scheduler moves KV between device and host."""
-        self.hierarchical_cache_asked: bool = bool(args.enable_hierarchical_cache)
-        """Whether the server arguments ask for it; a disaggregated half may answer otherwise."""
-        self.storage_backend: bool = bool(getattr(args, "hicache_storage_backend", None))
-        self.lora: bool = bool(getattr(args, "enable_lora", False))
-        self.lora_overlap_loading: bool = bool(getattr(scheduler, "enable_lora_overlap_loading", False))
-        self.state_checkpoints: bool = getattr(scheduler.req_to_token_pool, "mamba_ckpt_pool", None) is not None
-        """Whether the tree keeps int8 checkpoints of recurrent states, in slots of their own."""
-        self.delays_prefills: str | None = next((n for n in _DELAYS if getattr(scheduler, n, None)), None)
-        """What holds prefills back on purpose; None where nothing does."""
-        self.has_busy_check: bool = hasattr(getattr(scheduler, "invariant_checker", None), "self_check_during_busy")
-        self.busy_check_knows_prompts: bool = busy_check_knows_prompts()
-        self.has_load_report: bool = hasattr(getattr(scheduler, "load_inquirer", None), "get_loads")
-        self.has_tree_check: bool = _has_tree_check(scheduler.tree_cache)
+        for field, read in _FACTS.items():
+            self.take(field, functools.partial(read, scheduler))
+
+
+def _argument(name: str) -> Callable[[Any], Any]:
+    return lambda scheduler: getattr(scheduler.server_args, name)
+
+
+_FACTS: dict[str, Callable[[Any], Any]] = {
+    "is_embedding": lambda s: bool(s.server_args.is_embedding),
+    "pp_size": _argument("pp_size"),
+    "vocab_size": lambda s: s.model_config.vocab_size,
+    "max_running_requests": lambda s: s.max_running_requests,
+    "chunked_prefill_size": lambda s: s.chunked_prefill_size,
+    "mixed_chunk": lambda s: bool(s.is_mixed_chunk),
+    "hybrid_window": lambda s: bool(getattr(s, "is_hybrid_swa", False)),
+    "hybrid_states": lambda s: bool(getattr(s, "is_hybrid_ssm", False)),
+    "diffusion": lambda s: getattr(s, "dllm_config", None) is not None,
+    "speculative": lambda s: not s.spec_algorithm.is_none(),
+    "tokens_per_step": tokens_per_step,
+    "schedule_policy": _argument("schedule_policy"),
+    "priority_scheduling": _argument("enable_priority_scheduling"),
+    "low_priority_values_first": _argument("schedule_low_priority_values_first"),
+    "priority_preemption": lambda s: bool(s.enable_priority_preemption),
+    "preemption_threshold": _argument("priority_scheduling_preemption_threshold"),
+    "hierarchical_cache": lambda s: bool(getattr(s, "enable_hierarchical_cache", False)),
+    "hierarchical_cache_asked": lambda s: bool(s.server_args.enable_hierarchical_cache),
+    "storage_backend": lambda s: bool(getattr(s.server_args, "hicache_storage_backend", None)),
+    "lora": lambda s: bool(getattr(s.server_args, "enable_lora", False)),
+    "lora_overlap_loading": lambda s: bool(getattr(s, "enable_lora_overlap_loading", False)),
+    "state_checkpoints": lambda s: getattr(s.req_to_token_pool, "mamba_ckpt_pool", None) is not None,
+    "delays_prefills": lambda s: next((name for name in _DELAYS if getattr(s, name, None)), None),
+    "has_busy_check": lambda s: hasattr(getattr(s, "invariant_checker", None), "self_check_during_busy"),
+    "busy_check_knows_prompts": lambda s: busy_check_knows_prompts(),
+    "has_load_report": lambda s: hasattr(getattr(s, "load_inquirer", None), "get_loads"),
+    "has_tree_check": lambda s: _has_tree_check(s.tree_cache),
+}
+"""How each is read of a scheduler."""
 
 
 def _has_tree_check(tree: Any) -> bool:

@@ -34,6 +34,24 @@ def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
     return [(place, reqs) for place, reqs in found if reqs]
 
 
+def places(scheduler: Any) -> list[tuple[str, list[Any]]]:
+    """The queues and batches from which a request can go on, those of a disaggregated half included."""
+    found = [("waiting", list(scheduler.waiting_queue))]
+    found += [(place, list(batch.reqs)) for place, batch in batches(scheduler)]
+    if scheduler.chunked_req is not None:
+        found.append(("chunked", [scheduler.chunked_req]))
+    for batch, _ in getattr(scheduler, "result_queue", ()):
+        found.append(("result_queue", list(batch.reqs)))
+    grammar = getattr(scheduler, "grammar_manager", None)
+    if grammar is not None:
+        found.append(("grammar", list(grammar.grammar_queue)))
+    return found + disaggregation_queues(scheduler)
+
+
+def is_paused(scheduler: Any) -> bool:
+    return bool(scheduler._engine_paused)
+
+
 def pipeline_steps(scheduler: Any) -> int:
     """Steps for which an engine must look idle before it is: a result may be between two pipeline stages."""
     args = scheduler.server_args

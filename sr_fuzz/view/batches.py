@@ -7,21 +7,29 @@ follow the prefilling ones) in ``managers/schedule_batch.py``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from sr_fuzz.sglang_api.partial import Partial
+from sr_fuzz.sglang_api.requests import Request
 
-class Row(NamedTuple):
+
+class Row(Partial):
     """One request in a launched batch. Lengths in tokens."""
 
-    req: Any
-    decode: bool
-    """Whether it decodes one token; else it prefills positions [start, end)."""
-    start: int
-    end: int
-    known: int
-    """Tokens it had when the batch was launched: its prompt and its output so far."""
     residency: int
     """How often it had been retracted before."""
+    known: int
+    """Tokens it had when the batch was launched: its prompt and its output so far."""
+
+    def __init__(self, req: Request, decode: bool, start: int = 0, end: int = 0) -> None:
+        self.req = req
+        self.decode = decode
+        """Whether it decodes one token; else it prefills positions [start, end)."""
+        self.start = start
+        self.end = end
+        self.take("known", lambda: len(req.origin_input_ids) + len(req.output_ids))
+        self.take("residency", lambda: req.retraction_count)
 
     @property
     def partial(self) -> bool:
@@ -34,22 +42,18 @@ class Launched(NamedTuple):
 
     mode: str | None
     rows: tuple[Row, ...]
-    chunked: Any | None
+    chunked: Request | None
     """The request that the scheduler held as the chunked one."""
 
 
-def read_batch(batch: Any, chunked: Any | None) -> Launched:
-    """``chunked``: the scheduler's ``chunked_req`` now."""
+def read_batch(batch: Any, reqs: Sequence[Request], chunked: Request | None) -> Launched:
+    """``reqs``: those of the batch; ``chunked``: the scheduler's ``chunked_req`` now."""
     mode = batch.forward_mode.name.lower() if batch.forward_mode is not None else None
     if mode not in ("extend", "mixed"):
-        return Launched(mode, tuple(_row(req, True, 0, 0) for req in batch.reqs), chunked)
-    prefilling = len(batch.reqs) - len(getattr(batch, "decoding_reqs", None) or ())
+        return Launched(mode, tuple(Row(req, True) for req in reqs), chunked)
+    prefilling = len(reqs) - len(getattr(batch, "decoding_reqs", None) or ())
     rows = [
-        _row(req, index >= prefilling, int(start), int(start) + int(length))
-        for index, (req, start, length) in enumerate(zip(batch.reqs, batch.prefix_lens, batch.extend_lens))
+        Row(req, index >= prefilling, int(start), int(start) + int(length))
+        for index, (req, start, length) in enumerate(zip(reqs, batch.prefix_lens, batch.extend_lens))
     ]
     return Launched(mode, tuple(rows), chunked)
-
-
-def _row(req: Any, decode: bool, start: int, end: int) -> Row:
-    return Row(req, decode, start, end, len(req.origin_input_ids) + len(req.output_ids), req.retraction_count)

@@ -19,6 +19,8 @@ from typing import Any
 
 from sr_fuzz.runtime.recorder import Stream
 from sr_fuzz.sglang_api import request_state
+from sr_fuzz.sglang_api.incoming import Received
+from sr_fuzz.sglang_api.requests import Request
 
 
 @dataclass(slots=True)
@@ -32,11 +34,11 @@ class SlotView:
     record: Any
     """The KV record, from 0.5.19 on; None before."""
 
-    def lends_to(self, req: Any) -> bool:
+    def lends_to(self, req: Request) -> bool:
         """Whether the request stands on this slot's row, as a turn of its session."""
         if self.record is not None:
-            return req.kv is self.record
-        return _session_of(req) == self.session_id and req.req_pool_idx == self.kv.row
+            return req.has_record(self.record)
+        return req.session_id == self.session_id and req.row == self.kv.row
 
 
 def read_slots(scheduler: Any) -> list[SlotView]:
@@ -76,15 +78,6 @@ def kept_tokens(scheduler: Any, session_id: str) -> list[int]:
     session = open_sessions(scheduler).get(session_id)
     nodes = list(session.req_nodes.values()) if session is not None else []
     return [*nodes[-1].req.origin_input_ids, *nodes[-1].req.output_ids] if nodes else []
-
-
-def is_turn(req: Any) -> bool:
-    """Whether the request is a turn of a streaming session."""
-    return req.session is not None and req.session.streaming
-
-
-def _session_of(req: Any) -> str | None:
-    return req.session.session_id if req.session is not None else None
 
 
 # -- what a client knows ---------------------------------------------------------------------------------------
@@ -147,25 +140,23 @@ class Ledger:
         """Ids of the sessions that SGLang has, those included that it is about to close."""
         return list(self._sessions)
 
-    def take(self, messages: Iterable[Any], step: int, existing: Iterable[str]) -> None:
+    def take(self, messages: Iterable[Received], step: int, existing: Iterable[str]) -> None:
         """Take in one step's messages, in order; ``existing`` are the sessions that SGLang has at its end."""
         before = set(self._sessions)
         closed: set[str] = set()
         ended_before = step
         for message in messages:
-            kind = type(message).__name__
-            if kind == "PauseGenerationReqInput" and message.mode == "retract" and self._pause_drains:
+            if message.retracts and self._pause_drains:
                 ended_before = step + 1
-            if kind == "OpenSessionReqInput":
+            if message.call == "open_session":
                 self.opens += 1
                 if message.session_id not in self._sessions:
-                    timed = message.timeout is not None
-                    self._sessions[message.session_id] = _Session(bool(message.streaming), timed)
-            elif kind == "CloseSessionReqInput":
+                    self._sessions[message.session_id] = _Session(message.opens_streaming, message.opens_timed)
+            elif message.call == "close_session":
                 if message.session_id in self._sessions:
                     self._sessions[message.session_id].closing = True
                     closed.add(message.session_id)
-            elif getattr(message, "session_params", None) is not None:
+            elif message.session_params is not None:
                 self._take_turn(message, step, ended_before)
         self._forget_closed(set(existing), before)
 
@@ -176,7 +167,7 @@ class Ledger:
                 if not session.closing and not session.timed:
                     self.vanished = session_id
 
-    def _take_turn(self, message: Any, step: int, ended_before: int) -> None:
+    def _take_turn(self, message: Received, step: int, ended_before: int) -> None:
         params = message.session_params
         session = self._sessions.get(params.id)
         tokens = list(message.input_ids)
@@ -185,7 +176,7 @@ class Ledger:
             params=params,
             step=step,
             prompt=tokens,
-            max_new_tokens=message.sampling_params.max_new_tokens,
+            max_new_tokens=message.max_new_tokens,
             alone=session is not None and not any(self._unanswered(turn, step) for turn in session.turns),
             was_open=session is not None and not session.closing,
             streaming=session is not None and session.streaming,

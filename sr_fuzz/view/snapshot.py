@@ -6,15 +6,16 @@ Read lazily: an invariant that is switched off costs nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 from sr_fuzz.sglang_api import request_state
 from sr_fuzz.sglang_api.allocators import free_full_pages, free_window_pages
+from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.sglang_api.trees import NodeView, is_rust, locked_slots, read_tree, tree_slots
-from sr_fuzz.view.sessions import SlotView, is_turn, kept_tokens, read_slots
+from sr_fuzz.view.sessions import SlotView, kept_tokens, read_slots
 
 # The number of the run, where scripts share a server, and the dot at the end; what stands between them tells the copies
 # of a request with ``n`` samples apart.
@@ -36,12 +37,17 @@ class HolderView:
     """Slots of the positions that the tree owns."""
     own: list[int]
     """Slots of the positions it owns itself."""
-    tokens: list[int]
-    """What is known of the tokens that these slots stand for, from the first position on."""
-    req: Any = None
+    req: Request | None = None
     """None for a session."""
+    kept: Callable[[], list[int]] = list
+    """What a session says of its tokens."""
     window_freed: tuple[int, int] = (0, 0)
     """Row positions [from, to) of its own whose part in the sliding window's pool it has given back."""
+
+    @property
+    def tokens(self) -> list[int]:
+        """What is known of the tokens that these slots stand for, from the first position on."""
+        return self.kept() if self.req is None else [*self.req.origin_input_ids, *self.req.output_ids]
 
     @property
     def row(self) -> list[int]:
@@ -59,7 +65,7 @@ class Viewed(Protocol):
 
     scheduler: Any
     context: Any
-    requests: list[Any]
+    requests: list[Request]
     allocator: Any
     state_allocator: Any
     page_size: int
@@ -67,7 +73,7 @@ class Viewed(Protocol):
 
     def answered(self, rid: str) -> bool: ...
 
-    def places(self) -> list[tuple[str, list[Any]]]: ...
+    def places(self) -> list[tuple[str, list[Request]]]: ...
 
     def pages_of(self, slots: Iterable[int]) -> list[int]: ...
 
@@ -121,28 +127,28 @@ class Snapshot:
         idle = {slot.session_id: slot for slot in self.session_slots}
         holders = []
         for req in self._view.requests:
-            kv = request_state.kv_state(req)
+            kv = req.kv
             if kv is None or self._only_refers(req):
                 continue
-            holders.append(self._holder(name_of(req.rid), kv, [*req.origin_input_ids, *req.output_ids], req))
+            holder = self._holder(name_of(req.rid), kv, req=req)
+            if self._view.window is not None:
+                holder.window_freed = req.window_freed(self._view.page_size)
+            holders.append(holder)
             for slot in self.session_slots:
                 if slot.lends_to(req):
                     idle.pop(slot.session_id, None)
         for slot in idle.values():
-            tokens = kept_tokens(self._view.scheduler, slot.session_id)
-            holders.append(self._holder(f"session {name_of(slot.session_id)}", slot.kv, tokens))
+            kept = partial(kept_tokens, self._view.scheduler, slot.session_id)
+            holders.append(self._holder(f"session {name_of(slot.session_id)}", slot.kv, kept=kept))
         return holders
 
-    def _only_refers(self, req: Any) -> bool:
+    def _only_refers(self, req: Request) -> bool:
         """An answered turn may still have a reference to its session's KV; what it held is the slot's, or lost."""
-        return is_turn(req) and self._view.answered(req.rid) and req.rid not in self.placed
+        return req.is_streaming_turn and self._view.answered(req.rid) and req.rid not in self.placed
 
-    def _holder(self, name: str, kv: request_state.KvState, tokens: list[int], req: Any | None = None) -> HolderView:
+    def _holder(self, name: str, kv: request_state.KvState, **known: Any) -> HolderView:
         slots = self._view.scheduler.req_to_token_pool.req_to_token[kv.row, : kv.allocated].tolist()
-        holder = HolderView(name, kv, slots[: kv.protected], slots[kv.protected :], tokens, req)
-        if self._view.window is not None and req is not None:
-            holder.window_freed = request_state.window_freed(req, self._view.page_size)
-        return holder
+        return HolderView(name, kv, slots[: kv.protected], slots[kv.protected :], **known)
 
     @cached_property
     def session_slots(self) -> list[SlotView]:

@@ -12,8 +12,11 @@ from typing import Any
 
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.runtime.recorder import OutputRecorder, Stream
-from sr_fuzz.sglang_api import request_state, scheduler_state, trees
+from sr_fuzz.sglang_api import missing, request_state, scheduler_state, trees
 from sr_fuzz.sglang_api.allocators import full_pool, only_window, state_allocator, two_pools, window_pool
+from sr_fuzz.sglang_api.incoming import Received
+from sr_fuzz.sglang_api.outputs import FLUSH_REPLY
+from sr_fuzz.sglang_api.requests import Request, RequestViews
 from sr_fuzz.sglang_api.scheduler_facts import SchedulerFacts
 from sr_fuzz.sglang_api.trees import components, readable, root_node_id
 from sr_fuzz.view.batches import Launched, read_batch
@@ -31,7 +34,9 @@ class SchedulerView:
         self.context = context
         self.recorder = recorder
         self._proxy = proxy
-        self._requests: dict[int, Any] = {}
+        self._requests = RequestViews()
+        self.missing = missing.here()
+        """What this SGLang lacks."""
         self.arrived: dict[str, int] = {}
         """Generate requests that reached the scheduler: request id -> step of arrival."""
         self.prompts: dict[str, list[int]] = {}
@@ -40,7 +45,7 @@ class SchedulerView:
         overlap = bool(getattr(scheduler, "enable_overlap", False))
         self.sessions = Ledger(recorder.streams.get, self._output_of, pause_drains=overlap)
         """What a client knows of sessions."""
-        self.received: list[Any] = []
+        self.received: list[Received] = []
         """Messages the scheduler took in the step that just ended."""
         self.forward_steps = 0
         self.batches: list[Any] = []
@@ -139,69 +144,67 @@ class SchedulerView:
 
     def refresh(self, step: int) -> None:
         """Take in what the step did; after this `now` is the state between the steps."""
-        self.received = list(self._proxy.taken)
+        self.received = [Received(message) for message in self._proxy.taken]
         self.sessions.take(self.received, step, open_sessions(self.scheduler))
         for message in self.received:
-            rid = getattr(message, "rid", None)
-            if rid is not None and hasattr(message, "sampling_params"):
+            rid = message.rid
+            if rid is not None and message.is_request:
                 self.arrived.setdefault(rid, step)
-                self._adapters.setdefault(rid, getattr(message, "lora_id", None))
+                self._adapters.setdefault(rid, message.lora_id)
                 turn = self.sessions.turns.get(rid)
                 self.prompts.setdefault(rid, turn.prompt if turn is not None else list(message.input_ids))
         self.now = Snapshot(self, step)
-        for _, reqs in self.places():
-            self.know(reqs)
+        self.places()  # every request that is in one of them is known from now on
 
     def _output_of(self, rid: str) -> list[int]:
         return next((list(req.output_ids) for req in self.requests if req.rid == rid), [])
 
     def on_run_batch(self, batch: Any) -> None:
-        self.know(batch.reqs)
-        mode = batch.forward_mode.name.lower() if batch.forward_mode is not None else None
-        self.batches.append((mode, tuple(req.rid for req in batch.reqs)))
-        self.launched.append(read_batch(batch, self.scheduler.chunked_req))
+        launched = read_batch(batch, self._views(batch.reqs), self.chunked)
+        self.batches.append((launched.mode, tuple(row.req.rid for row in launched.rows)))
+        self.launched.append(launched)
         self.forward_steps += 1
 
-    def know(self, reqs: Iterable[Any]) -> None:
-        """Remember request objects for good."""
-        for req in reqs:
-            self._requests.setdefault(id(req), req)
+    def _views(self, reqs: Iterable[Any]) -> list[Request]:
+        """Of SGLang's own objects; each is remembered for good."""
+        return [self._requests.of(req) for req in reqs]
 
     @property
-    def requests(self) -> list[Any]:
-        """Every request object ever seen, in order of first sight."""
-        return list(self._requests.values())
+    def requests(self) -> list[Request]:
+        """Every request ever seen, in order of first sight."""
+        return self._requests.every()
 
-    def places(self) -> list[tuple[str, list[Any]]]:
+    def places(self) -> list[tuple[str, list[Request]]]:
         """The queues and batches from which a request can go on, those of a disaggregated half included."""
-        scheduler = self.scheduler
-        places = [("waiting", list(scheduler.waiting_queue))]
-        places += [(place, list(batch.reqs)) for place, batch in scheduler_state.batches(scheduler)]
-        if scheduler.chunked_req is not None:
-            places.append(("chunked", [scheduler.chunked_req]))
-        for batch, _ in getattr(scheduler, "result_queue", ()):
-            places.append(("result_queue", list(batch.reqs)))
-        grammar = getattr(scheduler, "grammar_manager", None)
-        if grammar is not None:
-            places.append(("grammar", list(grammar.grammar_queue)))
-        return places + scheduler_state.disaggregation_queues(scheduler)
+        return [(place, self._views(reqs)) for place, reqs in scheduler_state.places(self.scheduler)]
 
-    def running_requests(self) -> set[int]:
-        """Identities of the request objects that a batch or the chunked slot holds: their next token may come."""
-        return {id(req) for place, reqs in self.places() if place not in ("waiting", "grammar") for req in reqs}
+    def running_requests(self) -> set[Request]:
+        """What a batch or the chunked slot holds: the next token of these may come."""
+        return {req for place, reqs in self.places() if place not in ("waiting", "grammar") for req in reqs}
 
     # -- the state between two steps ---------------------------------------------------------------------------
 
     @property
-    def waiting(self) -> list[Any]:
+    def waiting(self) -> list[Request]:
         """Requests in the waiting queue, in its order."""
-        return list(self.scheduler.waiting_queue)
+        return self._views(self.scheduler.waiting_queue)
 
     @property
-    def running(self) -> list[Any]:
+    def running(self) -> list[Request]:
         """Requests of the running batch."""
         batch = self.scheduler.running_batch
-        return list(batch.reqs) if batch is not None else []
+        return self._views(batch.reqs) if batch is not None else []
+
+    @property
+    def chunked(self) -> Request | None:
+        """The request of which a prompt is being prefilled in chunks."""
+        req = self.scheduler.chunked_req
+        return None if req is None else self._requests.of(req)
+
+    @property
+    def evictable_tokens(self) -> int:
+        """Tokens of the tree that no lock protects; 0 without a tree."""
+        return request_state.evictable_tokens(self.scheduler.tree_cache) if self.has_tree else 0
 
     @property
     def batch_is_full(self) -> bool:
@@ -251,7 +254,7 @@ class SchedulerView:
 
     @property
     def paused(self) -> bool:
-        return bool(self.scheduler._engine_paused)
+        return scheduler_state.is_paused(self.scheduler)
 
     @property
     def holding(self) -> bool:
@@ -272,7 +275,7 @@ class SchedulerView:
     @property
     def last_flush_ok(self) -> bool | None:
         """What the last answered flush said; None when none was answered."""
-        replies = [m for _, m in self.recorder.replies if type(m).__name__ == "FlushCacheReqOutput"]
+        replies = [reply for _, reply in self.recorder.replies if reply.kind == FLUSH_REPLY]
         return bool(replies[-1].success) if replies else None
 
     def unanswered(self) -> list[str]:

@@ -8,20 +8,22 @@ from types import SimpleNamespace
 from sr_fuzz.play import reach_drafts
 from sr_fuzz.play.reach_kinds import KINDS, applies
 from sr_fuzz.script import EngineConfig
+from sr_fuzz.sglang_api.requests import Request
 
 
 def test_each_step_is_seen_once():
     counts = reach_drafts.DraftCounts()
-    one, other = SimpleNamespace(spec_correct_drafts_histogram=[]), SimpleNamespace(spec_correct_drafts_histogram=[1])
-    assert list(counts.new([one, other])) == [0]
+    raws = one, other = [SimpleNamespace(spec_correct_drafts_histogram=histogram) for histogram in ([], [1])]
+    requests = [Request(raw) for raw in raws]
+    assert list(counts.new(requests)) == [0]
     one.spec_correct_drafts_histogram += [0, 0, 2]
     other.spec_correct_drafts_histogram = [2, 1]
-    assert sorted(counts.new([one, other])) == [0, 1, 2, 2]
-    assert list(counts.new([one, other])) == []
+    assert sorted(counts.new(requests)) == [0, 1, 2, 2]
+    assert list(counts.new(requests)) == []
 
 
 def test_a_request_of_a_release_without_histograms_counts_nothing():
-    assert list(reach_drafts.DraftCounts().new([SimpleNamespace()])) == []
+    assert list(reach_drafts.DraftCounts().new([Request(SimpleNamespace())])) == []
 
 
 def test_steps_with_and_without_accepted_drafts_are_told_apart():

@@ -8,7 +8,7 @@ import pytest
 
 from sr_fuzz.emit.public_api import NotExpressible, to_public_api
 from sr_fuzz.emit.pytest_repro import to_source
-from sr_fuzz.runtime.recorder import Delta, OutputRecorder, Stream
+from sr_fuzz.runtime.recorder import OutputRecorder, Stream
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy
 from sr_fuzz.runtime.transport import LocalTransport
 from sr_fuzz.script import (
@@ -27,6 +27,8 @@ from sr_fuzz.script import (
 )  # fmt: skip
 from sr_fuzz.script.text import action_text
 from sr_fuzz.shrink.edits import State, optional_fields, rename, without_session
+from sr_fuzz.sglang_api.incoming import Received
+from sr_fuzz.sglang_api.outputs import Delta
 from sr_fuzz.view.sessions import Ledger
 
 STREAMING = EngineConfig(enable_streaming_session=True)
@@ -158,7 +160,7 @@ class Client:
 
     def opens(self, step: int, *, streaming: bool = True, existing: tuple[str, ...] = ("s0",)) -> None:
         message = OpenSessionReqInput(session_id="s0", streaming=streaming, timeout=None)
-        self.ledger.take([message], step, existing)
+        self.ledger.take([Received(message)], step, existing)
 
     def sends(self, rid: str, tokens: list[int], step: int, /, **params: object) -> list[int]:
         """The whole prompt, as the client knows it."""
@@ -167,7 +169,7 @@ class Client:
             rid=rid, input_ids=tokens, session_params=SimpleNamespace(**values),
             sampling_params=SimpleNamespace(max_new_tokens=8),
         )  # fmt: skip
-        self.ledger.take([message], step, ("s0",))
+        self.ledger.take([Received(message)], step, ("s0",))
         return self.ledger.turns[rid].prompt
 
     def gets(self, rid: str, tokens: list[int], step: int, finish: str = "length") -> None:
@@ -210,7 +212,7 @@ def test_a_plain_session_continues_the_request_it_is_told_to() -> None:
 def test_a_request_after_the_close_has_no_session() -> None:
     client = Client()
     client.opens(1)
-    client.ledger.take([CloseSessionReqInput(session_id="s0")], 2, ("s0",))
+    client.ledger.take([Received(CloseSessionReqInput(session_id="s0"))], 2, ("s0",))
     client.sends("r0", [1], 3)
     assert not client.ledger.turns["r0"].was_open
     assert client.ledger.open == ["s0"]

@@ -177,6 +177,6 @@ def test_a_node_of_a_hybrid_tree_has_its_window_part_and_its_state():
 
 def test_of_a_row_the_positions_that_left_the_window_can_be_left_out():
     kv = KvState(row=1, protected=2, committed=7, allocated=7)
-    holder = HolderView("r0", kv, [10, 11], [12, 13, 14, 15, 16], [], window_freed=(3, 5))
+    holder = HolderView("r0", kv, [10, 11], [12, 13, 14, 15, 16], window_freed=(3, 5))
     assert holder.row == [10, 11, 12, 13, 14, 15, 16]
     assert holder.own_in_window() == [12, 15, 16]

@@ -138,8 +138,7 @@ class Dispatcher:
 
     def _dirt(self, view: SchedulerView) -> str:
         view.refresh(view.now.step)
-        now = view.now
-        if view.paused:
+        if view.missing.or_default(lambda: view.paused, False):
             return "the engine is paused"
         if view.holding:
             return "an exhauster holds something"
@@ -147,12 +146,16 @@ class Dispatcher:
             return f"{len(open_sessions(view.scheduler))} sessions are open"
         if not self._is_drained(view):
             return "the engine is not idle"
-        free = _free_pages(view)
-        if free != view.num_pages:
-            return f"{free} of {view.num_pages} pages are free after a flush"
-        if len(set(now.free_rows)) != view.num_rows:
-            return f"{len(set(now.free_rows))} of {view.num_rows} request rows are free"
-        return ""
+        return view.missing.or_default(lambda: _not_free(view), "")
+
+
+def _not_free(view: SchedulerView) -> str:
+    """What of pages and rows is not free, though nothing runs."""
+    free = _free_pages(view)
+    if free != view.num_pages:
+        return f"{free} of {view.num_pages} pages are free after a flush"
+    rows = len(set(view.now.free_rows))
+    return "" if rows == view.num_rows else f"{rows} of {view.num_rows} request rows are free"
 
 
 def _free_pages(view: SchedulerView) -> int:

@@ -1,0 +1,77 @@
+"""Renames each name of the contract in a source tree of its own, plays scripts there, and says what was not checked.
+
+    python ci/rename_each_name.py [NAME ...]
+
+What a run turns off must be what the contract's table says, neither more nor less. A name that SGLang shares with its
+libraries (``size``) cannot be renamed; the tree then does not start, which is said. About twenty seconds a name.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from sr_fuzz.engine.local.engine import LocalEngine
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api.contract import CONTRACT, Name
+from sr_fuzz.sglang_api.versions import installed_package
+from sr_fuzz.strategies.configs import find_configs
+from sr_fuzz.strategies.draw import first
+from sr_fuzz.strategies.scripts import scripts
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.renamed_tree import renamed_tree  # noqa: E402
+
+# Each brings invariants that the others have no subject for.
+CONFIGS = ("overlap-chunk16", "priority-preempt", "paged4-mixed", "swa-chunk16", "mamba-chunk16", "session-chunk16",
+           "embedding-chunk16", "lora-chunk16")  # fmt: skip
+SCRIPTS = 4
+
+
+def turned_off(package: Path) -> dict[str, str]:
+    """Invariants that a run on that tree left out for what is missing, with the reason."""
+    found: dict[str, str] = {}
+    with LocalEngine(sys_path=[str(package.parent)]) as engine:
+        for config in find_configs(CONFIGS).values():
+            for script in first(scripts([config]), seed=7, count=SCRIPTS):
+                outcome = engine.run(script)
+                reasons = {**outcome.not_checked, **dict.fromkeys(outcome.notes, "")}
+                found |= {what: why for what, why in reasons.items() if "this SGLang" in f"{what}{why}"}
+                if outcome.violation is not None:
+                    found[f"VIOLATION {outcome.violation.invariant}.{outcome.violation.rule}"] = ""
+    return found
+
+
+def _words(row: Name) -> set[str]:
+    return {name.rpartition(".")[2] for name in row.names}
+
+
+def compare(row: Name, usual: set[str]) -> str:
+    """One line. ``usual``: what is found on the installed tree as well."""
+    words = _words(row)
+    with tempfile.TemporaryDirectory() as folder:
+        package = renamed_tree(Path(folder), *words)
+        try:
+            found = turned_off(package)
+        except EngineError as error:
+            return f"cannot be played: {str(error).splitlines()[0][:160]}"
+    # The same word may be several rows' name.
+    told = {name for other in CONTRACT if words & _words(other) for name in other.unchecked}
+    off = {what for what in found if " " not in what}
+    notes = [what for what in found if " " in what and what not in usual]
+    more, less = off - told, told - off
+    return f"{'ok' if not more and not less else f'more: {sorted(more)} less: {sorted(less)}'} {notes or ''}"
+
+
+def main(wanted: list[str]) -> None:
+    usual = set(turned_off(installed_package()))
+    for row in CONTRACT:
+        if not row.seam and any(row.names) and (not wanted or set(wanted) & set(row.names)):
+            print(f"{row.shown}: {compare(row, usual)}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
