@@ -12,18 +12,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sr_fuzz.engine.local.engine import LocalEngine
-from sr_fuzz.script.errors import EngineError
-from sr_fuzz.sglang_api.contract import CONTRACT, Name
-from sr_fuzz.sglang_api.versions import installed_package
 from sr_fuzz.strategies.configs import find_configs
 from sr_fuzz.strategies.draw import first
 from sr_fuzz.strategies.scripts import scripts
 
+from sr_fuzz.engine.local.engine import LocalEngine
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api.contract import CONTRACT, Name
+from sr_fuzz.sglang_api.versions import installed_package
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.renamed_tree import renamed_tree  # noqa: E402
+from tests.source_trees import renamed_tree  # noqa: E402
 
 # Each brings invariants that the others have no subject for.
 CONFIGS = ("overlap-chunk16", "priority-preempt", "paged4-mixed", "swa-chunk16", "mamba-chunk16", "session-chunk16",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from sr_fuzz.campaign.events import ConfigTally, NotChecked, Summary
+from sr_fuzz.campaign.events import ConfigTally, Gap, Summary
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.play.reach_kinds import add_reach, dead_kinds
 from sr_fuzz.script import EngineConfig
+
+GAPS = ("not_played", "not_checked", "coarse", "not_counted")
+"""Fields that `Outcome` and `Summary` both have, on what was left out."""
 
 
 class Counts:
@@ -13,7 +16,7 @@ class Counts:
 
     def __init__(self, summary: Summary) -> None:
         self._summary = summary
-        self._gaps: dict[tuple[str, str], NotChecked] = {}
+        self._gaps: dict[tuple[str, str, str], Gap] = {}
         self._configs: set[EngineConfig] = set()
 
     def add(self, config: EngineConfig, name: str, outcome: Outcome) -> None:
@@ -31,15 +34,15 @@ class Counts:
         for invariant, times in outcome.checks.items():
             summary.checks[invariant] = summary.checks.get(invariant, 0) + times
         summary.no_subject |= outcome.no_subject
-        for gaps, told in ((summary.not_checked, outcome.not_checked), (summary.coarse, outcome.coarse)):
-            for invariant, reason in told.items():
-                self._add_gap(gaps, invariant, reason, name)
+        for kind in GAPS:
+            for what, reason in getattr(outcome, kind).items():
+                self._add_gap(kind, what, reason, name)
 
-    def _add_gap(self, gaps: list[NotChecked], invariant: str, reason: str, name: str) -> None:
-        known = self._gaps.get((invariant, reason))
+    def _add_gap(self, kind: str, what: str, reason: str, name: str) -> None:
+        known = self._gaps.get((kind, what, reason))
         if known is None:
-            known = self._gaps[invariant, reason] = NotChecked(invariant, reason)
-            gaps.append(known)
+            known = self._gaps[kind, what, reason] = Gap(what, reason)
+            getattr(self._summary, kind).append(known)
         known.scripts += 1
         if name not in known.configs:
             known.configs.append(name)
@@ -47,7 +50,7 @@ class Counts:
     def end(self) -> None:
         """Take stock: what was never reached, and which invariants had nothing to look at anywhere."""
         summary = self._summary
-        had_one = summary.checks.keys() | {gap.invariant for gap in summary.not_checked}
+        had_one = summary.checks.keys() | {gap.what for gap in summary.not_checked}
         summary.no_subject = {name: why for name, why in summary.no_subject.items() if name not in had_one}
         if summary.reach:
             summary.never_reached = dead_kinds(summary.reach, self._configs)

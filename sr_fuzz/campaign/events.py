@@ -145,10 +145,10 @@ class CanaryTally(msgspec.Struct):
         return f"it never struck in {self.scripts} scripts"
 
 
-class NotChecked(msgspec.Struct):
-    """An invariant that was not checked in some scripts, or in part only, for one reason."""
+class Gap(msgspec.Struct):
+    """What some scripts left out, for one reason: an invariant, or a part of it, an action, a count."""
 
-    invariant: str
+    what: str
     reason: str
     scripts: int = 0
     configs: list[str] = []
@@ -194,9 +194,13 @@ class Summary(msgspec.Struct):
     """By signature, in the order of their first appearance."""
     checks: dict[str, int] = {}
     """How often each invariant was checked."""
-    not_checked: list[NotChecked] = []
+    not_checked: list[Gap] = []
     """Invariants that could not be checked on some configurations."""
-    coarse: list[NotChecked] = []
+    not_played: list[Gap] = []
+    """Kinds of action that this SGLang lacks something for."""
+    not_counted: list[Gap] = []
+    """Parts of `reach` that this SGLang lacks something for."""
+    coarse: list[Gap] = []
     """Invariants of which only a part was checked on some configurations."""
     no_subject: dict[str, str] = {}
     """Invariants that have nothing to look at on any configuration played, with the reason."""

@@ -74,7 +74,6 @@ def run_campaign(
     on_event: Listener,
     max_scripts: int | None = None,
     max_runs: int = MAX_RUNS,
-    faults: Sequence[str] = (),
     canary: StartCanary | None = None,
     triage: Triage | None = None,
     name_of: Callable[[EngineConfig], str] = config_text,
@@ -94,7 +93,7 @@ def run_campaign(
     """
     # Before the clock starts: asking for the version starts the engine.
     version = engine.sglang_version
-    campaign = _Campaign(engine, out, known, on_event, max_runs, tuple(faults), canary, triage, name_of, clock)
+    campaign = _Campaign(engine, out, known, on_event, max_runs, canary, triage, name_of, clock)
     on_event(Started(version, seed, time_s, max_scripts, out, len(known)))
     try:
         phases = [scripts] if isinstance(scripts, SearchStrategy) else scripts
@@ -117,7 +116,6 @@ class _Campaign:
         known: Mapping[str, tuple[Path, str]],
         on_event: Listener,
         max_runs: int,
-        faults: tuple[str, ...],
         canary: StartCanary | None,
         triage: Triage | None,
         name_of: Callable[[EngineConfig], str],
@@ -129,7 +127,6 @@ class _Campaign:
         self._known = known
         self._on_event = on_event
         self._max_runs = max_runs
-        self._faults = faults
         self._triage = triage
         self._name_of = name_of
         self._clock = clock
@@ -217,7 +214,7 @@ class _Campaign:
     def _new_finding(self, script: Script, outcome: Outcome, violation: Violation, found: str) -> None:
         tally = self.summary.findings[found] = FindingTally("new", violation)
         self._on_event(FindingNew(found, violation, self._name_of(script.config), len(script.actions)))
-        seen = first_seen(script, outcome, self._faults)
+        seen = first_seen(script, outcome, self._engine)
         began = self._clock()
         cause = None
         try:

@@ -89,7 +89,7 @@ def emit(
         with engines.start(fault, sglang=sglang) as engine:
             engine = compared(engine, case.signature)
             seen = violating(engine, case, "emit")
-            finding, outcome = reproduce(first_seen(case.script, seen, fault or ()), engine)
+            finding, outcome = reproduce(first_seen(case.script, seen, engine), engine)
             trace = outcome.trace
     typer.echo(_write(finding, out, format, cause, releases, trace))
     return 0

@@ -61,7 +61,7 @@ def minimise(
     with engines.start(fault, engine_kind, sglang=sglang) as engine:
         engine = compared(engine, case.signature)
         seen = violating(engine, case, "minimise")
-        first = first_seen(case.script, seen, fault or ())
+        first = first_seen(case.script, seen, engine)
         finding, outcome = reproduce(shrink(first, engine.run, max_runs=max_runs or MAX_RUNS), engine)
     if out is not None:
         save_finding(finding, out, outcome.trace[-TRACE_STEPS:])

@@ -100,7 +100,6 @@ def run(
             known=_known(known, engine.sglang_version),
             on_event=terminal,
             max_scripts=max_scripts,
-            faults=fault or (),
             canary=(lambda: engines.start_canary(engine)) if canary and not fault else None,
             triage=_triage(engine, known) if engine_kind is EngineKind.LOCAL and not fault else None,
             name_of=lambda configuration: names.get(configuration, config_text(configuration)),

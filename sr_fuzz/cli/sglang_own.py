@@ -29,7 +29,7 @@ def write(
     from sr_fuzz.emit.confirmed_sglang_repro import write_sglang_test
     from sr_fuzz.shrink.finding_steps import first_seen
 
-    finding = case.finding or first_seen(case.script, violating(engine, case, purpose), fault or ()).finding
+    finding = case.finding or first_seen(case.script, violating(engine, case, purpose), engine).finding
     return write_sglang_test(finding, out, engine.run, complaints(engine), known_cause=cause)
 
 

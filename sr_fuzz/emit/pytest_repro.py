@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def emit(
     that of the run that showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"test_{stem(finding)}.py"
+    path = folder / _file(finding)
     last = tuple(trace)[-TRACE_STEPS:]
     save_finding(finding, path.with_suffix(".json"), last)
     write_whole(path, _module(finding, last, known_cause, releases).encode())
@@ -108,7 +109,7 @@ def _docstring(finding: Finding, trace: Sequence[StepRecord]) -> str:
     violation = finding.violation
     lines = [f"{violation.invariant}: {violation.rule}, {_WHEN[violation.when].format(violation.step)}.", ""]
     lines += [*_wrap(violation.message), ""]
-    lines += [f"Found on SGLang {finding.sglang_version}; {_reliability(finding)}."]
+    lines += _found_on(finding)
     if finding.reruns:
         shrunk = f"Minimised from {finding.original_actions} actions to {len(finding.script.actions)}"
         lines += [f"{shrunk} in {finding.reruns} runs."]
@@ -120,8 +121,23 @@ def _docstring(finding: Finding, trace: Sequence[StepRecord]) -> str:
         lines += [f"    {line}" for record in trace for line in record.line.splitlines()]
     if violation.location:
         lines += ["", "In SGLang, innermost first:", *(f"    {place}" for place in violation.location)]
-    body = "\n".join(_clip(_escape(line.rstrip())) for line in lines)
+    body = "\n".join(_shown(line.rstrip()) for line in lines)
     return f'"""{body}\n"""'
+
+
+# To be copied, so it is not cut, however long the path.
+_COMMAND = "pytest --sr-sglang"
+
+
+def _found_on(finding: Finding) -> list[str]:
+    lines = [f"Found on SGLang {finding.sglang_version}; {_reliability(finding)}."]
+    if finding.sglang_tree is not None:
+        lines += ["To run it there:", f"    {_COMMAND} {shlex.quote(finding.sglang_tree)} {_file(finding)}"]
+    return lines
+
+
+def _file(finding: Finding) -> str:
+    return f"test_{stem(finding)}.py"
 
 
 def _reliability(finding: Finding) -> str:
@@ -146,6 +162,11 @@ def _escape(line: str) -> str:
     """For use between triple quotes."""
     line = line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def _shown(line: str) -> str:
+    escaped = _escape(line)
+    return escaped if line.strip().startswith(_COMMAND) else _clip(escaped)
 
 
 def _clip(line: str) -> str:

@@ -26,6 +26,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def sglang_tree(self) -> str | None:
+        """Folder of the source tree under test; None for what is installed, and for a release. Starts nothing."""
+        ...
+
+    @property
     def faults(self) -> tuple[str, ...]:
         """Import paths of the context managers (seeded faults, fixes) that its schedulers run under."""
         ...

@@ -50,6 +50,7 @@ class Player:
         self._booted = booted
         self._job = job
         self._notes: Sequence[str] | dict[str, None] = ()
+        self._not_played: dict[str, str] = {}
         self.context = ScriptedContext(
             scheduler_hook=booted.hook,
             transport=booted.transport,
@@ -73,7 +74,7 @@ class Player:
         if isinstance(self._job, Execute):
             return _called(self._job.path, _resolve(self._job.path), self.context, *self._job.args)
         interpreter = Interpreter(self._job.script, self.context, self.view, self.monitor)
-        self._notes = interpreter.notes
+        self._notes, self._not_played = interpreter.notes, interpreter.not_played
         return interpreter.play()
 
     def done(self, violation: Violation | None = None, failure: str = "") -> Done:
@@ -93,7 +94,9 @@ class Player:
             coarse=self.monitor.coarse,
             outputs=self.view.missing.or_default(self._outputs, {}) if isinstance(self._job, Run) else {},
             log=tuple(self._log.lines) if violation is not None else (),
-            notes=(*self._notes, *self.monitor.reach.notes),
+            not_played=self._not_played,
+            not_counted=self.monitor.reach.not_counted,
+            notes=tuple(self._notes),
             faults=counts(),
             reach=self.monitor.reach.counts,
         )
@@ -146,7 +149,8 @@ class Player:
 
 
 def _ran_to_its_end(stream: Stream) -> bool:
-    return any(delta.finish is not None and delta.finish.get("type") in ("length", "stop") for delta in stream.deltas)
+    ends = (delta.finish or {} for delta in stream.deltas if not delta.aborted)
+    return any(end.get("type") in ("length", "stop") for end in ends)
 
 
 def _called(path: str, function: Any, *args: Any) -> Generator:

@@ -25,6 +25,10 @@ class WrappedEngine:
         return self._engine.sglang_version
 
     @property
+    def sglang_tree(self) -> str | None:
+        return self._engine.sglang_tree
+
+    @property
     def faults(self) -> tuple[str, ...]:
         return self._engine.faults
 

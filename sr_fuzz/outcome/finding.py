@@ -26,6 +26,8 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """Runs that the minimiser used."""
     faults: tuple[str, ...] = ()
     """Seeded faults that were on."""
+    sglang_tree: str | None = None
+    """Folder of the source tree that it was found in; None for what is installed, and for a release."""
 
     @property
     def reliability(self) -> str:

@@ -22,6 +22,10 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often each invariant was checked."""
     no_subject: dict[str, str] = {}
     """Invariants that are about something that this engine does not have, with what."""
+    not_played: dict[str, str] = {}
+    """Kinds of action that were left out because this SGLang lacks something for them, with what that is."""
+    not_counted: dict[str, str] = {}
+    """The same for parts of `reach`."""
     not_checked: dict[str, str] = {}
     """Invariants that could not be checked here, with the reason: what they are about may be broken unseen."""
     coarse: dict[str, str] = {}
@@ -43,15 +47,17 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def report(self, last: int = 30) -> str:
         """A readable text: the violation, then the last steps of the trace."""
+        left_out = [f"not played: {action}: {reason}" for action, reason in self.not_played.items()]
         if self.violation is None:
-            return f"no violation in {self.steps} steps ({self.forwards} forwards) on SGLang {self.sglang_version}"
+            ran = f"no violation in {self.steps} steps ({self.forwards} forwards) on SGLang {self.sglang_version}"
+            return "\n".join([ran, *left_out])
         v = self.violation
         lines = [f"{v.invariant}: {v.rule} at step {v.step} ({v.when}) on SGLang {self.sglang_version}", v.message]
         lines += [f"  at {place}" for place in v.location]
         if self.trace:
             lines.append(f"last steps (of {self.steps}):")
             lines += [record.line for record in self.trace[-last:]]
-        lines += [f"note: {note}" for note in self.notes]
+        lines += [*left_out, *(f"note: {note}" for note in self.notes)]
         if v.stack:
             lines += ["stack:", v.stack.rstrip()]
         if self.log:

@@ -62,6 +62,8 @@ class Interpreter:
         self._epilogue = Epilogue(script.config, context, view, monitor, lambda: self._release(s.Release()))
         self.notes: dict[str, None] = {}
         """Remarks on what the script did that an HTTP client could not have done."""
+        self.not_played: dict[str, str] = {}
+        """Kinds of action that this SGLang lacks something for, and what that is."""
 
     def play(self) -> Generator[None, None, None]:
         """The generator for the hook."""
@@ -85,7 +87,7 @@ class Interpreter:
             reason = self._view.missing.excuse(error)
             if reason is None:
                 raise
-            self.notes[f"`{action.__struct_config__.tag}` is not played: {reason}"] = None
+            self.not_played[str(action.__struct_config__.tag)] = reason
 
     def _rid(self, name: str) -> str:
         """The request id for a name of the script."""
@@ -228,7 +230,7 @@ class Interpreter:
         now = Progress(
             chunks=self._context.chunks_done(rid),
             tokens=told(lambda: len(req.output_ids), 0) if req is not None else 0,
-            waiting=self._context.status(rid) == "waiting",
+            waiting=told(lambda: self._context.status(rid) == "waiting", False),
             retracted=req is not None and told(lambda: req.retraction_count > 0, False),
             ended=self._view.answered(rid),
         )

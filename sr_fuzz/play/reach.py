@@ -53,11 +53,6 @@ class Reach:
         counts = {kind: count for kind, count in self._counts.items() if count}
         return counts | {f"max.{name}": most for name, most in self._most.items() if most}
 
-    @property
-    def notes(self) -> list[str]:
-        """What is left out, and why."""
-        return [f"{what}: not counted, {reason}" for what, reason in self.not_counted.items()]
-
     # -- the interpreter's side --------------------------------------------------------------------------------
 
     def note_action(self, action: Action, rid: str = "") -> None:
@@ -153,8 +148,8 @@ class Reach:
         self._count_flushes()
         self._guarded("drafts", self._count_drafts)
         for rid, delta in self._view.recorder.sent_in_step:
-            if delta.finish is not None or delta.aborted:
-                self._count_finish(rid, delta)
+            if delta.aborted or delta.finish is not None:
+                self._guarded("how requests end", functools.partial(self._count_finish, rid, delta))
 
     def _count_retractions(self) -> None:
         for req in self._view.requests:

@@ -44,14 +44,22 @@ def _totals(done: Summary) -> str:
     )
 
 
+_GAP_WORDS = {
+    "not_played": "not played",
+    "not_checked": "not checked",
+    "coarse": "checked in part",
+    "not_counted": "not counted",
+}
+
+
 def _gap_lines(done: Summary) -> list[str]:
     """What the findings say nothing about."""
     lines = []
-    for what, gaps in (("not checked", done.not_checked), ("checked in part", done.coarse)):
-        for gap in gaps:
+    for kind, what in _GAP_WORDS.items():
+        for gap in getattr(done, kind):
             all_of_them = len(gap.configs) == len(done.configs) > 1
             where = "all configurations" if all_of_them else ", ".join(gap.configs)
-            lines.append(f"{what}: {gap.invariant} in {plural(gap.scripts, 'script')} ({where}): {gap.reason}")
+            lines.append(f"{what}: {gap.what} in {plural(gap.scripts, 'script')} ({where}): {gap.reason}")
     if done.no_subject:
         lines.append(f"nothing here to check for {', '.join(sorted(done.no_subject))}")
     return lines

@@ -22,12 +22,12 @@ class Stream:
 
     @property
     def finishes(self) -> list[Delta]:
-        return [delta for delta in self.deltas if delta.finish is not None or delta.aborted]
+        return [delta for delta in self.deltas if delta.aborted or delta.finish is not None]
 
     @property
     def answered(self) -> bool:
         """Whether its last word was spoken."""
-        return any(delta.finish is not None or delta.aborted for delta in self.deltas)
+        return any(delta.aborted or delta.finish is not None for delta in self.deltas)
 
 
 class OutputRecorder:

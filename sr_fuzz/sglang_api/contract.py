@@ -73,7 +73,9 @@ _MESSAGES = "srt.managers.io_struct"
 _HOLDERS = "kv_pages request_rows kv_content lora mamba_content aborts load"
 """What asks which requests hold KV."""
 
-_ALL_TOKENS = "chunks oracle_output streams paused_frozen retraction admission aborts kv_content load"
+_ALL_TOKENS = (
+    "chunks oracle_output streams paused_frozen retraction admission aborts kv_content load lora mamba_content"
+)
 """What asks for a request's output."""
 
 CONTRACT: tuple[Name, ...] = (
@@ -122,14 +124,16 @@ CONTRACT: tuple[Name, ...] = (
     *_rows(_SCHEDULER, "sglang_api/scheduler_facts", "", "Scheduler.load_inquirer", unchecked="load"),
     # -- requests
     *_rows(_BATCH, "sglang_api/requests", "", "Req.origin_input_ids",
-           unchecked="chunks oracle_output usage sessions aborts kv_content load admission"),
+           unchecked="chunks oracle_output usage sessions aborts kv_content load admission lora mamba_content"),
     *_rows(_BATCH, "sglang_api/requests", "how far requests are: stages", "Req.output_ids", unchecked=_ALL_TOKENS),
     *_rows(_BATCH, "sglang_api/requests", "stages of a script", "Req.sampling_params",
            unchecked="oracle_output streams usage admission aborts"),
     *_rows(_BATCH, "sglang_api/requests", "", "Req.finished", unchecked="oracle_output mamba_slots"),
     *_rows(_BATCH, "sglang_api/requests", "", "Req.finished_reason", "Req.to_finish", unchecked="oracle_output"),
     *_rows(_BATCH, "sglang_api/requests", "", "Req.eos_token_ids", unchecked="oracle_output"),
-    *_rows(_BATCH, "sglang_api/request_state", "", "Req.kv", unchecked=_HOLDERS + " tree_locks chunks retraction"),
+    *_rows(_BATCH, "sglang_api/request_state", "", "Req.kv",
+           unchecked=_HOLDERS + " tree_locks chunks retraction mamba_slots"),
+    *_rows("srt.session.streaming_session", "view/sessions", "", "SessionSlot.kv", unchecked="sessions liveness"),
     *_rows(_BATCH, "sglang_api/requests", "retractions are not counted", "Req.retraction_count",
            unchecked="retraction chunks priority"),
     *_rows(_BATCH, "sglang_api/request_state", "", "Req.output_ids_through_stop",
@@ -146,6 +150,7 @@ CONTRACT: tuple[Name, ...] = (
     # -- pools
     *_rows("srt.mem_cache.memory_pool", "view", "", "ReqToTokenPool.free_slots",
            unchecked="request_rows liveness admission"),
+    *_rows("srt.mem_cache.allocator.mamba", "view", "", "MambaSlotAllocator.free_slots", unchecked="mamba_slots"),
     *_rows("srt.mem_cache.memory_pool", "view", "", "ReqToTokenPool.req_to_token", unchecked=_HOLDERS),
     *_rows("srt.mem_cache.allocator.base", "sglang_api/allocators", "", "BaseTokenToKVPoolAllocator.free_pages",
            "BaseTokenToKVPoolAllocator.free_group", unchecked="kv_pages"),
@@ -161,6 +166,8 @@ CONTRACT: tuple[Name, ...] = (
            "CloseSessionReqInput"),
     *_rows(_MESSAGES, "sglang_api/outputs", "", "FlushCacheReqOutput", "OpenSessionReqOutput",
            unchecked="control_replies liveness sessions"),
+    *_rows(_MESSAGES, "sglang_api/outputs", "", "AbortReq.finished_reason",
+           unchecked="aborts sessions http_answers"),
     *_rows(_MESSAGES, "sglang_api/messages", "turns of sessions", "SessionParams"),
     *_rows(_MESSAGES, "sglang_api/outputs", "tokens that were sent", "BatchTokenIDOutput.output_ids",
            unchecked="streams usage sessions http_answers"),

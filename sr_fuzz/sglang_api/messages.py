@@ -26,12 +26,13 @@ def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, 
         "input_text": "",
         "input_ids": array("q", input_ids),
         "sampling_params": params,
-        "return_logprob": False,
-        "logprob_start_len": -1,
-        "top_logprobs_num": 0,
         "stream": True,
         **fields,
     }
+    # What asks for nothing goes without saying, where this SGLang has another name for it.
+    neutral = {"return_logprob": False, "logprob_start_len": -1, "top_logprobs_num": 0}
+    _, known = _fields(TokenizedGenerateReqInput)
+    values = {name: value for name, value in neutral.items() if name in known} | values
     return _made(TokenizedGenerateReqInput, values)
 
 

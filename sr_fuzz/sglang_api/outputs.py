@@ -77,7 +77,9 @@ def read(message: Any, step: int) -> Reply | list[tuple[str, Delta]]:
     """What a message tells about requests, by request id; of any other message the reply that it is."""
     kind = type(message).__name__
     if kind == "AbortReq":
-        return [(message.rid, Delta(step, [], message.finished_reason or {"type": "abort"}, aborted=True))]
+        delta = Delta(step, [], None, aborted=True)
+        delta.take("finish", lambda: message.finished_reason or {"type": "abort"})
+        return [(message.rid, delta)]
     if not hasattr(message, "rids") or not hasattr(message, "finished_reasons"):
         return Reply(kind, getattr(message, "success", None))
     told = _embedding if kind == "BatchEmbeddingOutput" else _tokens

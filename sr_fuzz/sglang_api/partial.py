@@ -14,6 +14,7 @@ class Partial:
         try:
             self.__dict__[field] = read()
         except AttributeError as error:
+            self.__dict__.pop(field, None)
             self.__dict__.setdefault("_absent", {})[field] = error
 
     def __getattr__(self, name: str) -> Any:

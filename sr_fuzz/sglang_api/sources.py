@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from packaging.version import Version
 
 from sr_fuzz.script.errors import EngineError
-from sr_fuzz.sglang_api.releases import release_folder, wheel_folder
+from sr_fuzz.sglang_api.releases import cache_folder, release_folder, wheel_folder
 
 _SHOWN = 200
 """Characters of a source that an error repeats."""
@@ -43,6 +44,15 @@ def sglang_folder(source: str) -> Path:
         raise EngineError(
             f"{shown}: no version of SGLang such as 0.5.20, and there is no such folder; expected a tree or a wheel"
         ) from None
+
+
+def tree_on(path: Sequence[str]) -> str | None:
+    """The source tree of SGLang that an engine with these folders first on its path imports, as ``--sglang`` takes it.
+
+    None where that is the installed SGLang, or a release or a wheel, which everybody has.
+    """
+    folder = next((Path(folder) for folder in path if (Path(folder) / "sglang" / _SCHEDULER).is_file()), None)
+    return None if folder is None or folder.is_relative_to(cache_folder()) else str(folder)
 
 
 def _tree_folder(path: Path) -> Path:

@@ -21,8 +21,11 @@ class Investigated(NamedTuple):
     outcome: Outcome
 
 
-def first_seen(script: Script, outcome: Outcome, faults: Sequence[str] = ()) -> Investigated:
-    """The finding as it stands: not minimised, not confirmed. Raises ``ValueError`` when nothing was violated."""
+def first_seen(script: Script, outcome: Outcome, engine: Engine) -> Investigated:
+    """The finding as ``engine`` showed it: not minimised, not confirmed.
+
+    Raises ``ValueError`` when nothing was violated.
+    """
     violation = outcome.violation
     if violation is None:
         raise ValueError("an outcome without a violation is no finding")
@@ -32,7 +35,8 @@ def first_seen(script: Script, outcome: Outcome, faults: Sequence[str] = ()) -> 
         violation=violation,
         sglang_version=outcome.sglang_version,
         original_actions=len(script.actions),
-        faults=tuple(faults),
+        faults=engine.faults,
+        sglang_tree=engine.sglang_tree,
     )
     return Investigated(finding, outcome)
 

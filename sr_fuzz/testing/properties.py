@@ -88,7 +88,7 @@ class PropertyChecker:
         def run(script: Script) -> Outcome:
             return self._engine.run(script, invariants=invariants)
 
-        seen = first_seen(failure.script, failure.outcome, self._engine.faults)
+        seen = first_seen(failure.script, failure.outcome, self._engine)
         finding, outcome = reproduce(shrink(seen, run), self._engine, invariants=invariants)
         lines = [
             f"new finding {finding.signature} ({finding.reliability})",

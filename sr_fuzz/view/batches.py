@@ -22,12 +22,16 @@ class Row(Partial):
     known: int
     """Tokens it had when the batch was launched: its prompt and its output so far."""
 
-    def __init__(self, req: Request, decode: bool, start: int = 0, end: int = 0) -> None:
+    start: int
+    end: int
+
+    def __init__(self, req: Request, decode: bool, batch: Any = None, index: int = 0) -> None:
+        """``batch``, ``index``: of a prefill, SGLang's batch and the request's place in it."""
         self.req = req
         self.decode = decode
         """Whether it decodes one token; else it prefills positions [start, end)."""
-        self.start = start
-        self.end = end
+        self.take("start", lambda: 0 if batch is None else int(batch.prefix_lens[index]))
+        self.take("end", lambda: 0 if batch is None else self.start + int(batch.extend_lens[index]))
         self.take("known", lambda: len(req.origin_input_ids) + len(req.output_ids))
         self.take("residency", lambda: req.retraction_count)
 
@@ -52,8 +56,5 @@ def read_batch(batch: Any, reqs: Sequence[Request], chunked: Request | None) -> 
     if mode not in ("extend", "mixed"):
         return Launched(mode, tuple(Row(req, True) for req in reqs), chunked)
     prefilling = len(reqs) - len(getattr(batch, "decoding_reqs", None) or ())
-    rows = [
-        Row(req, index >= prefilling, int(start), int(start) + int(length))
-        for index, (req, start, length) in enumerate(zip(reqs, batch.prefix_lens, batch.extend_lens))
-    ]
+    rows = (Row(req, index >= prefilling, batch, index) for index, req in enumerate(reqs))
     return Launched(mode, tuple(rows), chunked)

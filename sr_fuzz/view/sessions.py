@@ -29,10 +29,17 @@ class SlotView:
 
     session_id: str
     kv: request_state.KvState
-    lock: Any
-    """Handle of the tree node whose path it has locked, or None."""
     record: Any
     """The KV record, from 0.5.19 on; None before."""
+    raw: Any
+    """SGLang's own object."""
+
+    @property
+    def lock(self) -> Any:
+        """Handle of the tree node whose path it has locked, or None."""
+        if hasattr(self.raw, "lock"):
+            return None if self.raw.lock is None else self.raw.lock.node
+        return self.raw.last_node
 
     def lends_to(self, req: Request) -> bool:
         """Whether the request stands on this slot's row, as a turn of its session."""
@@ -57,15 +64,11 @@ def _read_slot(session_id: str, slot: Any) -> SlotView | None:
             return None
         lens = (slot.cache_protected_len, slot.kv_committed_len, slot.kv.kv_allocated_len)
         kv = request_state.KvState(int(slot.req_pool_idx), *map(int, lens))
-        return SlotView(session_id, kv, slot.last_node, None)
+        return SlotView(session_id, kv, None, slot)
     found = request_state.kv_of_record(slot.kv)
     if found is None:
         return None
-    if hasattr(slot, "lock"):
-        lock = None if slot.lock is None else slot.lock.node
-    else:
-        lock = slot.last_node
-    return SlotView(session_id, found, lock, slot.kv)
+    return SlotView(session_id, found, slot.kv, slot)
 
 
 def open_sessions(scheduler: Any) -> dict[str, Any]:

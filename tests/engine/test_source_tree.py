@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,28 +11,23 @@ import pytest
 from sr_fuzz import cli
 from sr_fuzz.outcome.files import load
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, to_json
-from sr_fuzz.sglang_api.versions import installed_package
-
-# A row is kept by a request that ends with its first token, as somebody might write it by mistake.
-_FREE = "    tree_cache.req_to_token_pool.free(req)\n"
-_FREE_BUT_FOR_THE_FIRST = "    if len(req.output_ids) > 1:\n        tree_cache.req_to_token_pool.free(req)\n"
+from tests.source_trees import ABOVE, BELOW, FREE, FREE_BUT_FOR_THE_FIRST, checkout_with, renamed_tree
 
 ONE_TOKEN = Script(EngineConfig(), (StartReq("r0", Prompt(0, 8), 1),))
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout, of links to the installed package's files: no ``_version.py``, and a bug in one file."""
-    installed = installed_package()
-    checkout = tmp_path_factory.mktemp("checkout")
-    package = checkout / "python" / "sglang"
-    shutil.copytree(installed, package, copy_function=os.symlink, ignore=shutil.ignore_patterns("_version.py"))
-    changed = package / "srt" / "mem_cache" / "common.py"
-    source = changed.read_text()
-    assert source.count(_FREE) == 1, "this SGLang frees rows elsewhere"
-    changed.unlink()
-    changed.write_text(source.replace(_FREE, _FREE_BUT_FOR_THE_FIRST))
-    return checkout
+    return checkout_with(
+        tmp_path_factory.mktemp("checkout"), "srt/mem_cache/common.py", FREE, FREE_BUT_FOR_THE_FIRST
+    )
+
+
+@pytest.fixture(scope="module")
+def preempting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkout_with(
+        tmp_path_factory.mktemp("preempting"), "srt/managers/schedule_policy.py", ABOVE, BELOW
+    )
 
 
 @pytest.fixture
@@ -69,3 +64,75 @@ def test_a_finding_carries_the_name_of_the_tree(tree: Path, script: Path, tmp_pa
 
 def test_what_is_installed_has_no_such_bug(sr_engine):
     assert sr_engine.run(ONE_TOKEN).ok
+
+
+# -- whole campaigns -------------------------------------------------------------------------------------------
+
+SEED = "5"
+
+
+def campaign(source: Path, out: Path, *options: str) -> int:
+    return cli.main(["run", "--sglang", str(source), "--seed", SEED, "--no-canary", "--out", str(out), *options])
+
+
+def test_a_comparison_turned_round_is_found_and_its_repro_runs_on_the_tree(
+    preempting: Path, tmp_path: Path, capsys
+):
+    named(preempting, "0.5.24.dev3+gabc")
+    out = tmp_path / "found"
+    assert campaign(preempting, out, "--config", "priority-preempt", "--max-scripts", "12", "--time", "5m") == 0
+    assert "new finding priority: preempted_without_cause" in capsys.readouterr().out
+    repro = next(out.glob("test_priority_preempted_without_cause_*.py"))
+    text = repro.read_text()
+    assert "Found on SGLang 0.5.24.dev3+gabc; shown by 5 of 5 fresh runs." in text
+    command = f"pytest --sr-sglang {preempting / 'python'} {repro.name}"
+    assert command in text
+    on_the_tree = plain_pytest(out, *command.split()[1:])
+    assert "0.5.24.dev3+gabc" in on_the_tree and "1 failed" in on_the_tree
+    assert "1 passed" in plain_pytest(out, repro.name)
+
+
+def plain_pytest(folder: Path, *arguments: str) -> str:
+    """What pytest says there, as a user would start it."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300).stdout
+
+
+# A field of requests, a field of what is sent, a method of allocators; and who reads them.
+RENAMED = {
+    "Req.retraction_count": ("retraction", "chunks", "priority"),
+    "BatchTokenIDOutput.cached_tokens": ("usage",),
+    "BaseTokenToKVPoolAllocator.available_size": (),
+}
+
+
+def test_what_a_tree_lacks_is_named_and_the_run_goes_on(tmp_path: Path, capsys):
+    package = renamed_tree(tmp_path, *(name.partition(".")[2] for name in RENAMED))
+    assert cli.main(["doctor", "--sglang", str(package)]) in (0, 1)
+    doctor = " ".join(capsys.readouterr().out.split())
+    options = ["--config", "overlap-chunk16", "--exhausters", "--max-scripts", "10", "--time", "5m"]
+    assert campaign(package, tmp_path / "found", *options) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "10 scripts in" in told
+    for name, invariants in RENAMED.items():
+        assert name in doctor
+        for invariant in invariants:
+            assert invariant in doctor
+            assert f"not checked: {invariant} in 10 scripts (overlap-chunk16): this SGLang has no {name}" in told
+    assert "exhaust_kv" in doctor
+    assert "not played: exhaust_kv" in told and "this SGLang has no BaseTokenToKVPoolAllocator.available_size" in told
+
+
+def test_a_tree_without_the_hook_is_refused_in_one_line(tmp_path: Path, capsys):
+    package = renamed_tree(tmp_path, "maybe_init_scripted_scheduler_hook")
+    assert campaign(package, tmp_path / "found") == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "warning" not in line]
+    assert len(errors) == 1 and "Scheduler.maybe_init_scripted_scheduler_hook is missing" in errors[0]
+
+
+def test_a_tree_that_cannot_be_imported_says_why_in_one_line(tmp_path: Path, script: Path, capsys):
+    checkout = checkout_with(tmp_path, "srt/managers/schedule_policy.py", ABOVE, "if priority_diff >> :")
+    assert cli.main(["replay", str(script), "--sglang", str(checkout)]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "warning" not in line]
+    assert len(errors) == 1 and "cannot import SGLang: SyntaxError: invalid syntax" in errors[0]
+    assert "schedule_policy.py" in errors[0]

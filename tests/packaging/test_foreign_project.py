@@ -5,12 +5,8 @@ Each way to install goes into a virtual environment of its own, which sees this 
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
@@ -18,6 +14,7 @@ import pytest
 from sr_fuzz.emit.pytest_repro import emit
 from sr_fuzz.outcome import Finding, Violation
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq
+from tests.packaging.environments import install, make_environment, run
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,28 +90,9 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         for name in filter(lambda name: (ROOT / name).is_file(), tracked.stdout.splitlines()):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    venv.create(folder / "venv", symlinks=True)
-    interpreter = folder / "venv" / "bin" / "python"
-    inner = subprocess.run(
-        [interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
-    )
-    # A path file: the folder's own path files, and with them an editable install, are not read a second time.
-    outer = Path(sysconfig.get_path("purelib"))
-    lines = [str(outer), *_path_files(outer)]
-    (Path(inner.stdout.strip()) / "base.pth").write_text("\n".join(lines) + "\n")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--python", str(interpreter), "--disable-pip-version-check", "-q", "install",
-         "--no-deps", "--no-build-isolation", *(["-e"] if request.param == "editable" else []), str(source)],
-        check=True,
-    )  # fmt: skip
+    interpreter = make_environment(folder / "venv")
+    install(interpreter, source, editable=request.param == "editable")
     return interpreter
-
-
-def _path_files(site: Path) -> list[str]:
-    """Folders that plain path files of the outer environment name: where it, too, sees another one's packages."""
-    found = [line for file in site.glob("*.pth") if not file.name.startswith("__editable__")
-             for line in file.read_text().splitlines()]  # fmt: skip
-    return [line for line in found if line.startswith("/")]
 
 
 @pytest.fixture(scope="module")
@@ -129,14 +107,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(python: Path, project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    environment.pop("PYTHONPATH", None)
-    return subprocess.run(
-        [str(python), *arguments], cwd=project, env=environment, capture_output=True, text=True, check=False
-    )
-
-
 def test_pytest_runs_there(python: Path, project: Path):
     """The project's own tests, a property test of ours, a repro that the last version emitted and one of this."""
     ran = run(python, project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=few")
@@ -146,7 +116,7 @@ def test_pytest_runs_there(python: Path, project: Path):
 
 def test_a_campaign_there_knows_the_known_bugs(python: Path, project: Path):
     """It counts them at its start; with a folder of emitted tests there are more."""
-    ran = run(python, project, "-m", "sr_fuzz.cli", "run", "--max-scripts", "1", "--no-canary", "--seed", "1")
+    ran = run(python, project, "-m", "sr_fuzz", "run", "--max-scripts", "1", "--no-canary", "--seed", "1")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     count = re.search(r"(\d+) known findings", ran.stdout)
     assert count is not None and int(count[1]) > 50, ran.stdout
@@ -154,6 +124,6 @@ def test_a_campaign_there_knows_the_known_bugs(python: Path, project: Path):
 
 @pytest.mark.parametrize("python", ["wheel"], indirect=True)
 def test_the_built_in_faults_are_there(python: Path, project: Path):
-    ran = run(python, project, "-m", "sr_fuzz.cli", "sensitivity", "--fault", "unfreed_row", "--scripts", "1")
+    ran = run(python, project, "-m", "sr_fuzz", "sensitivity", "--fault", "unfreed_row", "--scripts", "1")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "unfreed_row" in ran.stdout

@@ -27,6 +27,7 @@ class FakeEngine:
     """
 
     sglang_version = "0.0.fake"
+    sglang_tree: str | None = None
     isolation: Isolation = "fresh"
 
     def __init__(self, rule: Rule, faulty: dict[str, Rule] | None = None) -> None:

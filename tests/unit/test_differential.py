@@ -71,13 +71,14 @@ def test_only_each_so_many_th_script_is_played_again():
 def test_a_difference_is_minimised_although_few_scripts_are_compared():
     engine = DifferentialEngine(FakeEngine("r1"), every=2)
     assert engine.run(TWO).ok
-    finding, _ = reproduce(shrink(first_seen(TWO, engine.run(TWO)), engine.run), engine)
+    finding, _ = reproduce(shrink(first_seen(TWO, engine.run(TWO), engine), engine.run), engine)
     assert len(finding.script.actions) == 1
     assert (finding.reproduced, finding.tried) == (5, 5)
 
 
 def test_the_emitted_test_compares_too(tmp_path):
-    finding, _ = first_seen(TWO, DifferentialEngine(FakeEngine("r1")).run(TWO))
+    engine = DifferentialEngine(FakeEngine("r1"))
+    finding, _ = first_seen(TWO, engine.run(TWO), engine)
     source = emit(finding, tmp_path).read_text()
     assert "outcome = DifferentialEngine(sr_engine).run(SCRIPT)" in source
     compile(source, "emitted", "exec")

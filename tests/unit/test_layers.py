@@ -30,6 +30,7 @@ type = layers
 containers = sr_fuzz
 exhaustive = True
 layers =
+    __main__
 {"".join(f"    {room}{chr(10)}" for room in LAYERS)}
 
 [importlinter:contract:cycles]

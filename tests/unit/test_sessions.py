@@ -26,9 +26,9 @@ from sr_fuzz.script import (
     validate,
 )  # fmt: skip
 from sr_fuzz.script.text import action_text
-from sr_fuzz.shrink.edits import State, optional_fields, rename, without_session
 from sr_fuzz.sglang_api.incoming import Received
 from sr_fuzz.sglang_api.outputs import Delta
+from sr_fuzz.shrink.edits import State, optional_fields, rename, without_session
 from sr_fuzz.view.sessions import Ledger
 
 STREAMING = EngineConfig(enable_streaming_session=True)

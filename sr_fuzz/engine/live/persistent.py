@@ -24,6 +24,7 @@ from sr_fuzz.engine.process_messages import Execute, Run
 from sr_fuzz.outcome import Outcome, signature
 from sr_fuzz.script import EngineConfig, Script, validate
 from sr_fuzz.script.text import text
+from sr_fuzz.sglang_api.sources import tree_on
 
 # SGLang is imported by one process (6 to 15 s) and boots; a loaded machine may need several times that.
 _START_LIMIT_S = 300.0
@@ -73,6 +74,10 @@ class LiveEngine:
     def settings(self) -> dict[str, Any]:
         """What another engine like this one is made with, but for its faults."""
         return {"limit_s": self.limit_s, "sys_path": self.sys_path, "device": self.device, "model": self.model}
+
+    @property
+    def sglang_tree(self) -> str | None:
+        return tree_on(self.sys_path)
 
     @property
     def sglang_version(self) -> str:

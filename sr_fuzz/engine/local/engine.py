@@ -26,6 +26,7 @@ from sr_fuzz.engine.process_messages import Boot, Done, Execute, Failed, Ready, 
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, validate
 from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api.sources import tree_on
 
 # Import takes 6 to 15 s on a quiet machine; a loaded one may need several times that.
 _IMPORT_LIMIT_S = 180.0
@@ -47,6 +48,7 @@ class Zygote:
         self._log = tempfile.TemporaryFile(mode="w+b")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = dict(os.environ)
+        self.sys_path = tuple(sys_path)
         paths = [*sys_path, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
         environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
         with theirs:
@@ -157,6 +159,10 @@ class LocalEngine:
     def sglang_version(self) -> str:
         """Version of the SGLang under test; starts the engine if need be."""
         return self.zygote.sglang_version
+
+    @property
+    def sglang_tree(self) -> str | None:
+        return tree_on(self._zygote.sys_path if self._zygote is not None else self._sys_path)
 
     def with_faults(self, *faults: str) -> LocalEngine:
         """A second engine over the same zygote, with other faults. Close it before this one."""

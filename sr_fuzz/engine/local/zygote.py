@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import sys
+import traceback
 from multiprocessing.connection import Connection
 
 from sr_fuzz.engine.parent_death import adopt_orphans, die_with_parent
@@ -50,13 +51,21 @@ def _import_sglang(control: socket.socket) -> None:
     except EngineError as error:
         control.send(encode(Failed(str(error))))
         sys.exit(2)
-    except ImportError as error:
-        control.send(encode(Failed(f"cannot import SGLang: {error}; `sr-fuzz doctor` says what is missing")))
+    except Exception as error:
+        # A tree that somebody works on may raise anything, a SyntaxError too.
+        control.send(encode(Failed(f"cannot import SGLang: {_why(error)}")))
         raise
     # The collector writes into every object that it looks at, and so copies its page in each process forked from here.
     gc.collect()
     gc.freeze()
     control.send(encode(Ready(version, os.getpid(), 0.0)))
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return f"{error}; `sr-fuzz doctor` says what is missing"
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error}, at {at.filename}:{at.lineno}"
 
 
 def _serve_one(control: socket.socket) -> bool:

@@ -1,4 +1,4 @@
-"""``python -m sr_fuzz.cli``."""
+"""``python -m sr_fuzz``, the command line.."""
 
 from __future__ import annotations
 
