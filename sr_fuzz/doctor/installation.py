@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sr_fuzz.doctor.check import Check, Torch
 from sr_fuzz.doctor.live_checks import checks as live_checks
+from sr_fuzz.faults.names import fault_rows
 from sr_fuzz.sglang_api.contract import CONTRACT, Name, missing_rows
 from sr_fuzz.sglang_api.versions import TESTED, installed_package, untested, version_in
 
@@ -40,7 +41,7 @@ def checks(sglang: Path | None = None) -> list[Check]:
         check_python(sys.version_info[:3]),
         check_torch(torch),
         check_sglang(version_in(package) if package is not None else None),
-        *([check_contract(missing_rows(package))] if package is not None else []),
+        *([check_contract(_lacking(package))] if package is not None else []),
         check_platform(sys.platform, has_fork=hasattr(os, "fork"), has_prctl=can_prctl()),
         check_memory(free_gb),
         check_git(shutil.which("git")),
@@ -123,10 +124,15 @@ def check_sglang(found: str | None) -> Check:
     )
 
 
+def _lacking(package: Path) -> tuple[Name, ...]:
+    return missing_rows(package) + missing_rows(package, fault_rows())
+
+
 def check_contract(lacking: Sequence[Name]) -> Check:
     """Every name of SGLang that is relied on; only one that is a seam is required."""
     seams = [name.shown for name in lacking if name.seam]
-    found = f"{len(CONTRACT)} names" if not lacking else f"{len(lacking)} of {len(CONTRACT)} names are missing"
+    asked = len(CONTRACT) + len(fault_rows())
+    found = f"{asked} names" if not lacking else f"{len(lacking)} of {asked} names are missing"
     return Check(
         name="contract",
         ok=not lacking,

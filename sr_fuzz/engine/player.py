@@ -50,7 +50,6 @@ class Player:
         self._booted = booted
         self._job = job
         self._notes: Sequence[str] | dict[str, None] = ()
-        self._not_played: dict[str, str] = {}
         self.context = ScriptedContext(
             scheduler_hook=booted.hook,
             transport=booted.transport,
@@ -74,7 +73,7 @@ class Player:
         if isinstance(self._job, Execute):
             return _called(self._job.path, _resolve(self._job.path), self.context, *self._job.args)
         interpreter = Interpreter(self._job.script, self.context, self.view, self.monitor)
-        self._notes, self._not_played = interpreter.notes, interpreter.not_played
+        self._notes = interpreter.notes
         return interpreter.play()
 
     def done(self, violation: Violation | None = None, failure: str = "") -> Done:
@@ -94,7 +93,7 @@ class Player:
             coarse=self.monitor.coarse,
             outputs=self.view.missing.or_default(self._outputs, {}) if isinstance(self._job, Run) else {},
             log=tuple(self._log.lines) if violation is not None else (),
-            not_played=self._not_played,
+            not_played=self.monitor.not_played,
             not_counted=self.monitor.reach.not_counted,
             notes=tuple(self._notes),
             faults=counts(),

@@ -10,7 +10,7 @@ from sr_fuzz.oracle import adapter_weights
 from sr_fuzz.oracle.settings import oracle_settings
 from sr_fuzz.script import EngineConfig
 from sr_fuzz.script.errors import EngineError
-from sr_fuzz.sglang_api.server_args import BY_ENVIRONMENT, check_policy, construct, device_settings
+from sr_fuzz.sglang_api.server_args import BY_ENVIRONMENT, check_policy, device_settings, make
 
 _DEFAULTS = EngineConfig()
 
@@ -87,8 +87,6 @@ def install_kernels() -> None:
 
 def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> Any:
     """SGLang's ``ServerArgs`` for a configuration, resolved and checked; after `install_stand_ins`."""
-    from sglang.srt.server_args import ServerArgs
-
     # Here, not above: it needs torch, and settings are read where that is not there.
     from sr_fuzz.cpu import recurrent_states
 
@@ -101,7 +99,7 @@ def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None
             accepted.enter_context(recurrent_states.extra_buffer_accepted())
         if on_cpu and config.speculative_algorithm is not None:
             accepted.enter_context(speculation.overlap_accepted())
-        args = construct(ServerArgs, engine_kwargs(config, device=device, model=model))
+        args = make(engine_kwargs(config, device=device, model=model))
         if hasattr(args, "resolve_once"):
             args.resolve_once()
         args.check_server_args()

@@ -13,6 +13,7 @@ from sr_fuzz.play.monitor import Monitor
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.script import EngineConfig
 from sr_fuzz.sglang_api.requests import Request
+from sr_fuzz.view.sessions import SlotView
 from sr_fuzz.view.view import SchedulerView
 
 # The drain's bound: each waiting token of work may be done several times over when requests are retracted again and
@@ -53,11 +54,11 @@ class Epilogue:
     def play(self) -> Generator[None, None, None]:
         """The generator for the hook."""
         self._monitor.note_action("epilogue: release, continue, drain")
-        self._release()
-        self._context.continue_generation()
+        self._monitor.attempt("release", self._release)
+        self._monitor.attempt("continue", self._context.continue_generation)
         yield
         yield from self._drain()
-        if self._view.sessions.open:
+        if self._open_sessions:
             yield from self._close_sessions()
         # One more step, so that an idle engine has run its own idle checks.
         yield
@@ -67,7 +68,8 @@ class Epilogue:
         if self._view.unanswered():
             return  # only when `Liveness` is switched off: an engine that is not idle may refuse
         self._monitor.note_action("epilogue: flush")
-        self._context.flush_cache()
+        if not self._monitor.attempt("flush_cache", self._context.flush_cache):
+            return
         for _ in range(_FLUSH_STEPS):
             yield
         self._monitor.check_flushed()
@@ -86,24 +88,34 @@ class Epilogue:
                 known, bound = len(self._view.requests), steps + self._work_left()
             idle = idle + 1 if self._view.forward_steps == forwards else 0
             forwards = self._view.forward_steps
-            if idle >= _STUCK_STEPS and self._view.now.session_slots:
+            if idle >= _STUCK_STEPS and self._session_slots:
                 return
 
     def _close_sessions(self) -> Generator[None, None, None]:
         """Close them; turns that wait for what another's turn keeps, and so for each other, are aborted."""
         self._monitor.note_action("epilogue: close sessions")
-        for session_id in self._view.sessions.open:
-            self._context.control("close_session", session_id=session_id)
+        for session_id in self._open_sessions:
+            close = functools.partial(self._context.control, "close_session", session_id=session_id)
+            self._monitor.attempt("close_session", close)
         yield
         yield from self._drain()
-        if self._view.now.session_slots and self._view.unanswered():
-            self._context.abort_all()
+        if self._session_slots and self._view.unanswered():
+            self._monitor.attempt("abort_all", self._context.abort_all)
             yield
             yield from self._drain()
         for _ in range(_CLOSE_STEPS):
-            if not self._view.sessions.open:
+            if not self._open_sessions:
                 return
             yield
+
+    @property
+    def _open_sessions(self) -> list[str]:
+        """As clients know them; where that could not be followed, as SGLang says."""
+        return self._view.missing.or_default(lambda: self._view.sessions.open, self._view.open_sessions)
+
+    @property
+    def _session_slots(self) -> list[SlotView]:
+        return self._view.missing.or_default(lambda: self._view.now.session_slots, [])
 
     def _work_left(self) -> int:
         """Steps that a healthy engine needs at most for what is unanswered, retractions included."""

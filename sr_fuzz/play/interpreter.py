@@ -25,7 +25,6 @@ from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.script.errors import RequestRefused
 from sr_fuzz.script.text import action_text
 from sr_fuzz.sglang_api import messages
-from sr_fuzz.sglang_api.missing import ReadErrors
 from sr_fuzz.view.view import SchedulerView
 
 BALLAST_PREFIX = "ballast"
@@ -62,8 +61,6 @@ class Interpreter:
         self._epilogue = Epilogue(script.config, context, view, monitor, lambda: self._release(s.Release()))
         self.notes: dict[str, None] = {}
         """Remarks on what the script did that an HTTP client could not have done."""
-        self.not_played: dict[str, str] = {}
-        """Kinds of action that this SGLang lacks something for, and what that is."""
 
     def play(self) -> Generator[None, None, None]:
         """The generator for the hook."""
@@ -81,13 +78,7 @@ class Interpreter:
         yield from self._epilogue.play()
 
     def _send(self, action: s.Action) -> None:
-        try:
-            _SENDERS[type(action)](self, action)
-        except ReadErrors as error:
-            reason = self._view.missing.excuse(error)
-            if reason is None:
-                raise
-            self.not_played[str(action.__struct_config__.tag)] = reason
+        self._monitor.attempt(str(action.__struct_config__.tag), lambda: _SENDERS[type(action)](self, action))
 
     def _rid(self, name: str) -> str:
         """The request id for a name of the script."""

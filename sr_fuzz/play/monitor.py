@@ -39,6 +39,8 @@ class Monitor:
         self.no_subject: dict[str, str] = {}
         self.not_checked: dict[str, str] = {}
         self.coarse: dict[str, str] = {}
+        self.not_played: dict[str, str] = {}
+        """Kinds of action that this SGLang lacks something for, and what that is."""
         self.steps = 0
         self._actions: list[str] = []
         self._invariants: list[Invariant] = []
@@ -74,6 +76,18 @@ class Monitor:
         self._invariants = [other for other in self._invariants if other is not invariant]
         self.checks.pop(invariant.name, None)
         self.coarse.pop(invariant.name, None)
+
+    def attempt(self, action: str, send: Callable[[], None]) -> bool:
+        """Send an action of that kind; False, and it is noted, where this SGLang lacks something for it."""
+        try:
+            send()
+        except ReadErrors as error:
+            reason = self.view.missing.excuse(error)
+            if reason is None:
+                raise
+            self.not_played[action] = reason
+            return False
+        return True
 
     def note_action(self, text: str) -> None:
         """Called by the interpreter for each action it sends; it goes into the record of the coming step."""

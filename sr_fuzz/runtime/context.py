@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from sr_fuzz.runtime import queries, radix
+from sr_fuzz.runtime import queries
 from sr_fuzz.runtime.exhausters import ScriptedKvPoolExhauster, ScriptedLockRefExhauster
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.req_handle import ScriptedReqHandle
@@ -118,10 +118,10 @@ class ScriptedContext:
         self._lock_ref_exhauster.release()
 
     def get_all_node_hit_counts(self) -> dict[int, int]:
-        return radix.get_all_node_hit_counts(self)
+        return queries.get_all_node_hit_counts(self)
 
     def get_all_node_lock_refs(self) -> dict[int, int]:
-        return radix.get_all_node_lock_refs(self)
+        return queries.get_all_node_lock_refs(self)
 
     @property
     def is_idle(self) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from sr_fuzz.runtime.radix import get_node_lock_ref, iter_node_handles
 from sr_fuzz.sglang_api import request_state
+from sr_fuzz.sglang_api.node_handles import get_node_lock_ref, iter_node_handles
 
 # SGLang's idle check counts pages and knows no exhauster: strict, it would call each held page a leak. It reads the
 # setting each time; without strictness it logs instead of raising.

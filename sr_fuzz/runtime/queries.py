@@ -7,6 +7,7 @@ from typing import Any
 
 from sr_fuzz.runtime.protocols import QueriedContext
 from sr_fuzz.sglang_api import request_state, scheduler_state
+from sr_fuzz.sglang_api.node_handles import iter_node_handles, node_lock_ref, resolve_node
 
 
 def _queued_reqs(ctx: QueriedContext) -> Iterator[Any]:
@@ -120,3 +121,17 @@ def engine_stats(ctx: QueriedContext) -> dict[str, int]:
         "req_pool_total": scheduler.req_to_token_pool.size,
         "page_size": scheduler.page_size,
     }
+
+
+def get_all_node_hit_counts(ctx: QueriedContext) -> dict[int, int]:
+    """Hit count by node id, root excluded."""
+    tree = ctx.scheduler.tree_cache
+    nodes = (resolve_node(tree, handle) for handle in iter_node_handles(tree))
+    return {node.id: node.hit_count for node in nodes}
+
+
+def get_all_node_lock_refs(ctx: QueriedContext) -> dict[int, int]:
+    """Lock count by node id, root excluded."""
+    tree = ctx.scheduler.tree_cache
+    nodes = (resolve_node(tree, handle) for handle in iter_node_handles(tree))
+    return {node.id: node_lock_ref(node) for node in nodes}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sr_fuzz.runtime.protocols import RequestQueries
-from sr_fuzz.runtime.radix import get_node_lock_ref
 from sr_fuzz.sglang_api import request_state
+from sr_fuzz.sglang_api.node_handles import get_node_lock_ref
 
 
 @dataclass(frozen=True, slots=True)

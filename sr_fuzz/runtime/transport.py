@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from sr_fuzz.runtime.recorder import OutputRecorder
 from sr_fuzz.runtime.recv_proxy import LocalRecvProxy
 from sr_fuzz.script.errors import RequestRefused
-from sr_fuzz.sglang_api import messages
+from sr_fuzz.sglang_api import messages, missing
 
 
 class Transport(Protocol):
@@ -114,7 +114,8 @@ class LocalTransport:
                 continue
             self._primed.remove(primed)
             # An error goes to the client; the tokenizer manager takes any other end for one of the prefill.
-            if (stream.finishes[0].finish or {}).get("status_code") is None:
+            end = stream.finishes[0]
+            if missing.here().or_default(lambda: (end.finish or {}).get("status_code"), None) is None:
                 for index in range(primed.n):
                     self._put_request(rid=f"{primed.rid}c{index}.", **primed.request)
 

@@ -112,7 +112,7 @@ def control_message(call: str, **fields: Any) -> Any:
     message = getattr(io_struct, control.message, None)
     if message is None:
         raise UnsupportedVersion(f"this SGLang has no message {control.message}, which `{call}` sends")
-    return message(**control.constants, **fields)
+    return _made(message, {**control.constants, **fields})
 
 
 def disaggregation_fields(half: str, number: int) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
@@ -87,6 +89,27 @@ def live_seams(*, wrap_channels: Any, make_hook: Any, run_loop: Any) -> None:
     SchedulerIpcChannels.create = classmethod(live_create)
     Scheduler.maybe_init_scripted_scheduler_hook = live_hook
     Scheduler.run_event_loop = live_loop
+
+
+def before_event_loop(prepare: Callable[[Any], None]) -> None:
+    """From now on each scheduler of this process is handed to ``prepare`` before its first step. Once is enough."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    original = Scheduler.run_event_loop
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def run_event_loop(self: Any, *args: Any, **kwargs: Any) -> Any:
+        prepare(self)
+        return original(self, *args, **kwargs)
+
+    Scheduler.run_event_loop = run_event_loop
+
+
+def import_scheduler() -> None:
+    """Import what every scheduler needs, before processes are forked that need it."""
+    import sglang.srt.managers.scheduler  # noqa: F401
 
 
 def is_driver(scheduler: Any) -> bool:

@@ -66,6 +66,20 @@ def check_policy(name: str) -> None:
         raise UnsupportedVersion(f"this SGLang has no schedule policy {name!r}; it has {', '.join(known)}")
 
 
+def make(fields: dict[str, Any]) -> Any:
+    """SGLang's ``ServerArgs`` of these fields. Raises `UnsupportedVersion` for one that this release lacks."""
+    from sglang.srt.server_args import ServerArgs
+
+    return construct(ServerArgs, fields)
+
+
+def launch_server(fields: dict[str, Any]) -> None:
+    """Be the main process of SGLang's HTTP server, until it ends."""
+    from sglang.srt.entrypoints import http_server
+
+    http_server.launch_server(make(fields))
+
+
 def construct(cls: type, fields: dict[str, Any]) -> Any:
     """Call ``cls`` with those fields it has; refuse to drop one that was asked for by a configuration."""
     known = set(inspect.signature(cls).parameters)

@@ -27,12 +27,14 @@ class SourceNames:
         ``name`` is a function, a class, a constant, or ``Class.attribute``: a method, a field, or what a method of the
         class, or of one of its bases, assigns to ``self``. Empty: whether there is the module.
         """
+        owner, _, attribute = name.partition(".")
+        if name and not attribute and self._file(f"{module}.{owner}") is not None:
+            return True  # a module below a package, which need not have a file of its own
         tree = self._module(module)
         if tree is None or not name:
             return tree is not None
-        owner, _, attribute = name.partition(".")
         if not attribute:
-            return owner in _defined(tree) or self._file(f"{module}.{owner}") is not None
+            return owner in _defined(tree)
         return self._class_has(module, owner, attribute, _MAX_BASES)
 
     def _class_has(self, module: str, name: str, attribute: str, depth: int) -> bool:
@@ -40,7 +42,7 @@ class SourceNames:
         if found is None or depth == 0:
             return False
         where, node = found
-        if attribute in _attributes(node):
+        if attribute in attributes(node):
             return True
         bases = (base.id for base in node.bases if isinstance(base, ast.Name))
         return any(self._class_has(where, base, attribute, depth - 1) for base in bases)
@@ -105,7 +107,7 @@ def _defined(tree: ast.Module) -> set[str]:
 
 
 @functools.cache
-def _attributes(node: ast.ClassDef) -> set[str]:
+def attributes(node: ast.ClassDef) -> set[str]:
     """What is named in the body, and what any of its functions assigns to ``self``."""
     names: set[str] = set()
     for inner in node.body:

@@ -43,8 +43,8 @@ class SchedulerView:
         """The prompt each of them was sent with; a session's history comes before it."""
         self._adapters: dict[str, str | None] = {}
         overlap = bool(getattr(scheduler, "enable_overlap", False))
-        self.sessions = Ledger(recorder.streams.get, self._output_of, pause_drains=overlap)
-        """What a client knows of sessions."""
+        self._ledger = Ledger(recorder.streams.get, self._output_of, pause_drains=overlap)
+        self._ledger_lost: AttributeError | None = None
         self.received: list[Received] = []
         """Messages the scheduler took in the step that just ended."""
         self.forward_steps = 0
@@ -145,16 +145,35 @@ class SchedulerView:
     def refresh(self, step: int) -> None:
         """Take in what the step did; after this `now` is the state between the steps."""
         self.received = [Received(message) for message in self._proxy.taken]
-        self.sessions.take(self.received, step, open_sessions(self.scheduler))
+        self._follow_sessions(step)
         for message in self.received:
             rid = message.rid
             if rid is not None and message.is_request:
                 self.arrived.setdefault(rid, step)
                 self._adapters.setdefault(rid, message.lora_id)
-                turn = self.sessions.turns.get(rid)
-                self.prompts.setdefault(rid, turn.prompt if turn is not None else list(message.input_ids))
+                turn = self._ledger.turns.get(rid)
+                if turn is not None:
+                    self.prompts.setdefault(rid, turn.prompt)
+                elif message.session_params is None:
+                    self.prompts.setdefault(rid, list(message.input_ids))
         self.now = Snapshot(self, step)
         self.places()  # every request that is in one of them is known from now on
+
+    def _follow_sessions(self, step: int) -> None:
+        try:
+            self._ledger.take(self.received, step, open_sessions(self.scheduler))
+        except AttributeError as error:
+            if self.missing.excuse(error) is None:
+                raise
+            self._ledger_lost = error
+
+    @property
+    def sessions(self) -> Ledger:
+        """What a client knows of sessions. Raises ``AttributeError`` once it could not be followed."""
+        if self._ledger_lost is not None:
+            lost = self._ledger_lost
+            raise AttributeError(str(lost), name=lost.name, obj=lost.obj)
+        return self._ledger
 
     def _output_of(self, rid: str) -> list[int]:
         return next((list(req.output_ids) for req in self.requests if req.rid == rid), [])

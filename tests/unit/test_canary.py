@@ -140,7 +140,7 @@ def test_what_was_not_checked_is_in_the_summary_with_its_reason():
             name_of=NAMES.__getitem__, on_event=terminal,
         )  # fmt: skip
     (skipped,) = summary.not_checked
-    assert (skipped.invariant, skipped.reason, skipped.scripts) == ("kv_pages", "two pools", 30)
+    assert (skipped.what, skipped.reason, skipped.scripts) == ("kv_pages", "two pools", 30)
     assert sorted(skipped.configs) == ["large", "small"]
     assert "not checked: kv_pages in 30 scripts (all configurations): two pools" in output.getvalue()
 

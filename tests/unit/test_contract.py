@@ -4,45 +4,96 @@ from __future__ import annotations
 
 import ast
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sr_fuzz.doctor.installation import check_contract
+from sr_fuzz.faults.names import fault_rows
 from sr_fuzz.script.errors import UnsupportedVersion
 from sr_fuzz.sglang_api.contract import CONTRACT, check_seams, missing_rows
-from sr_fuzz.sglang_api.source_names import SourceNames
+from sr_fuzz.sglang_api.source_names import SourceNames, attributes
 from sr_fuzz.sglang_api.versions import installed_package
 
 ROOT = Path(__file__).parents[2]
 
-# Faults and fixes name what they patch themselves, and say so when it is not there.
-NAMED_BY_THEMSELVES = ROOT / "sr_fuzz" / "faults"
+# All that may know SGLang by name; the engines, the view and the invariants get what `sglang_api` makes of it.
+MAY_IMPORT = tuple(
+    ROOT / "sr_fuzz" / room for room in ("sglang_api", "cpu", "oracle", "faults/catalogue", "faults/fixes")
+)
+
+PACKAGES = (ROOT / "sr_fuzz", ROOT / "strategies", ROOT / "invariants")
 
 
-def imported() -> dict[tuple[str, str], str]:
-    """What the package imports from SGLang, by module and name, with the file that does."""
-    found = {}
-    for path in sorted((ROOT / "sr_fuzz").rglob("*.py")):
-        if path.is_relative_to(NAMED_BY_THEMSELVES):
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sglang."):
-                module = node.module.removeprefix("sglang.")
-                found |= {(module, alias.name): str(path.relative_to(ROOT)) for alias in node.names}
+def sources() -> Iterator[tuple[Path, ast.Module]]:
+    for package in PACKAGES:
+        for path in sorted(package.rglob("*.py")):
+            yield path, ast.parse(path.read_text())
+
+
+def knows_sglang(path: Path) -> bool:
+    return any(path.is_relative_to(room) for room in MAY_IMPORT)
+
+
+def imports_of_sglang(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Module below ``sglang`` and name; the name is empty for the module itself."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and f"{node.module}.".startswith("sglang."):
+            module = node.module.removeprefix("sglang").lstrip(".")
+            yield from ((module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            names = (alias.name for alias in node.names if f"{alias.name}.".startswith("sglang."))
+            yield from ((name.removeprefix("sglang").lstrip("."), "") for name in names)
+
+
+def test_sglang_is_imported_in_few_rooms_alone():
+    assert not [str(path) for path, tree in sources() if not knows_sglang(path) and any(imports_of_sglang(tree))]
+
+
+# Of the standard library, with an underscore because no name of a field may collide.
+PUBLIC = {"_exit", "_getframe", "_fields", "_replace"}
+
+
+def private_of_others(path: Path, own: set[str]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            if node.attr not in own | PUBLIC:
+                yield f"{path.name}:{node.lineno}: {ast.unparse(node)}"
+
+
+def names_of_ours() -> set[str]:
+    """What classes of this package call their own attributes and methods."""
+    found: set[str] = set()
+    for _, tree in sources():
+        for cls in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            found |= attributes(cls)
     return found
 
 
+def test_what_sglang_keeps_private_is_read_in_few_rooms_alone():
+    own = names_of_ours()
+    assert not [read for path, _ in sources() if not knows_sglang(path) for read in private_of_others(path, own)]
+
+
+def test_a_private_name_would_be_seen(tmp_path: Path):
+    (tmp_path / "reader.py").write_text("def paused(scheduler):\n    return scheduler._engine_paused\n")
+    assert list(private_of_others(tmp_path / "reader.py", {"_own"})) == ["reader.py:2: scheduler._engine_paused"]
+
+
 def test_every_name_that_is_imported_is_in_it():
-    classes = {(row.module, name.partition(".")[0]) for row in CONTRACT for name in row.names}
-    modules = {(package, name) for package, _, name in (row.module.rpartition(".") for row in CONTRACT)}
-    unnamed = {f"{module}: {name} ({file})" for (module, name), file in imported().items()
-               if (module, name) not in classes | modules}  # fmt: skip
+    rows = (*CONTRACT, *fault_rows())
+    known = {(row.module, name.partition(".")[0]) for row in rows for name in row.names}
+    modules = {tuple(row.module.rpartition(".")[::2]) for row in rows} | {(row.module, "") for row in rows}
+    unnamed = {f"{module}: {name} ({path.relative_to(ROOT)})" for path, tree in sources()
+               for module, name in imports_of_sglang(tree)
+               if module and (module, name) not in known | modules}  # fmt: skip
     assert not unnamed
 
 
 def test_the_installed_sglang_keeps_it():
     assert missing_rows(installed_package()) == ()
+    assert missing_rows(installed_package(), fault_rows()) == ()
     assert check_contract([]).ok
 
 

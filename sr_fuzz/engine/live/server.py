@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sr_fuzz.engine import parallel_ranks
 from sr_fuzz.engine.live.persistent import LiveEngine, default_device, names
 from sr_fuzz.engine.live.ports import HOST, reserve
 from sr_fuzz.engine.live.scheduler import LiveHolder, LiveScheduler, encode_settings, process_environment
@@ -24,6 +23,7 @@ from sr_fuzz.oracle.settings import MODEL_PATH, oracle_settings
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, validate
 from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api import ranks
 from sr_fuzz.sglang_api.server_args import BY_ENVIRONMENT, device_settings
 
 # SGLang is imported, 6 to 15 s where the machine is quiet, by each process where they are spawned, and boots.
@@ -169,7 +169,7 @@ class ScriptedHttpServer:
             return LiveScheduler(
                 "sr_fuzz.engine.live.server_main",
                 settings=encode_settings(self._arguments),
-                environment=environment | parallel_ranks.environment(self._arguments),
+                environment=environment | ranks.environment(self._arguments),
                 start_limit_s=START_LIMIT_S,
                 ready=self._answers,
             )

@@ -24,24 +24,20 @@ def main(folder: Path) -> None:
     """Launch SGLang's HTTP server with the keyword arguments in its settings file."""
     # The keeper is the parent; without it nobody would ever stop this process.
     die_with_parent(os.getppid())
-    from sglang.srt.entrypoints.http_server import launch_server
-    from sglang.srt.server_args import ServerArgs
-
     from sr_fuzz.cpu import recurrent_states
     from sr_fuzz.engine.live import process_setup
     from sr_fuzz.engine.live.forked_processes import fork_processes
-    from sr_fuzz.engine.parallel_ranks import fit_binding
     from sr_fuzz.engine.process_messages import SETTINGS
-    from sr_fuzz.sglang_api import contract, server_args
+    from sr_fuzz.sglang_api import contract, ranks, server_args
 
     contract.checked_version()
     arguments = json.loads((folder / SETTINGS).read_text())
     if arguments.get("device") != "cpu":
-        return launch_server(server_args.construct(ServerArgs, arguments))
-    fit_binding(arguments)
+        return server_args.launch_server(arguments)
+    ranks.fit_binding(arguments)
     fork_processes(process_setup.attach_forked)
     with recurrent_states.extra_buffer_accepted():
-        launch_server(server_args.construct(ServerArgs, arguments))
+        server_args.launch_server(arguments)
 
 
 if __name__ == "__main__":

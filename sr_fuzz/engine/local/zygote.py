@@ -40,10 +40,12 @@ def _import_sglang(control: socket.socket) -> None:
 
     try:
         standins.install()
-        from sr_fuzz.sglang_api import contract
+        from sr_fuzz.sglang_api import contract, missing, seams
 
         version = contract.checked_version()
-        import sglang.srt.managers.scheduler  # noqa: F401
+        # Read once, for every process that is forked from here.
+        missing.here()
+        seams.import_scheduler()
 
         import sr_fuzz.engine.local.config_process  # noqa: F401
         import sr_fuzz.oracle.models.oracle_hybrid  # noqa: F401

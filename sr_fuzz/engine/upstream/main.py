@@ -11,7 +11,6 @@ killed instead of drained, which takes a minute.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
 import os
@@ -29,9 +28,6 @@ if __name__ in ("__main__", "__mp_main__"):
     missing_modules.install()
     if standins.wanted():
         standins.mend_imports()
-
-# How long a poll for the script's answer may leave a dead server unnoticed.
-_POLL_MS = 500
 
 
 def main(path: Path, verdict: Path) -> int:
@@ -53,6 +49,17 @@ def main(path: Path, verdict: Path) -> int:
     return 0
 
 
+def _adapt_runtime() -> None:
+    from sr_fuzz.sglang_api import own_runtime
+
+    if not standins.wanted():
+        return own_runtime.adapt()
+    from sr_fuzz.oracle.settings import oracle_settings
+    from sr_fuzz.sglang_api.server_args import device_settings
+
+    own_runtime.adapt(settings={**oracle_settings(), **device_settings("cpu")})
+
+
 def _told(result: unittest.TestResult) -> dict[str, Any]:
     def texts(pairs: list[tuple[Any, str]]) -> list[list[str]]:
         return [[str(test), text] for test, text in pairs]
@@ -72,105 +79,6 @@ def _check_faults() -> None:
 
     for path in filter(None, os.environ.get(ENVIRONMENT_VARIABLE, "").split(",")):
         resolve(path)
-
-
-# -- SGLang's runtime ------------------------------------------------------------------------------------------
-
-
-def _adapt_runtime() -> None:
-    from sglang.test.scripted_runtime.http_server import ScriptedHttpServer
-
-    start = ScriptedHttpServer.start.__func__
-    ScriptedHttpServer.start = classmethod(_noting_shared_memory(_on_cpu(start) if standins.wanted() else start))
-    ScriptedHttpServer._await_handshake = _noticing_death(ScriptedHttpServer._await_handshake)
-    ScriptedHttpServer.execute_script = _noticing_death(ScriptedHttpServer.execute_script)
-    ScriptedHttpServer.shutdown = _shutdown_at_once
-
-
-def _on_cpu(start: Any) -> Any:
-    @functools.wraps(start)
-    def start_on_cpu(cls: type, **engine_kwargs: Any) -> Any:
-        from sr_fuzz.oracle.settings import oracle_settings
-        from sr_fuzz.sglang_api.server_args import device_settings
-
-        # -1 makes SGLang size the pool from device memory unless the fraction is given; max_total_tokens then caps it.
-        extra = {"mem_fraction_static": 0.5} if engine_kwargs.get("chunked_prefill_size") == -1 else {}
-        settings = {**oracle_settings(), **device_settings("cpu"), **extra}
-        return start(cls, **{**engine_kwargs, **settings})
-
-    return start_on_cpu
-
-
-def _noting_shared_memory(start: Any) -> Any:
-    """SGLang reports its load through a file in /dev/shm, which nobody removes when it dies."""
-
-    @functools.wraps(start)
-    def start_and_note(cls: type, **engine_kwargs: Any) -> Any:
-        server = start(cls, **engine_kwargs)
-        import psutil
-
-        family = psutil.Process(server._server_process.pid).children(recursive=True)
-        maps = [memory.path for process in family for memory in process.memory_maps()]
-        server._shared_memory = {Path(path) for path in maps if path.startswith("/dev/shm/sglang_")}
-        return server
-
-    return start_and_note
-
-
-class _Impatient:
-    """The socket to the scheduler's hook; a poll ends when the server has died. Anything else goes to the socket."""
-
-    def __init__(self, socket: Any, process: Any) -> None:
-        self._socket = socket
-        self._process = process
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
-
-    def poll(self, timeout_ms: int) -> int:
-        left = timeout_ms
-        while left > 0:
-            if events := self._socket.poll(min(left, _POLL_MS)):
-                return events
-            if not self._process.is_alive():
-                break
-            left -= _POLL_MS
-        return self._socket.poll(0)
-
-
-def _noticing_death(waits: Any) -> Any:
-    """For a method that waits for the scheduler's answer, which a server that has died never gives."""
-
-    @functools.wraps(waits)
-    def wait(self: Any, *args: Any, **kwargs: Any) -> None:
-        if not isinstance(self._socket, _Impatient):
-            self._socket = _Impatient(self._socket, self._server_process)
-        try:
-            waits(self, *args, **kwargs)
-        except TimeoutError:
-            if self._server_process.is_alive():
-                raise
-            raise RuntimeError("SGLang's server died while it was starting; see what it printed") from None
-
-    return wait
-
-
-def _shutdown_at_once(self: Any) -> None:
-    """``ScriptedHttpServer.shutdown`` without the wait; an error that the hook left behind is raised all the same."""
-    from sglang.srt.utils import kill_process_tree
-
-    if self._shutdown_done:
-        return
-    self._shutdown_done = True
-    fatal_error = self._read_out_of_band_error()
-    try:
-        kill_process_tree(self._server_process.pid)
-    finally:
-        self._teardown()
-        for path in self._shared_memory:
-            path.unlink(missing_ok=True)
-    if fatal_error:
-        raise AssertionError(f"SGLang's scripted runtime failed:\n{fatal_error.traceback}")
 
 
 if __name__ == "__main__":

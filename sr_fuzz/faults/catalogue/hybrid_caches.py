@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sr_fuzz.faults import fault, triggered, wrapped
 from sr_fuzz.faults.patching import was_aborted
-from sr_fuzz.runtime.radix import resolve_node
+from sr_fuzz.sglang_api.node_handles import resolve_node
 from sr_fuzz.sglang_api.request_state import kv_state, lock_node, window_freed
 
 # -- sliding window --------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sr_fuzz.runtime.protocols import QueriedContext
 from sr_fuzz.sglang_api import trees
 
 
@@ -41,17 +40,3 @@ def get_node_lock_ref(tree_cache: Any, handle: Any) -> int:
     """Of a handle that may be stale: 0 then."""
     node = resolve_node(tree_cache, handle)
     return 0 if node is None else node_lock_ref(node)
-
-
-def get_all_node_hit_counts(ctx: QueriedContext) -> dict[int, int]:
-    """Hit count by node id, root excluded."""
-    tree = ctx.scheduler.tree_cache
-    nodes = (resolve_node(tree, handle) for handle in iter_node_handles(tree))
-    return {node.id: node.hit_count for node in nodes}
-
-
-def get_all_node_lock_refs(ctx: QueriedContext) -> dict[int, int]:
-    """Lock count by node id, root excluded."""
-    tree = ctx.scheduler.tree_cache
-    nodes = (resolve_node(tree, handle) for handle in iter_node_handles(tree))
-    return {node.id: node_lock_ref(node) for node in nodes}

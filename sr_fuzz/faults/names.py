@@ -1,0 +1,57 @@
+"""The names of SGLang that the built-in faults and the fixes of known bugs patch, read from their own source.
+
+Each says where it reaches into SGLang, so that a list beside it would only repeat it: an import within its function,
+and what ``wrapped`` or ``patch.object`` is called with. These are rows of the contract like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+from sr_fuzz.sglang_api.contract import Name
+
+_ROOMS = {"catalogue": "the seeded fault", "fixes": "the fix"}
+
+_PATCHING = ("wrapped", "object")
+"""``wrapped(owner, "name", ...)`` and ``patch.object(owner, "name", ...)``."""
+
+
+@functools.cache
+def fault_rows() -> tuple[Name, ...]:
+    """A row for each name that a fault or a fix imports, or patches in what it imports."""
+    rows: dict[tuple[str, str, str], Name] = {}
+    for room, what in _ROOMS.items():
+        for path in sorted((Path(__file__).parent / room).glob("*.py")):
+            for function in _functions(path):
+                for module, name in _names(function):
+                    row = Name(module, (name,), f"faults/{room}/{path.stem}", f"{what} {function.name}")
+                    rows[module, name, function.name] = row
+    return tuple(rows.values())
+
+
+def _functions(path: Path) -> Iterator[ast.FunctionDef]:
+    yield from (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
+
+
+def _names(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
+    imported: dict[str, tuple[str, str]] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sglang."):
+            module = node.module.removeprefix("sglang.")
+            imported |= {alias.asname or alias.name: (module, alias.name) for alias in node.names}
+    yield from imported.values()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and _called(node.func) in _PATCHING and len(node.args) > 1:
+            owner, name = node.args[:2]
+            if isinstance(owner, ast.Name) and owner.id in imported and isinstance(name, ast.Constant):
+                module, attribute = imported[owner.id]
+                # A class's attribute; a module's, where what was imported is a module.
+                is_class = attribute[:1].isupper()
+                yield (module, f"{attribute}.{name.value}") if is_class else (f"{module}.{attribute}", name.value)
+
+
+def _called(function: ast.expr) -> str:
+    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
