@@ -47,12 +47,13 @@ GPU_PIP = "$(GPU_PYTHON)" -m pip --python .venv-gpu/bin/python --disable-pip-ver
 GPU_TARGET := --only-binary=:all: --python-version 3.12 --implementation cp --abi cp312 --abi abi3 --abi none \
     $(foreach glibc,2_34 2_31 2_28 2_27 2_24 2_17,--platform manylinux_$(glibc)_x86_64) --platform manylinux2014_x86_64
 
-.PHONY: help fuzz test gpu wheels venv clean distclean FORCE
+.PHONY: help fuzz test releases gpu wheels venv clean distclean FORCE
 
 help:
 	@cat <<-'END'
 	make fuzz       fuzz SGLang's scheduler for $(TIME); repros of what is found go to $(OUT)/
 	make test       run the test suite
+	make releases   play contract, smoke scripts, known bugs and fixes on every supported release of SGLang
 	make gpu        run the property tests on a CUDA GPU, with the machine's own torch; see docs/gpu.md
 	make venv       only make or refresh .venv
 	make clean      remove caches, build outputs and $(OUT)/
@@ -67,6 +68,10 @@ fuzz: $(STAMP)
 # workers: half of the time goes into starting servers, and each keeps some 4 GB of schedulers.
 test: $(STAMP)
 	@.venv/bin/python -m pytest --hypothesis-profile=ci -n 2 --dist loadfile
+
+# RELEASES="--release 0.5.20" plays that one alone. Half an hour for all on two cores; each is fetched once.
+releases: $(STAMP)
+	@.venv/bin/python ci/releases.py $(RELEASES)
 
 # Why nothing can run on a GPU here; empty where it can. Asked only when it matters, since torch takes seconds.
 ifneq ($(filter gpu,$(MAKECMDGOALS)),)

@@ -28,8 +28,7 @@ from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, ScriptError
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.releases import release_folder
-
-RELEASES = tuple(f"0.5.{patch}" for patch in range(16, 24))
+from sr_fuzz.sglang_api.versions import RELEASES
 
 # Enough that a mode that breaks at its first retraction is seen, few enough that all of it takes minutes.
 MEMBERS, SCRIPTS = 2, 4

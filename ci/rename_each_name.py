@@ -18,7 +18,7 @@ from sr_fuzz.strategies.scripts import scripts
 
 from sr_fuzz.engine.local.engine import LocalEngine
 from sr_fuzz.script.errors import EngineError
-from sr_fuzz.sglang_api.contract import CONTRACT, Name
+from sr_fuzz.sglang_api.contract_table import CONTRACT, Name
 from sr_fuzz.sglang_api.versions import installed_package
 
 ROOT = Path(__file__).parents[1]

@@ -36,7 +36,7 @@ class Liveness(Invariant):
         moved = view.forward_steps != self._forwards
         self._forwards = view.forward_steps
         waiting = view.unanswered()
-        if moved or view.paused or view.holding or view.now.session_slots or not waiting:
+        if moved or view.paused or view.holding or view.sessions_hold_memory or not waiting:
             self._idle_steps = 0
             return None
         self._idle_steps += 1

@@ -28,7 +28,8 @@ def doctor(sglang: SglangOption = None) -> int:
     console.print(table)
     for check in results:
         if not check.ok and check.how:
-            console.print(f"{check.name}: {check.how}", markup=False, soft_wrap=True)
+            for line in check.how.splitlines():
+                console.print(f"{check.name}: {line}", markup=False, soft_wrap=True)
     works = all(check.ok for check in results if check.required)
     console.print("Fuzzing on the CPU will work here." if works else "Fuzzing on the CPU will not work here yet.")
     return 0 if works else 2

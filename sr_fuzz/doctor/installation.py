@@ -17,7 +17,8 @@ from pathlib import Path
 from sr_fuzz.doctor.check import Check, Torch
 from sr_fuzz.doctor.live_checks import checks as live_checks
 from sr_fuzz.faults.names import fault_rows
-from sr_fuzz.sglang_api.contract import CONTRACT, Name, missing_rows
+from sr_fuzz.sglang_api.contract import missing_rows
+from sr_fuzz.sglang_api.contract_table import CONTRACT, Name
 from sr_fuzz.sglang_api.versions import TESTED, installed_package, untested, version_in
 
 MIN_PYTHON = (3, 11)
@@ -138,7 +139,7 @@ def check_contract(lacking: Sequence[Name]) -> Check:
         ok=not lacking,
         found=found + (f"; nothing can be played without {', '.join(seams)}" if seams else ""),
         needed="what sr_fuzz asks of SGLang, read from its source",
-        how="; ".join(f"without {name.shown} {name.cost}" for name in lacking if not name.seam),
+        how="\n".join(f"{name.lacking}; {name.cost}" for name in lacking if not name.seam),
         required=bool(seams),
     )
 

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from sr_fuzz.sglang_api.contract import Name
+from sr_fuzz.sglang_api.contract_table import Name
 
 _ROOMS = {"catalogue": "the seeded fault", "fixes": "the fix"}
 

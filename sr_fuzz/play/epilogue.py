@@ -13,7 +13,6 @@ from sr_fuzz.play.monitor import Monitor
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.script import EngineConfig
 from sr_fuzz.sglang_api.requests import Request
-from sr_fuzz.view.sessions import SlotView
 from sr_fuzz.view.view import SchedulerView
 
 # The drain's bound: each waiting token of work may be done several times over when requests are retracted again and
@@ -88,7 +87,7 @@ class Epilogue:
                 known, bound = len(self._view.requests), steps + self._work_left()
             idle = idle + 1 if self._view.forward_steps == forwards else 0
             forwards = self._view.forward_steps
-            if idle >= _STUCK_STEPS and self._session_slots:
+            if idle >= _STUCK_STEPS and self._view.sessions_hold_memory:
                 return
 
     def _close_sessions(self) -> Generator[None, None, None]:
@@ -99,7 +98,7 @@ class Epilogue:
             self._monitor.attempt("close_session", close)
         yield
         yield from self._drain()
-        if self._session_slots and self._view.unanswered():
+        if self._view.sessions_hold_memory and self._view.unanswered():
             self._monitor.attempt("abort_all", self._context.abort_all)
             yield
             yield from self._drain()
@@ -112,10 +111,6 @@ class Epilogue:
     def _open_sessions(self) -> list[str]:
         """As clients know them; where that could not be followed, as SGLang says."""
         return self._view.missing.or_default(lambda: self._view.sessions.open, self._view.open_sessions)
-
-    @property
-    def _session_slots(self) -> list[SlotView]:
-        return self._view.missing.or_default(lambda: self._view.now.session_slots, [])
 
     def _work_left(self) -> int:
         """Steps that a healthy engine needs at most for what is unanswered, retractions included."""

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import TypeVar
 
 from sr_fuzz.script.errors import UnsupportedVersion
-from sr_fuzz.sglang_api.contract import Name, missing_rows
+from sr_fuzz.sglang_api.contract import missing_rows
+from sr_fuzz.sglang_api.contract_table import Name
 
 _Value = TypeVar("_Value")
 
@@ -29,7 +30,7 @@ class MissingNames:
 
     def unchecked(self, invariant: str) -> str | None:
         """Why an invariant cannot be checked; None when nothing that it needs is missing."""
-        return next((_lacks(row) for row in self.rows if invariant in row.unchecked), None)
+        return next((row.lacking for row in self.rows if invariant in row.unchecked), None)
 
     def excuse(self, error: BaseException) -> str | None:
         """``this SGLang has no Req.priority`` where that is why ``error`` was raised; None for every other error."""
@@ -37,7 +38,7 @@ class MissingNames:
             return str(error)
         if not isinstance(error, ReadErrors) or not _raised_by_us(error.__traceback__):
             return None
-        return next((_lacks(row) for row in self.rows if _is_about(error, row)), None)
+        return next((row.lacking for row in self.rows if _is_about(error, row)), None)
 
     def or_default(self, read: Callable[[], _Value], default: _Value) -> _Value:
         """What ``read`` gives, or ``default`` where it needs what is missing."""
@@ -47,11 +48,6 @@ class MissingNames:
             if self.excuse(error) is None:
                 raise
             return default
-
-
-def _lacks(row: Name) -> str:
-    name = row.names[0]
-    return f"this SGLang has no {name if '.' in name else f'{row.module}.{name}'.rstrip('.')}"
 
 
 def _is_about(error: BaseException, row: Name) -> bool:

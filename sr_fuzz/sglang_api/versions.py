@@ -29,8 +29,11 @@ from urllib.parse import unquote, urlparse
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-TESTED = ("0.5.16", "0.5.23")
-"""The oldest and the newest release that the tests were run on."""
+RELEASES = ("0.5.16", "0.5.17", "0.5.18", "0.5.19", "0.5.20", "0.5.21", "0.5.22", "0.5.23")
+"""What ``make releases`` plays, the oldest first. A new release is one more here."""
+
+TESTED = RELEASES[0], RELEASES[-1]
+"""The range within which a version is called tested."""
 
 _LONGEST = 80
 """Characters of a version; setuptools-scm's are half as long."""

@@ -237,6 +237,11 @@ class SchedulerView:
         return list(open_sessions(self.scheduler))
 
     @property
+    def sessions_hold_memory(self) -> bool:
+        """Whether a streaming session holds KV that nothing can evict; any open one may, where that is not told."""
+        return self.missing.or_default(lambda: bool(self.now.session_slots), bool(self.open_sessions))
+
+    @property
     def flush_deferred(self) -> bool:
         """Whether a flush that was given time waits for the engine to be idle; there is at most one."""
         return scheduler_state.flush_deferred(self.scheduler)

@@ -12,6 +12,11 @@ HERE = "tests.scripted.core"
 # Room for the longest prompts here, and for nothing else to run short.
 CONFIG = EngineConfig(max_total_tokens=1024)
 
+EXHAUST_KV = pytest.param(
+    "exhaust_kv",
+    marks=pytest.mark.sglang_bug("<0.5.22", reason="admission stays shut: docs/findings/admission-stays-shut.md"),
+)
+
 FUNCTIONS = [
     "automatic_rids",
     "explicit_rid",
@@ -31,7 +36,7 @@ FUNCTIONS = [
     "warm_prefix",
     "flush_empties_the_tree",
     "full_eviction_only",
-    "exhaust_kv",
+    EXHAUST_KV,
     "exhaust_lock_refs",
     "nothing",
 ]
@@ -51,7 +56,7 @@ def test_core_api(sr_engine, name):
     assert outcome.ok, outcome.report()
 
 
-@pytest.mark.parametrize("name", ["from_start_to_finish", "finish_states", "chunking", "abort_all", "exhaust_kv"])
+@pytest.mark.parametrize("name", ["from_start_to_finish", "finish_states", "chunking", "abort_all", EXHAUST_KV])
 @pytest.mark.parametrize(
     "config",
     [
