@@ -47,6 +47,10 @@ class Counts:
         if name not in known.configs:
             known.configs.append(name)
 
+    def add_not_booted(self, name: str, reason: str) -> None:
+        """A configuration of which no scheduler could be made."""
+        self._summary.not_played.append(Gap(f"configuration {name}", reason))
+
     def end(self) -> None:
         """Take stock: what was never reached, and which invariants had nothing to look at anywhere."""
         summary = self._summary

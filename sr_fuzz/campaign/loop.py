@@ -35,6 +35,7 @@ from sr_fuzz.emit.pytest_repro import emit
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.script import EngineConfig, Script, script_hash
+from sr_fuzz.script.errors import ConfigNotBooted
 from sr_fuzz.script.text import config_text
 from sr_fuzz.shrink.finding_steps import Investigated, first_seen, reproduce, shrink
 from sr_fuzz.shrink.minimise import MAX_RUNS
@@ -133,6 +134,7 @@ class _Campaign:
         self._start = clock()
         self._set_aside_s = 0.0
         self._played: set[str] = set()
+        self._not_booted: dict[EngineConfig, ConfigNotBooted] = {}
         self._counts = Counts(self.summary)
         self._canary = (
             CanaryWatch(canary, self.summary, on_event=on_event, name_of=name_of, clock=clock) if canary else None
@@ -153,6 +155,8 @@ class _Campaign:
         rounds = (seed * _SEED_STRIDE + number for number in itertools.count())
         for number, scripts in enumerate(phases, 1):
             self._search(scripts, rounds, time_s * number / len(phases), max_scripts)
+        if self._not_booted and not self.summary.scripts:
+            raise next(iter(self._not_booted.values()))
 
     def _search(
         self, scripts: SearchStrategy[Script], rounds: Iterator[int], until_s: float, max_scripts: int | None
@@ -185,7 +189,14 @@ class _Campaign:
         if key in self._played:
             return
         self._played.add(key)
-        outcome = self._engine.run(script)
+        if script.config in self._not_booted:
+            return
+        try:
+            outcome = self._engine.run(script)
+        except ConfigNotBooted as error:
+            self._not_booted[script.config] = error
+            self._counts.add_not_booted(self._name_of(script.config), str(error).partition("\n")[0])
+            return
         found = signature(outcome.violation, script.config) if outcome.violation is not None else None
         self._count(script, outcome, found)
         if self._canary is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from sr_fuzz.cli import engines
 from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import OUT, EngineKind, EngineOption, FaultOption, SglangOption, duration
 from sr_fuzz.cli.shared import find_configs, make_folder
+from sr_fuzz.script.errors import ConfigNotBooted
 
 if TYPE_CHECKING:
     from sr_fuzz.bugs.known import Known
@@ -90,7 +92,8 @@ def run(
         console.print(_shares_line(shares, engine_kind, time_s), soft_wrap=True)
     kept = _KEPT.get(engine_kind)
     with engines.start(fault, engine_kind, sglang, keep=kept) as engine, Terminal(console) as terminal:
-        engine.start(shares[0][0])
+        with contextlib.suppress(ConfigNotBooted):  # said in the summary, unless no other boots either
+            engine.start(shares[0][0])
         done = run_campaign(
             engine if differential is None else DifferentialEngine(engine, differential),
             scripts=[scripts(share, exhausters=exhausters) for share in shares],

@@ -19,6 +19,7 @@ from sr_fuzz.doctor.live_checks import checks as live_checks
 from sr_fuzz.faults.names import fault_rows
 from sr_fuzz.sglang_api.contract import missing_rows
 from sr_fuzz.sglang_api.contract_table import CONTRACT, Name
+from sr_fuzz.sglang_api.sources import has_rust_tree_core
 from sr_fuzz.sglang_api.versions import TESTED, installed_package, untested, version_in
 
 MIN_PYTHON = (3, 11)
@@ -43,6 +44,7 @@ def checks(sglang: Path | None = None) -> list[Check]:
         check_torch(torch),
         check_sglang(version_in(package) if package is not None else None),
         *([check_contract(_lacking(package))] if package is not None else []),
+        *([check_tree_core(has_rust_tree_core(package))] if package is not None else []),
         check_platform(sys.platform, has_fork=hasattr(os, "fork"), has_prctl=can_prctl()),
         check_memory(free_gb),
         check_git(shutil.which("git")),
@@ -141,6 +143,17 @@ def check_contract(lacking: Sequence[Name]) -> Check:
         needed="what sr_fuzz asks of SGLang, read from its source",
         how="\n".join(f"{name.lacking}; {name.cost}" for name in lacking if not name.seam),
         required=bool(seams),
+    )
+
+
+def check_tree_core(there: bool) -> Check:
+    return Check(
+        name="Rust core",
+        ok=there,
+        found="compiled" if there else "not there",
+        needed="only for configurations of the set `rust`; any other uses the Python tree core",
+        how="" if there else "build SGLang's Rust extensions in that tree",
+        required=False,
     )
 
 

@@ -59,7 +59,8 @@ def _gap_lines(done: Summary) -> list[str]:
         for gap in getattr(done, kind):
             all_of_them = len(gap.configs) == len(done.configs) > 1
             where = "all configurations" if all_of_them else ", ".join(gap.configs)
-            lines.append(f"{what}: {gap.what} in {plural(gap.scripts, 'script')} ({where}): {gap.reason}")
+            seen = f" in {plural(gap.scripts, 'script')} ({where})" if gap.scripts else ""
+            lines.append(f"{what}: {gap.what}{seen}: {gap.reason}")
     if done.no_subject:
         lines.append(f"nothing here to check for {', '.join(sorted(done.no_subject))}")
     return lines

@@ -11,6 +11,10 @@ class EngineError(RuntimeError):
     """The engine could not run a script; the message is one line that says what happened and what to do."""
 
 
+class ConfigNotBooted(EngineError):
+    """This SGLang makes no scheduler of that configuration; others may do."""
+
+
 class UnsupportedVersion(EngineError):
     """The installed SGLang is outside the supported range."""
 

@@ -118,6 +118,10 @@ CONTRACT: tuple[Name, ...] = (
         "srt.environ", ("Envs.SGLANG_EXTERNAL_MODEL_PACKAGE",), "engine", "the oracle model cannot be loaded", seam=True
     ),
     *_seams("srt.layers.logits_processor", "LogitsProcessor", read_by="oracle/models"),
+    *_seams("srt.layers.pooler", "Pooler", "PoolingType", read_by="oracle/models"),
+    *_seams("srt.distributed.utils", "get_pp_indices", read_by="oracle/models"),
+    *_seams("srt.distributed.parallel_state", "get_pp_group", read_by="oracle/models"),
+    *_seams("srt.model_executor.forward_batch_info", "PPProxyTensors", read_by="oracle/models"),
     *_seams("srt.sampling.sampling_params", "SamplingParams", read_by="sglang_api/messages"),
     *_seams(_MESSAGES, "TokenizedGenerateReqInput", "TokenizedGenerateReqInput.input_ids",
             "TokenizedGenerateReqInput.sampling_params", read_by="sglang_api/messages"),
@@ -287,15 +291,11 @@ CONTRACT: tuple[Name, ...] = (
     *_rows("srt.runtime_context", "sglang_api/seams", "several ranks", "get_parallel"),
     # -- modes
     *_rows("srt.disaggregation.utils", "sglang_api/messages", "halves of a disaggregated pair", "FAKE_BOOTSTRAP_HOST"),
-    *_rows("srt.managers.schedule_policy", "sglang_api/server_args", "schedule policies", "CacheAwarePolicy",
-           "CacheAgnosticPolicy"),
+    *_rows("srt.managers.schedule_policy", "sglang_api/server_args", "names of schedule policies in a refusal",
+           "CacheAwarePolicy", "CacheAgnosticPolicy"),
     *_rows("srt.lora.lora_registry", "oracle/adapter_weights", "adapters", "LoRARef"),
     *_rows("srt.lora.utils", "oracle/adapter_weights", "adapters", "LoRAType", unchecked="lora"),
     *_rows("srt.layers.linear", "oracle/models", "adapters", "RowParallelLinear"),
-    *_rows("srt.layers.pooler", "oracle/models", "embeddings", "Pooler", "PoolingType"),
-    *_rows("srt.distributed.utils", "oracle/models", "pipeline stages", "get_pp_indices"),
-    *_rows("srt.distributed.parallel_state", "oracle/models", "pipeline stages", "get_pp_group"),
-    *_rows("srt.model_executor.forward_batch_info", "oracle/models", "pipeline stages", "PPProxyTensors"),
     *_rows("srt.managers.scheduler_components.pool_stats_observer", "sglang_api/scheduler_state",
            "sglang_busy_check beside a sliding window", ""),
     # -- what is replaced where there is no GPU

@@ -59,8 +59,10 @@ def device_settings(device: str) -> dict[str, Any]:
 
 
 def check_policy(name: str) -> None:
-    from sglang.srt.managers.schedule_policy import CacheAgnosticPolicy, CacheAwarePolicy
-
+    try:
+        from sglang.srt.managers.schedule_policy import CacheAgnosticPolicy, CacheAwarePolicy
+    except ImportError:
+        return  # SGLang itself says what it does not know, less clearly
     known = [policy.value for kind in (CacheAwarePolicy, CacheAgnosticPolicy) for policy in kind]
     if name not in known:
         raise UnsupportedVersion(f"this SGLang has no schedule policy {name!r}; it has {', '.join(known)}")

@@ -46,6 +46,11 @@ def sglang_folder(source: str) -> Path:
         ) from None
 
 
+def has_rust_tree_core(package: Path) -> bool:
+    """Whether the compiled tree core is in it: wheels from 0.5.19 on have one, a checkout when it was built there."""
+    return any(package.joinpath("srt", "mem_cache", "rust_tree_core").glob("*.so"))
+
+
 def tree_on(path: Sequence[str]) -> str | None:
     """The source tree of SGLang that an engine with these folders first on its path imports, as ``--sglang`` takes it.
 

@@ -19,6 +19,7 @@ from sr_fuzz.script import (
     StepUntil,
 )
 from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api.versions import is_among
 
 
 def config(name: str) -> EngineConfig:
@@ -52,7 +53,14 @@ def test_a_running_request_times_out(sr_engine):
     assert [line for line in sent(outcome) if "finish" in line] == ["r0 +1 finish:abort"]
 
 
+def only_on(engine, releases: str) -> None:
+    """Skip a test of what other releases of SGLang do not have."""
+    if not is_among(engine.sglang_version, releases):
+        pytest.skip(f"about SGLang {releases}; this is {engine.sglang_version}")
+
+
 def test_of_the_rust_tree_it_says_what_it_cannot_see(sr_engine):
+    only_on(sr_engine, ">=0.5.19")
     outcome = play(sr_engine, "rust-chunk16", StartReq("r0", Prompt(0, 20)), StartReq("r1", Prompt(0, 30, 4)), Step(4))
     assert set(outcome.coarse) == {"kv_content", "tree_locks"}
     assert outcome.checks["kv_pages"] == outcome.steps
@@ -101,5 +109,6 @@ def test_any_other_abort_must_reach_it(sr_engine, actions):
 
 
 def test_a_tree_that_this_release_does_not_have_is_refused(sr_engine):
+    only_on(sr_engine, ">=0.5.19")
     with pytest.raises(EngineError, match="makes no legacy prefix tree"):
         sr_engine.run(Script(config("legacy-chunk16"), (Step(1),)))

@@ -16,11 +16,11 @@ from rich.console import Console
 from sr_fuzz import cli
 from sr_fuzz.campaign.events import Emitted, Event, FindingKnown, FindingNew, Finished, Minimised, Started, Summary
 from sr_fuzz.campaign.loop import run_campaign
-from sr_fuzz.outcome import Violation
+from sr_fuzz.outcome import Outcome, Violation
 from sr_fuzz.outcome.files import load
 from sr_fuzz.report.terminal import Terminal
 from sr_fuzz.script import Abort, Continue, EngineConfig, FlushCache, Pause, Prompt, Script, StartReq, Step
-from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError
 
 NOISE = (Step(1), Step(4), Pause("retract"), Pause("in_place"), Continue(), FlushCache(), Abort("r0"), Abort("r1"))
 
@@ -245,3 +245,32 @@ def test_without_a_terminal_progress_is_a_line_every_ten_seconds(tmp_path: Path)
         )  # fmt: skip
     lines = [line for line in output.getvalue().splitlines() if "findings:" in line]
     assert [line.split(" s ")[0].strip() for line in lines] == ["10", "20", "30"]
+
+
+# -- configurations that this SGLang does not boot -------------------------------------------------------------
+
+
+def nothing_wrong(script: Script) -> None:
+    return None
+
+
+class SmallOnly(FakeEngine):
+    """Boots one of the two configurations."""
+
+    def run(self, script: Script, **options: object) -> Outcome:
+        if script.config.max_total_tokens != 96:
+            raise ConfigNotBooted("SGLang did not boot with this configuration: ValueError: no such core\nTraceback")
+        return super().run(script)
+
+
+def test_the_others_are_played_and_it_is_named(tmp_path: Path):
+    summary, _ = campaign(SmallOnly(nothing_wrong), tmp_path, name_of=lambda config: str(config.max_total_tokens))
+    assert summary.scripts == 60 and set(summary.configs) == {"96"}
+    (gap,) = summary.not_played
+    assert gap.what.startswith("configuration ") and gap.reason.endswith("ValueError: no such core")
+
+
+def test_where_none_boots_the_campaign_says_why(tmp_path: Path):
+    large = SCRIPTS.filter(lambda script: script.config.max_total_tokens != 96)
+    with pytest.raises(ConfigNotBooted, match="no such core"):
+        campaign(SmallOnly(nothing_wrong), tmp_path, scripts=large)

@@ -28,6 +28,7 @@ LACKING = {
     "no prctl": (doctor.check_platform("darwin", has_fork=True, has_prctl=False), "darwin without prctl", "Linux"),
     "little memory": (doctor.check_memory(1.94), "1.9 GB free", "about 2 GB"),
     "no git": (doctor.check_git(None), "not found", "contribute"),
+    "no Rust core": (doctor.check_tree_core(False), "not there", "the set `rust`"),
     "no GPU": (doctor.check_gpu(CPU_TORCH), "none", "gpu"),
     "GPU behind a broken torch": (doctor.check_gpu(BROKEN_TORCH), "none", "gpu"),
     "server packages": (
@@ -52,6 +53,7 @@ THERE = {
     "patched SGLang": (doctor.check_sglang("0.5.23.post1"), "0.5.23.post1"),
     "Linux": (doctor.check_platform("linux", has_fork=True, has_prctl=True), "linux"),
     "memory": (doctor.check_memory(2.0), "2.0 GB"),
+    "Rust core": (doctor.check_tree_core(True), "compiled"),
     "git": (doctor.check_git("/usr/bin/git"), "/usr/bin/git"),
     "GPU": (doctor.check_gpu(GPU_TORCH), "NVIDIA H200"),
     "server packages": (live_checks.check_packages({"uvicorn": "0.54.0", "fastapi": "0.163.2"}), "its 2 packages"),

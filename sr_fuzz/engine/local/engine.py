@@ -25,7 +25,7 @@ from sr_fuzz.engine.parallel_ranks import refuse_ranks
 from sr_fuzz.engine.process_messages import Boot, Done, Execute, Failed, Ready, Run, decode_reply, encode
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, validate
-from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError
 from sr_fuzz.sglang_api.sources import tree_on
 
 # Import takes 6 to 15 s on a quiet machine; a loaded one may need several times that.
@@ -253,7 +253,7 @@ class LocalEngine:
             raise
         if isinstance(reply, Failed):
             channel.close()
-            raise EngineError(f"{reply.message}\n{reply.detail}".rstrip())
+            raise ConfigNotBooted(f"{reply.message}\n{reply.detail}".rstrip())
         self._configs[config] = channel
         return channel
 
