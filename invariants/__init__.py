@@ -1,7 +1,7 @@
-"""The invariants: predicates over the view, one subject a file.
+"""The invariants: predicates over the view, one subject per file.
 
-`ALL` lists the classes in the order in which they are checked: the most basic fact first, so that a page that leaked
-is reported as such and not as the wrong token it leads to.
+`ALL` lists the classes in the order in which they are checked. The most basic facts come first, so that a leaked page
+is reported as such and not as the wrong token that it leads to.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ __all__ = ["ALL", "NAMES", "Invariant", "Problem", "select"]
 
 
 def select(wanted: Iterable[str] | None) -> list[Invariant]:
-    """Fresh objects of the invariants named (by name or family), in order; None means all.
+    """New objects of the invariants named (by name or family), in the order of `ALL`; None means all.
 
-    Raises ``ValueError``, one line, for a name that is neither.
+    Raises ``ValueError``, with a message of one line, for a name that is neither.
     """
     if wanted is None:
         return [cls() for cls in ALL]

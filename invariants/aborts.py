@@ -1,4 +1,4 @@
-"""An aborted request ends soon, and says so; nobody else does."""
+"""An aborted request ends soon with an abort, and no other request ends as aborted."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from sr_fuzz.sglang_api.incoming import Received
 from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView, name_of
 
-# The forward in flight, the one that carries the mark, and under overlap one more that was launched meanwhile.
+# The tokens come from the forward in flight, the forward that carries the abort mark, and under overlap one more
+# forward that was launched meanwhile.
 STEPS_AFTER_ABORT = 3
 
-# What SGLang ends a request with that it cannot give memory to: an HTTP status.
+# HTTP status with which SGLang ends a request that it cannot give memory to.
 NO_MEMORY = 500
 
 _HELD = "held_rebootstrap_reqs"
 
 
 class HeldBack:
-    """Whom a decode half holds back, at each message of a step.
+    """Tracks which requests a decode server holds for re-bootstrap, message by message.
 
-    Pause, abort and continue may all come in one step, so the state at its end does not tell. What it held when the
-    step began it gives up at the first continue. Whom the first ``pause(retract)`` of the step takes back, it has
-    retracted once more than at the end of the step before; a second one in the same step finds no batch.
+    A pause, an abort and a continue can all arrive in one step, so the state at the end of the step is not enough. The
+    first continue releases the requests that were held when the step began. The requests that the first
+    ``pause(retract)`` of the step takes back have been retracted once more than at the end of the step before; a second
+    such pause in the same step finds no batch.
     """
 
     def __init__(self) -> None:
@@ -30,7 +32,7 @@ class HeldBack:
         self._retractions: dict[str, int] = {}
 
     def at(self, view: SchedulerView, abort: Received, rid: str) -> bool:
-        """Whether ``rid`` was held back when that message of this step was taken."""
+        """Whether ``rid`` was held when ``abort``, a message of this step, was taken."""
         held, taken = rid in self._held, self._retracted(view)
         for message in view.received:
             if message is abort:
@@ -42,7 +44,7 @@ class HeldBack:
         return held
 
     def end_step(self, view: SchedulerView) -> None:
-        """Take in what the next step begins with."""
+        """Record the state with which the next step begins."""
         self._held = {rid for rid, places in view.now.placed.items() if _HELD in places}
         self._retractions = {req.rid: req.retraction_count for req in view.requests}
 
@@ -51,25 +53,27 @@ class HeldBack:
 
 
 class Aborts(Invariant):
-    """Aborts are honoured.
+    """Aborts are honoured, and no request ends as aborted without cause.
 
     Formula: a request that was unanswered when an abort for it was taken gets at most the tokens of three more steps
-    (without speculation: three), and when it ends in a later step than the next its finish reason is an abort. (That it
-    ends at all is `Liveness`.) A request that ends as aborted without an error status has been covered by an abort that
-    was taken. One that ends as aborted for lack of memory was not alone with a pool that holds its prompt and output.
+    (without speculation: three tokens), and if it ends in a later step than the next, its finish reason is an abort.
+    (That it ends at all is checked by `Liveness`.) A request that ends as aborted without an error status has been
+    covered by an abort that was taken. A request is not aborted for lack of memory while it is alone with a pool that
+    holds its prompt and output.
 
-    Source: ``Scheduler.abort_request``: a waiting request is dropped at once, a chunked one at the next scheduling
-    step, a running one is marked (``to_finish``) and finishes with its next decode. Matching is by rid *prefix*. For
-    lack of memory ``ScheduleBatch.retract_decode`` aborts the last one that runs, if it does not fit alone.
+    Source: ``Scheduler.abort_request``: a waiting request is dropped at once, a chunked request at the next scheduling
+    step, and a running request is marked (``to_finish``) and finishes with its next decode. Matching is by rid
+    *prefix*. For lack of memory ``ScheduleBatch.retract_decode`` aborts the last running request if it does not fit
+    alone.
     Covers: the unified mode.
 
-    Known false alarms: by design a running request must decode once more, so it waits while prefills go first, and
-    an abort under ``pause(in_place)`` is answered only after continue; hence tokens are counted, not steps. A result
-    in flight may finish the request naturally in the step of the abort or the next. The engine itself aborts who does
-    not fit, or waits too long; it then gives a status. A request that replaces others of its session aborts them. What
-    a decode half holds back for the time of a pause (``held_rebootstrap_reqs``) no abort reaches, as a comment there
-    says: see `HeldBack`. Whoever else holds memory when the step begins, an exhauster, a session or a second pool, may
-    be the cause of an abort for lack of memory: such steps are left out.
+    Known false alarms: by design a running request must decode once more, so it waits while prefills go first, and an
+    abort under ``pause(in_place)`` is answered only after continue; hence tokens are counted, not steps. A result in
+    flight may finish the request naturally in the step of the abort or the next. The engine itself aborts a request
+    that does not fit or waits too long; it then gives a status. A request that replaces others of its session aborts
+    them. An abort does not reach the requests that a decode server holds during a pause (``held_rebootstrap_reqs``), as
+    a comment there says: see `HeldBack`. Another holder of memory at the start of the step (an exhauster, a session or
+    a second pool) may be the cause of an abort for lack of memory: such steps are left out.
     """
 
     name = "aborts"
@@ -77,12 +81,12 @@ class Aborts(Invariant):
 
     def __init__(self) -> None:
         self._aborted: dict[str, tuple[int, int, int]] = {}
-        """Of each request: the step of its abort, its output then, and how many steps had run."""
+        """For each aborted request: the step of its abort, its output length then, and how many steps had run."""
         self._ran = 0
         self._messages: list[Received] = []
         self._held_back = HeldBack()
         self._held: set[str] = set()
-        """Who held KV at the end of the step before."""
+        """Names of the KV-holding requests and sessions at the end of the step before."""
 
     def check(self, view: SchedulerView) -> Problem | None:
         reqs = {req.rid: req for req in view.requests}
@@ -112,7 +116,7 @@ class Aborts(Invariant):
                 continue
             self._messages.append(message)
             for rid in view.unanswered():
-                # It must have been there when the abort was taken: the order within the step decides.
+                # The request must have arrived before the abort was taken: the order within the step decides.
                 if not (message.abort_all or rid.startswith(message.rid)) or not self._came_before(view, rid, message):
                     continue
                 if view.half == "decode" and self._held_back.at(view, message, rid):
@@ -159,7 +163,10 @@ class Aborts(Invariant):
 
     @staticmethod
     def _ending(view: SchedulerView, rid: str, step: int, steps: int) -> Problem | None:
-        """``steps``: how many ran since the abort; in a pause in place results in flight wait for its end."""
+        """Check how an aborted request ended; ``steps`` is how many steps ran since the abort.
+
+        During an in-place pause, results in flight wait for the end of the pause.
+        """
         end = view.recorder.streams[rid].finishes[0]
         kind = (end.finish or {}).get("type")
         if end.aborted or kind == "abort" or steps <= 1:
@@ -171,7 +178,7 @@ class Aborts(Invariant):
 
 
 def _memory_elsewhere(view: SchedulerView) -> bool:
-    """Whether something else than requests can hold memory, or something else than pages can run out."""
+    """Whether anything but requests can hold memory, or anything but pages can run out."""
     several = view.has_window_pool or view.state_allocator is not None or view.facts.pp_size > 1
     on_host = view.facts.hierarchical_cache
     return bool(view.holding or view.half or several or on_host or sessions_open(view))

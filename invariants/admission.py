@@ -1,4 +1,4 @@
-"""No one waits for nothing, and no one is refused for nothing."""
+"""No request waits or is refused without cause."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from sr_fuzz.invariants.base import Invariant, Problem, disaggregated, names, se
 from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView, name_of
 
-# One step in which nothing is admitted is normal (the result that frees a row is in flight under overlap), so are two.
+# One or two steps without an admission are normal: under overlap the result that frees a row is in flight.
 PATIENCE_STEPS = 8
 
 
 class Admission(Invariant):
-    """Work conservation: while everybody fits at once, whoever waits is admitted.
+    """Work conservation: while all requests fit at once, waiting requests are admitted.
 
-    Formula: not paused, nothing held by an exhauster, rows for all, and room for all (below): then in eight steps in a
-    row with somebody waiting at least one prefill is launched. Room for all: the sum over everybody unanswered of its
-    prompt and output limit rounded up to pages, two pages and two tokens, is less than the pool, and their adapters
-    fit into a batch.
+    Formula: if the engine is not paused, no exhauster holds anything, and there are rows for all requests and room for
+    all (below), at least one prefill is launched in eight consecutive steps in which a request waits. Room for all
+    means: the sum over all unanswered requests of prompt and output limit rounded up to pages, two pages and two tokens
+    each, is less than the pool, and their adapters fit into a batch.
 
     That is far on the safe side of what admission asks for. ``PrefillAdder`` admits the head of the queue if the part
     of its prompt that is not cached, its output limit and one page fit into what is free or evictable, less what is
-    reserved for those who run: the rest of their output times ``new_token_ratio`` (at most 1), and a page each for
-    those admitted in the same step. Pages that are not evictable belong to somebody unanswered, or are locked as its
-    prefix, which is part of its prompt. ``add_one_req_ignore_eos`` (no tree) asks moreover for one token a request.
+    reserved for running requests (the rest of their output times ``new_token_ratio``, which is at most 1) and a page
+    for each request admitted in the same step. Pages that are not evictable belong to an unanswered request, or are
+    locked as its prefix, which is part of its prompt. ``add_one_req_ignore_eos`` (no tree) asks for one more token per
+    request.
 
     Source: ``PrefillAdder.add_one_req``, ``add_one_req_ignore_eos``, ``_get_running_request_total_token_offset`` in
     ``managers/schedule_policy.py``; ``Scheduler._get_new_batch_prefill_raw``.
     Covers: one pool, one pipeline stage, no hierarchical cache, no speculation, no open session. A stop without any
-    forward is for `Liveness`.
+    forward is checked by `Liveness`.
 
-    Known false alarms: while ``batch_is_full`` is set nobody is admitted until a request leaves the running batch, by
-    design, even if the one that did not fit was aborted meanwhile. Under mixed batches each decoding request takes a
-    token of the chunk's budget, so that a large batch leaves none. ``prefill_decode_interval``, the delayers and
-    ``SGLANG_TEST_RETRACT`` hold prefills back on purpose. A request that nearly fills the pool by itself fits by no
-    such sum.
+    Known false alarms: while ``batch_is_full`` is set no request is admitted until one leaves the running batch, by
+    design, even if the request that did not fit was aborted meanwhile. Under mixed batches each decoding request takes
+    a token of the chunk's budget, so that a large batch leaves none. ``prefill_decode_interval``, the delayers and
+    ``SGLANG_TEST_RETRACT`` hold prefills back on purpose. A request that nearly fills the pool by itself never fits by
+    such a sum.
     """
 
     name = "admission"
@@ -60,7 +61,7 @@ class Admission(Invariant):
         waiting = view.waiting
         before, self._waited = self._waited, set(waiting)
         prefilled = any(batch.mode in ("extend", "mixed") for batch in view.launched)
-        # Somebody who waits now and waited at the end of the step before was passed over in this one.
+        # A request that waits now and waited at the end of the step before was passed over in this step.
         passed_over = [req for req in waiting if req in before]
         if prefilled or not passed_over or view.paused or view.holding or not self._room_for_all(view):
             self._steps = 0

@@ -1,8 +1,8 @@
-"""What an invariant is.
+"""The base class of the invariants, and helpers for their messages.
 
-One object per run, so that an invariant may remember earlier steps. It looks at the view and never acts on it. Each
-says in its docstring: the formula, its source in SGLang, the cache kinds it covers, and the known false alarms that
-its formula avoids.
+There is one object per run, so that an invariant may remember earlier steps. An invariant reads the view and never acts
+on it. Its docstring states the formula, its source in SGLang, the cache kinds it covers, and the known false alarms
+that the formula avoids.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ class Problem(NamedTuple):
 
 
 class Invariant:
-    """Base class. `check` runs after each step, `check_end` after the epilogue has drained the engine."""
+    """Base class: `check` runs after each step, `check_end` after the epilogue has drained the engine."""
 
     name: str = ""
     family: str = ""
     """Group for property tests: ``memory``, ``lifecycle``, ``output``, ``sglang``."""
 
     def no_subject(self, view: SchedulerView) -> str | None:
-        """Why there is nothing on this engine that it is about; None when there is. No gap: nothing goes unchecked."""
+        """Why this engine has nothing that the invariant is about; None if it has.
+
+        This is not a gap in coverage, because nothing goes unchecked.
+        """
         return None
 
     def not_covered(self, view: SchedulerView) -> str | None:
@@ -35,19 +38,19 @@ class Invariant:
         return None
 
     def coarse(self, view: SchedulerView) -> str | None:
-        """What is checked here instead of the whole formula; None when it is checked as it stands."""
+        """What is checked on this engine instead of the whole formula; None if the whole formula is checked."""
         return None
 
     def check(self, view: SchedulerView) -> Problem | None:
-        """After each step of the loop, paused steps included."""
+        """Check after each step, paused steps included."""
         return None
 
     def check_end(self, view: SchedulerView) -> Problem | None:
-        """Once, when the epilogue is over: continued, released, drained, but not yet flushed."""
+        """Check once at the end of the epilogue: continued, released and drained, but not yet flushed."""
         return None
 
     def check_flushed(self, view: SchedulerView) -> Problem | None:
-        """Once more after the flush that follows, if everybody was answered before it."""
+        """Check once more after the flush that follows, if all requests were answered before it."""
         return None
 
 
@@ -62,17 +65,17 @@ def sessions_open(view: SchedulerView) -> bool:
 
 
 def names(values: list[str], limit: int = 8) -> str:
-    """``r0, r1`` or, for many, the first few and how many more."""
+    """The values as ``r0, r1``; of many values, the first few and how many more there are."""
     shown = ", ".join(values[:limit])
     return shown if len(values) <= limit else f"{shown} and {len(values) - limit} more"
 
 
 def numbers(values: list[int], limit: int = 12) -> str:
-    """``3, 4, 9`` or, for many, the first few and how many more."""
+    """The sorted numbers as ``3, 4, 9``; of many numbers, the first few and how many more there are."""
     return names([str(v) for v in sorted(values)], limit)
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, for a message."""
+    """The first line of an exception's text, for a message."""
     text = str(error).strip().splitlines()
     return text[0][:400] if text else type(error).__name__

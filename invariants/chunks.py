@@ -1,4 +1,4 @@
-"""The pieces in which a prompt is prefilled make it up exactly."""
+"""The chunks in which a prompt is prefilled make it up exactly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sr_fuzz.view.view import SchedulerView, name_of
 
 @dataclass(slots=True)
 class _Prefill:
-    """How far one stay of a request in the pool has come: from its admission to its end or retraction."""
+    """Progress of one residency of a request in the pool, from its admission to its end or retraction."""
 
     residency: int
     covered: int
@@ -24,13 +24,14 @@ class _Prefill:
 class ChunkAccounting(Invariant):
     """Prefills tile the prompt, one chunked request at a time, and only what was launched is committed.
 
-    Formula, for each stay of a request (admission to end or retraction), over the batches launched: the first prefill
-    starts at a whole number of pages, at 0 without a prefix tree; each further one starts where the last ended; none is
-    empty or goes beyond prompt and earlier output; none follows a complete one, no decode precedes it. A batch holds at
-    most one incomplete prefill, and its request is the scheduler's ``chunked_req``. A first chunk ends on a page.
-    Between steps ``kv_committed_len`` is the end of the last prefill plus the decodes launched since: a parked chunk
-    adds nothing. With speculation a decode commits what was accepted, when its result is processed: once the request
-    decodes, all its tokens are committed but the newest.
+    Formula, for each residency of a request (admission to end or retraction), over the batches launched: the first
+    prefill starts at a whole number of pages, and at 0 without a prefix tree; each further prefill starts where the
+    last one ended; no prefill is empty or goes beyond the prompt and earlier output; no prefill follows a complete one,
+    and no decode precedes the complete one. A batch holds at most one incomplete prefill, and the request of that
+    prefill is the scheduler's ``chunked_req``. A first chunk ends on a page boundary. Between steps
+    ``kv_committed_len`` is the end of the last prefill plus the decodes launched since: a parked chunk adds nothing.
+    With speculation a decode commits the accepted tokens when its result is processed: once the request decodes, all
+    its tokens but the newest are committed.
 
     Source: ``PrefillAdder.add_chunked_req``, ``_select_prefill_admission`` (the trunk of ``add_one_req``) in
     ``managers/schedule_policy.py``; ``Req.init_next_round_input``; ``kv_committed_len`` in ``alloc_for_extend`` and
@@ -38,8 +39,8 @@ class ChunkAccounting(Invariant):
     Covers: every tree and page size; no diffusion models, no beams.
 
     Known false alarms: after a retraction the output so far is part of what is prefilled. A further chunk under mixed
-    batches ends anywhere, since decoding requests take single tokens of its budget; without a tree so does a request
-    that ignores EOS (``add_one_req_ignore_eos``). A session's turn starts where the last one ended.
+    batches ends anywhere, since decoding requests take single tokens of its budget; so does, without a tree, a chunk of
+    a request that ignores EOS (``add_one_req_ignore_eos``). A session's turn starts where the last turn ended.
     """
 
     name = "chunks"

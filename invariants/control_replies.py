@@ -1,4 +1,4 @@
-"""Each control request gets its one reply."""
+"""Each control request gets exactly one reply."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sr_fuzz.sglang_api.messages import CONTROLS
 from sr_fuzz.sglang_api.outputs import FLUSH_REPLY
 from sr_fuzz.view.view import SchedulerView
 
-# Messages whose sender waits for a reply (`_COMMUNICATOR_SPECS` in managers/tokenizer_control_mixin.py, and sessions):
-# those of scripts, and what the tokenizer manager sends for others.
+# Control messages to which the sender awaits a reply (`_COMMUNICATOR_SPECS` in managers/tokenizer_control_mixin.py, and
+# those of sessions): the messages that scripts send, and those that the tokenizer manager sends for other callers.
 REPLIES: dict[str, str] = {
     **{control.message: control.reply for control in CONTROLS.values() if control.reply is not None},
     "GetInternalStateReq": "GetInternalStateReqOutput",
@@ -21,16 +21,16 @@ REPLIES: dict[str, str] = {
 
 
 class ControlReplies(Invariant):
-    """Who waits for the reply to a control request gets exactly one.
+    """A caller that waits for the reply to a control request gets exactly one.
 
-    Formula: for each kind of message whose sender waits, as many replies of its kind are sent in a step as such
-    messages are taken in it; a flush that was given time may be answered later, and at most once.
+    Formula: for each kind of message to which a reply is awaited, as many replies of its kind are sent in a step as
+    such messages are taken in it; a flush with a time-out may be answered later, and at most once.
 
     Source: ``Scheduler.process_input_requests`` sends what the handler returns, in the step that took the message;
     ``SchedulerFlushWrapper`` keeps a flush with a ``timeout_s`` and answers it itself. The tokenizer manager's
-    ``FanOutCommunicator`` waits without a limit: a reply too few blocks all later calls of its kind, one too many goes
-    to the next caller.
-    Covers: the messages in `REPLIES`; generate requests are for `Streams` and `Liveness`.
+    ``FanOutCommunicator`` waits without a limit: a missing reply blocks all later calls of its kind, and a surplus
+    reply goes to the next caller.
+    Covers: the messages in `REPLIES`; generate requests are checked by `Streams` and `Liveness`.
 
     Known false alarms: none.
     """
@@ -65,5 +65,5 @@ class ControlReplies(Invariant):
 
     @staticmethod
     def _flush_deferred(view: SchedulerView) -> bool:
-        """Whether a flush that was given time waits for the engine to be idle; there is at most one."""
+        """Whether a flush with a time-out is deferred until the engine is idle; there is at most one."""
         return view.flush_deferred

@@ -12,17 +12,18 @@ _TOLERANCE = 1e-4
 
 
 class Embeddings(Invariant):
-    """What comes back is the vector of the request's own prompt, once.
+    """The answer to an embedding request is the vector of its own prompt, sent once.
 
     Formula: a request that ends naturally gets exactly one vector; it is 1 at `sr_fuzz.oracle.function.next_token` of
     the prompt that was sent, and 0 elsewhere.
 
     Source: the embedding branch of ``process_batch_result_prefill`` in
-    ``managers/scheduler_components/batch_result_processor.py`` (a chunk's vector is kept until the next one's replaces
-    it), ``Pooler`` in ``layers/pooler.py``: the last token's hidden state, normalised; the oracle model's is one-hot.
+    ``managers/scheduler_components/batch_result_processor.py`` (a chunk's vector is kept until that of the next chunk
+    replaces it), ``Pooler`` in ``layers/pooler.py``: the vector is the last token's hidden state, normalised; that of
+    the oracle model is one-hot.
     Covers: engines that serve embeddings and run the oracle model.
 
-    Known false alarms: who is refused or aborted gets whatever there is.
+    Known false alarms: a request that is refused or aborted gets whatever vector there is.
     """
 
     name = "embeddings"

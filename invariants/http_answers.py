@@ -1,4 +1,4 @@
-"""What the scheduler said reaches the HTTP client: every request, every token, the same end."""
+"""What the scheduler sent reaches the HTTP client: every request, every token, the same end."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sr_fuzz.view.view import SchedulerView, name_of
 
 
 class HttpAnswers(Invariant):
-    """An HTTP client gets what the scheduler sent about its request, whole, and an end.
+    """An HTTP client gets all that the scheduler sent for its request, including the end.
 
     Formula, once the engine is drained and the server had seconds to answer: the client of each request that the
-    scheduler has answered has its answer too; a stream's last event, or the body, holds the tokens that the scheduler
-    sent, joined, and the type of its finish reason. And at any time, a control call gets through to the scheduler
+    scheduler has answered has its answer too; the last event of a stream, or the body, holds the tokens that the
+    scheduler sent, joined, and the type of its finish reason. At any time, a control call gets through to the scheduler
     within 60 steps in which it runs no forward.
 
     Source: ``TokenizerManager._handle_batch_output`` and ``_handle_abort_req`` (what a client gets is cumulative),
-    ``generate_request`` in ``entrypoints/http_server.py``;
-    ``TokenizerManager.pause_generation``, which holds the lock that a continue takes until everybody is answered.
-    Covers: the server engine; streaming and not. On the local engine there are no clients.
+    ``generate_request`` in ``entrypoints/http_server.py``; ``TokenizerManager.pause_generation``, which holds the lock
+    that a continue takes, until all requests are answered.
+    Covers: the server engine, streaming or not. The local engine has no clients.
 
-    Known false alarms: an abort that carries an error status comes to the client as an error instead; an ``AbortReq``
-    carries no tokens, so the tokenizer manager answers with what it has.
+    Known false alarms: an abort that carries an error status reaches the client as an error instead; an ``AbortReq``
+    carries no tokens, so the tokenizer manager answers with the tokens that it has.
     """
 
     name = "http_answers"
@@ -56,7 +56,7 @@ class HttpAnswers(Invariant):
         for rid, exchange in (view.clients or {}).items():
             stream = view.stream_of(rid)
             if stream is None or not stream.answered:
-                continue  # that nobody answered it is for `Liveness` to say
+                continue  # an unanswered request is checked by `Liveness`
             if not exchange.done:
                 return Problem("unanswered", f"the client of {name_of(rid)} waits, although the scheduler sent its end")
             problem = _compare(rid, stream, exchange)

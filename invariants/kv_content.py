@@ -12,18 +12,18 @@ class KvContent(Invariant):
     """Every slot that the tree or a request's row points at stores the right token at the right position.
 
     Formula: for each tree node, the tokens read back from its slots are its key and their positions count up from its
-    depth; for each KV-holding request, and each streaming session between two turns, those of
-    ``row[: min(kv_committed_len, len(prompt) + len(output_ids))]`` are its prompt followed by its output (a session's:
-    those of its last step).
+    depth; for each KV-holding request, and each streaming session between two turns, the tokens read back from
+    ``row[: min(kv_committed_len, len(prompt) + len(output_ids))]`` are its prompt followed by its output (for a
+    session: those of its last turn).
 
     Source: the oracle model writes identity and position of each token (`sr_fuzz.oracle.models.oracle_model`);
-    ``kv_committed_len`` counts tokens whose forward was launched. Under overlap the newest output token is committed
-    before it is known, hence the ``min``.
+    ``kv_committed_len`` counts tokens of which the forward was launched. Under overlap the newest output token is
+    committed before it is known, hence the ``min``.
 
     With a sliding window beside full attention the same holds in its pool, for each slot that
-    ``full_to_swa_index_mapping`` maps; and of a request that runs, the last ``sliding_window_size`` positions are
-    mapped, since its next token reads them (``free_swa_out_of_window_slots``, the segment lock of ``SWAComponent``).
-    Where there is nothing but a window, positions that left it are not looked at.
+    ``full_to_swa_index_mapping`` maps; and the last ``sliding_window_size`` positions of a running request are mapped,
+    since its next token reads them (``free_swa_out_of_window_slots``, the segment lock of ``SWAComponent``). Where the
+    window's pool is the only one, positions that left the window are not checked.
 
     Covers: engines that run the oracle model.
     """

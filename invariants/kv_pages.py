@@ -1,4 +1,4 @@
-"""No page leaked, freed twice, used after it was freed, or owned by two."""
+"""No page is leaked, freed twice, used after it was freed, or owned twice."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ class KvPages(Invariant):
     """The pool's pages are partitioned exactly.
 
     Formula: ``{1 … N}`` is the disjoint union of the free pages (pending ones included), the pages of tree nodes, the
-    pages of ``req_to_token[row, cache_protected_len : kv_allocated_len]`` for every request that holds KV and every
-    streaming session that does while no turn of it is alive (`sr_fuzz.view.sessions`), and the pages an exhauster
-    holds; and every page of ``[: cache_protected_len]`` of such a row is a page of the tree.
+    pages of ``req_to_token[row, cache_protected_len : kv_allocated_len]`` for every KV-holding request and for every
+    streaming session that holds KV while no turn of it is alive (`sr_fuzz.view.sessions`), and the pages that an
+    exhauster holds; and every page of ``[: cache_protected_len]`` of such a row is a page of the tree.
 
     Source: ``release_kv_cache`` in ``mem_cache/common.py`` (what a request frees and what it leaves to the tree),
     ``mem_cache/allocator`` (page 0 is padding, ids start at 1).
 
-    With a sliding window the same holds for its own pool: its pages ``{1 … N}`` are the free ones, those of the
-    window part of tree nodes, and those that ``full_to_swa_index_mapping`` gives for a request's own positions outside
+    With a sliding window the same holds for its own pool: its pages ``{1 … N}`` are the free ones, those of the window
+    part of tree nodes, and those that ``full_to_swa_index_mapping`` gives for a request's own positions outside
     ``[swa_dead_lo, evicted)`` and for held pages. Inside that interval a position has no window slot, and a node's
-    window part is what the mapping says for its slots. Where the window's pool is the only one, a request's own
-    pages are those outside the interval.
+    window part is what the mapping says for its slots. Where the window's pool is the only one, a request's own pages
+    are those outside the interval.
 
     Source of the window's part: ``SWATokenToKVPoolAllocator`` (``alloc``, ``free``, ``free_swa``) in
     ``mem_cache/allocator/swa.py``, ``free_swa_out_of_window_slots`` in ``mem_cache/common.py``, ``SWAComponent``.
 
     Covers: one pool for all layers, full attention beside a sliding window, a sliding window alone; with or without a
-    prefix tree, any page size. Of a Rust core the pages are known, not whose they are among its nodes, and not those
-    of a window.
+    prefix tree, any page size. With a Rust tree core the pages of the tree are known, but not which node owns which,
+    and not those of a window.
 
     Known false alarms: 0.5.16 keeps a stale ``free_group`` (handled in `sr_fuzz.sglang_api.allocators`). *Every request
     object ever seen* is counted, not the queues: a lost request still owns its pages.
@@ -152,14 +152,14 @@ class KvPages(Invariant):
         return None
 
     def check_end(self, view: SchedulerView) -> Problem | None:
-        """After the drain nobody may own pages any more."""
+        """After the drain no request or session may own pages."""
         keeping = [f"{h.name} ({len(view.pages_of(h.own))} pages)" for h in view.now.holders]
         if keeping:
             return Problem("held_at_end", f"requests still hold KV after everything was drained: {names(keeping)}")
         return None
 
     def check_flushed(self, view: SchedulerView) -> Problem | None:
-        """A flushed pool is free as a whole; if the flush was refused, that is for `Liveness` to say."""
+        """After a flush the whole pool is free; a refused flush is reported by `Liveness`."""
         free = len(view.now.free_pages)
         if view.last_flush_ok and free != view.num_pages:
             return Problem("lost_at_flush", f"after the flush {free} of {view.num_pages} pages are free")

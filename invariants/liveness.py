@@ -1,4 +1,4 @@
-"""The engine goes on while it can, and every request comes to an end."""
+"""The engine makes progress while it can, and every request ends."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from sr_fuzz.invariants.base import Invariant, Problem, names
 
 from sr_fuzz.view.view import SchedulerView, name_of
 
-# Steps without a forward while there is work. A healthy engine idles one or two steps between batches (a result in
-# flight, a skipped decode); 60 is far from both that and the shortest epilogue.
+# Bound on the steps without a forward while there is work. A healthy engine idles one or two steps between batches (a
+# result in flight, a skipped decode); 60 is far from both that and the shortest epilogue.
 STUCK_STEPS = 60
 
 
 class Liveness(Invariant):
-    """Work in the engine means forwards, and after the epilogue nobody waits.
+    """While the engine has work it runs forwards, and after the epilogue no request waits.
 
-    Formula: with somebody unanswered, not paused and nothing held, at most 60 steps in a row pass without a forward;
-    after the drain everybody is answered, and the idle engine then flushes its cache when asked to.
+    Formula: while a request is unanswered, the engine is not paused and nothing is held, at most 60 steps in a row pass
+    without a forward; after the drain all requests are answered, and the idle engine then flushes its cache when asked
+    to.
 
     Source: ``get_next_batch_to_run``: each step tries a prefill, else a decode. The drain's bound is derived from the
     work left, see `sr_fuzz.play.epilogue`.
     Covers: everything without a time-out of its own.
 
-    Known false alarms: an exhauster may hold exactly what is needed, a paused engine may do nothing, a streaming
-    session keeps its KV until it is closed, which nothing can evict: each resets the count.
+    Known false alarms: an exhauster may hold exactly what is needed, a paused engine may do nothing, and a streaming
+    session keeps its KV, which nothing can evict, until it is closed: each resets the count.
     """
 
     name = "liveness"
@@ -42,7 +43,7 @@ class Liveness(Invariant):
         self._idle_steps += 1
         if self._idle_steps < STUCK_STEPS:
             return None
-        # Where they wait tells starvation in admission from a batch that is never run: different bugs.
+        # The places where requests wait tell starvation in admission from a batch that is never run: different bugs.
         placed = view.now.placed
         kinds = sorted({place for rid in waiting for place in placed.get(rid, ["nowhere"])})
         return Problem(

@@ -1,4 +1,4 @@
-"""What the engine reports about its load is what its queues and its memory hold."""
+"""The load that the engine reports is what its queues and its memory hold."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from sr_fuzz.view.view import SchedulerView
 class LoadCounters(Invariant):
     """The load report agrees with the queues and the pool.
 
-    Formula: of ``get_loads()``, ``num_waiting_reqs`` is the length of the waiting queue and ``num_running_reqs`` that
+    Formula: in ``get_loads()``, ``num_waiting_reqs`` is the length of the waiting queue and ``num_running_reqs`` that
     of the running batch; ``num_used_tokens`` is the pages of KV-holding requests (their own part) and of an exhauster,
-    in tokens, plus the tokens of tree nodes that are locked; ``num_total_tokens`` is that plus prompt and output of
-    those who wait; ``token_usage`` is the used part of the pool, to four places.
+    in tokens, plus the tokens of locked tree nodes; ``num_total_tokens`` is that plus prompt and output of the waiting
+    requests; ``token_usage`` is the used part of the pool, to four places.
 
     Source: ``SchedulerLoadInquirer.get_loads`` (behind ``/v1/loads``, and the snapshot by which data-parallel ranks are
-    balanced), which relies on counts that allocator and tree keep as they go: ``available_size``, ``evictable_size``.
+    balanced), which relies on the counters that allocator and tree maintain: ``available_size``, ``evictable_size``.
     Covers: one pool for all layers on the device, a tree that can be walked or none, one pipeline stage, no open
     session (which holds memory between its turns).
 
-    Known false alarms: the running batch holds requests that have finished until the next step filters them out, so it
-    is compared with the batch itself, not with who is unanswered.
+    Known false alarms: the running batch holds finished requests until the next step filters them out, so
+    ``num_running_reqs`` is compared with the batch itself, not with the unanswered requests.
     """
 
     name = "load"

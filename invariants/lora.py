@@ -1,4 +1,4 @@
-"""Adapters: who shares a batch, whose weights are in the pool, and with which adapter KV was computed."""
+"""Adapters: which ones share a batch, which weights are in the pool, and which adapter computed the KV."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from sr_fuzz.view.view import SchedulerView, name_of
 
 
 class Lora(Invariant):
-    """A batch has no more adapters than the pool has slots, each of them in its slot, and KV is used by its own alone.
+    """A batch has no more adapters than the pool has slots, each is in its slot, and only it uses the KV it computed.
 
-    Formula, with the base model as one adapter more, for which SGLang takes a slot too:
+    Formula, with the base model as one more adapter, for which SGLang takes a slot too:
 
     * a launched batch has at most ``max_loras_per_batch`` adapters;
     * adapters and slots of the pool are assigned one to one; after a launch each adapter of the batch has a slot, and
-      while adapters are loaded beside the model, each adapter of the running batch has one at any time: nobody else
-      puts it back;
+      with overlap loading each adapter of the running batch has one at any time, because nothing else would load it
+      again;
     * the weights in an adapter's slot are its own: an input that begins with 1 gives its number;
     * each position of a request's row below ``min(kv_committed_len, len(prompt) + len(output_ids))`` was computed with
-      the request's adapter, whoever computed it: a prefix in the tree is of use to one adapter;
-    * all that a tree node holds was computed with one adapter, and with that of its parent.
+      the request's adapter, whichever request computed it: a prefix in the tree is of use to one adapter;
+    * all KV of a tree node was computed with one adapter, the same as that of its parent.
 
     Source: ``Scheduler.can_schedule_lora_req``, ``LoRAManager.fetch_new_loras`` and ``prepare_lora_batch``
     (``lora/lora_manager.py``), ``LoRAMemoryPool.prepare_lora_batch`` (``lora/mem_pool.py``); ``Req.extra_key`` in
-    ``managers/schedule_batch.py``, which keys prefixes by adapter. ``ForwardBatch.init_new`` fetches what a batch
-    needs, unless adapters are loaded by ``LoRAOverlapLoader``.
+    ``managers/schedule_batch.py``, which keys prefixes by adapter. ``ForwardBatch.init_new`` fetches the adapters of a
+    batch, unless they are loaded beside the model, by ``LoRAOverlapLoader``.
     Covers: engines that run the oracle model with adapters.
 
-    Known false alarms: without overlap loading an adapter of the running batch may lose its slot to that of a prefill,
-    and get one again before it decodes. A slot whose copy is still under way is not looked at.
+    Known false alarms: without overlap loading an adapter of the running batch may lose its slot to an adapter of a
+    prefill, and get one again before it decodes. A slot to which a copy is still under way is not checked.
     """
 
     name = "lora"
@@ -90,7 +90,7 @@ class Lora(Invariant):
 
     @staticmethod
     def _needed(view: SchedulerView) -> Iterator[tuple[Request, str]]:
-        """Requests whose adapter must be in the pool now, and what they do with it."""
+        """Requests that need their adapter in the pool now, each with the reason."""
         if view.launched:
             yield from ((row.req, "was in the last batch") for row in view.launched[-1].rows)
         if view.facts.lora_overlap_loading:

@@ -13,17 +13,17 @@ from sr_fuzz.view.view import SchedulerView
 
 
 class MambaContent(Invariant):
-    """A slot holds the state after exactly the tokens it stands for.
+    """A slot holds the state after exactly the tokens that it stands for.
 
-    Formula: the state that a tree node keeps has consumed the tokens from the root to the node's end; that of a
-    request which holds KV has consumed its first ``kv_committed_len`` tokens.
+    Formula: the state of a tree node has consumed the tokens from the root to the node's end; the state of a KV-holding
+    request has consumed its first ``kv_committed_len`` tokens.
 
-    Source: the oracle model keeps digest and number of the tokens consumed
+    Source: the oracle model keeps the digest and the number of the tokens consumed
     (`sr_fuzz.oracle.models.oracle_hybrid`); SGLang copies one slot to another in ``MambaPool.copy_from``.
     Covers: engines that run the oracle model.
 
     Known false alarms: a state is copied to a new request, or cleared, by its first forward (``mamba_cow_src_index``,
-    ``mamba_needs_clear``): nothing is said about it before. Of a request whose newest token is not known yet, under
+    ``mamba_needs_clear``): before that it is not checked. If the newest token of a request is not known yet, under
     overlap, only the number is compared.
     """
 

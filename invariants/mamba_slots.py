@@ -1,4 +1,4 @@
-"""Slots of recurrent states (Mamba, linear attention): none leaked or shared."""
+"""No slot of recurrent states (Mamba, linear attention) is leaked or shared."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from sr_fuzz.view.view import SchedulerView, name_of
 
 
 def _held(req: Request) -> list[int]:
-    # Without an extra buffer a request that ends leaves its slot to the tree, and keeps the number all the same.
+    # Without an extra buffer, a request that ends leaves its slot to the tree but keeps the slot number.
     return [] if req.is_finished and req.kv is None else req.state_slots
 
 
 class MambaSlots(Invariant):
     """Slots of recurrent states are partitioned exactly.
 
-    Formula: ``{1 … size}`` is the disjoint union of the free slots, the slots that tree nodes keep, and those of
-    requests: ``mamba_pool_idx`` and what is not -1 in ``mamba_ping_pong_track_buffer``, of every request ever seen
-    that has not both ended and given back its row. After the drain no request has one.
+    Formula: ``{1 … size}`` is the disjoint union of the free slots, the slots that tree nodes keep, and the slots of
+    requests: ``mamba_pool_idx`` and the entries other than -1 of ``mamba_ping_pong_track_buffer``, for every request
+    ever seen that has not both ended and given back its row. After the drain no request has a slot.
 
     Source: ``MambaSlotAllocator`` (slot 0 is padding), ``HybridReqToTokenPool.alloc`` and ``free_mamba_cache``,
     ``MambaComponent.prepare_for_caching_req`` (what a request hands to the tree).
     Covers: models with recurrent states, with or without a prefix tree that can be walked, with and without an extra
-    buffer; not the int8 checkpoint pool, whose slots the tree would keep instead.
+    buffer; not with the int8 checkpoint pool, since the tree would keep slots of that pool instead.
     """
 
     name = "mamba_slots"
@@ -79,7 +79,7 @@ class MambaSlots(Invariant):
         return None
 
     def check_flushed(self, view: SchedulerView) -> Problem | None:
-        """A flushed pool is free as a whole; if the flush was refused, that is for `Liveness` to say."""
+        """After a flush the whole pool is free; a refused flush is reported by `Liveness`."""
         free, size = len(view.now.free_states), view.state_allocator.size
         if view.last_flush_ok and free != size:
             return Problem("lost_at_flush", f"after the flush {free} of {size} slots are free")

@@ -8,11 +8,11 @@ from sr_fuzz.view.view import SchedulerView, name_of
 
 
 class NobodyLost(Invariant):
-    """Whoever arrived and was not answered is in a place from which it can go on.
+    """Every unanswered request is in a place from which it can go on.
 
     Formula: each request that reached the scheduler, and got neither a finish nor an abort, is in the waiting queue,
-    the running batch, the last batch, the chunked slot, the result queue or the grammar queue; and whoever is in the
-    running batch unfinished holds KV.
+    the running batch, the last batch, the chunked slot, the result queue or the grammar queue; and an unfinished
+    request in the running batch holds KV.
 
     Source: the queues that ``Scheduler.is_fully_idle`` counts.
     Covers: the unified mode; disaggregation has queues of its own.

@@ -1,4 +1,4 @@
-"""The output is the oracle's, whatever the schedule was."""
+"""The output of a request is the oracle's, whatever the schedule was."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ def _refused(req: Request, prompt: list[int]) -> bool:
 
 
 def _goes_on_in_it(req: Request, prompt: list[int]) -> bool:
-    """Whether it has ended and the next turn of its session has taken its prompt's array over."""
+    """Whether the request has ended and the next turn of its session has taken over its prompt's array."""
     return req.is_finished and req.is_streaming_turn and list(req.origin_input_ids)[: len(prompt)] == prompt
 
 
 class OracleOutput(Invariant):
-    """Each request's ``output_ids`` equal the reference, and it stops where it should.
+    """Each request's ``output_ids`` equal the reference, and the request stops where it should.
 
     Formula: ``output_ids`` is a prefix of `sr_fuzz.oracle.function.continuation` of the prompt that was sent, over all
-    positions or, where the model sees nothing but a sliding window, over that. A finish by
-    length comes at exactly ``max_new_tokens`` (as clipped by SGLang); a finish by a stop comes at the first token
-    that is EOS or one of ``stop_token_ids``, and only without ``ignore_eos``; no such token is passed over.
+    positions or, where the model sees nothing but a sliding window, over that window. A finish by length comes at
+    exactly ``max_new_tokens`` (as clipped by SGLang); a finish by a stop comes at the first token that is EOS or one of
+    ``stop_token_ids``, and only without ``ignore_eos``; no such token is passed over.
 
     Source: ``Req.update_finish_state``; clipping in ``Scheduler.init_req_max_new_tokens``.
     Covers: engines that run the oracle model.
 
-    Known false alarms: ``ignore_eos`` also ignores ``stop_token_ids``. A request that SGLang refuses at the door runs a
+    Known false alarms: ``ignore_eos`` also ignores ``stop_token_ids``. A request that SGLang refuses on arrival runs a
     prefill of one dummy token and ends as aborted; its output is not compared. With ``max_new_tokens=0`` the prefill
-    does not sample and a placeholder stands for the token (``Req.is_prefill_only``). The prefill half of a
-    disaggregated pair ends each request after its first token, whatever was asked for. A streaming session's next turn
-    goes on in the prompt's own array of the turn that has ended (``Session._share_token_arrays``), perhaps in the very
-    loop step of that end.
+    does not sample and a placeholder stands for the token (``Req.is_prefill_only``). The prefill server of a
+    disaggregated pair ends each request after its first token, whatever limit was asked for. The next turn of a
+    streaming session goes on in the prompt array of the turn that has ended (``Session._share_token_arrays``), possibly
+    in the step in which that turn ends.
     """
 
     name = "oracle_output"

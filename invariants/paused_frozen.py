@@ -11,17 +11,17 @@ from sr_fuzz.view.view import SchedulerView, name_of
 class PausedFrozen(Invariant):
     """While the engine is paused no forward runs and no request's output grows.
 
-    Formula: the engine is paused at the end of a step exactly if the last pause or continue message that it took was a
-    pause. In a step that begins and ends paused and takes no pause message, no batch runs and ``len(output_ids)`` of
-    every request stays what it was.
+    Formula: the engine is paused at the end of a step if and only if the last pause or continue message that it took
+    was a pause. In a step that begins and ends paused and takes no pause message, no batch runs and ``len(output_ids)``
+    of every request stays the same.
 
     Source: the event loops skip scheduling while ``_engine_paused`` (``event_loop_normal``, ``event_loop_overlap``);
     ``pause_generation``.
     Covers: everything.
 
     Known false alarms: the step that handles a pause message may deliver one result that was in flight (a ``retract``
-    under overlap, also when it follows an ``in_place`` pause), so steps that take one are left out. Aborts are
-    answered while paused when the request was only waiting; they add no token.
+    under overlap, also when it follows an ``in_place`` pause), so steps that take a pause are left out. An abort of a
+    request that was only waiting is answered while paused; it adds no token.
     """
 
     name = "paused_frozen"

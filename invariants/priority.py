@@ -1,4 +1,4 @@
-"""Who goes first, and who has to make room."""
+"""Admission follows the order of the queue, and preemption follows priority."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sr_fuzz.view.view import SchedulerView, name_of
 class Priority(Invariant):
     """Requests are admitted in the order of their queue, and preempted only for a higher priority.
 
-    Formula. *Order*: with priority scheduling nobody is admitted while a request of strictly higher priority stays in
-    the waiting queue; under plain ``fcfs`` nobody is admitted while somebody stays who stood before it in the queue.
-    *Cause*: a request that is retracted in a step that launches a prefill was preempted; then priority scheduling with
-    preemption is on, and somebody who was admitted in this step, or still waits, has a priority higher than its own by
-    more than ``priority_scheduling_preemption_threshold``. Higher means larger, with
-    ``schedule_low_priority_values_first`` smaller.
+    Formula. *Order*: with priority scheduling no request is admitted while a request of strictly higher priority stays
+    in the waiting queue; under plain ``fcfs`` no request is admitted while another that stood before it in the queue
+    stays there. *Cause*: a request that is retracted in a step that launches a prefill was preempted; then priority
+    scheduling with preemption is on, and a request that was admitted in this step, or still waits, has a priority
+    higher than that of the preempted one by more than ``priority_scheduling_preemption_threshold``. Higher means
+    larger, or smaller with ``schedule_low_priority_values_first``.
 
     Source: ``SchedulePolicy.calc_priority`` sorts the queue by priority before anything else, ``fcfs`` alone leaves it
     as it is; ``_get_new_batch_prefill_raw`` takes requests from the head of the queue and stops at the first that it
@@ -26,8 +26,9 @@ class Priority(Invariant):
     Covers: policies ``fcfs`` and, with priorities, ``lof``; no LoRA and no storage behind the cache, which make
     admission pass over requests; one pipeline stage.
 
-    Known false alarms: who is put (back) into the queue in the step itself comes after the choice: the preempted, and
-    what a pause retracts; steps that take a pause are left out. The next chunk of a prompt is not an admission.
+    Known false alarms: requests that are put (back) into the queue in the step itself come after the choice: preempted
+    requests, and requests that a pause retracts; steps that take a pause are left out. The next chunk of a prompt is
+    not an admission.
     """
 
     name = "priority"
@@ -61,7 +62,7 @@ class Priority(Invariant):
         return self._cause(view, retracted, admitted + waiting) or self._order(view, queue, admitted, waiting)
 
     def _admissions(self, launched: list[Launched]) -> list[Request]:
-        """Requests whose first prefill since they last waited was launched in this step."""
+        """Requests admitted in this step: their first prefill since they last waited was launched."""
         new = []
         for batch in launched:
             for row in batch.rows:
@@ -73,7 +74,7 @@ class Priority(Invariant):
 
     @staticmethod
     def _rank(view: SchedulerView, req: Request) -> int:
-        """Larger goes first."""
+        """The rank of a request; the larger rank goes first."""
         return -req.priority if view.facts.low_priority_values_first else req.priority
 
     def _cause(self, view: SchedulerView, retracted: list[Request], others: list[Request]) -> Problem | None:

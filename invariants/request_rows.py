@@ -1,4 +1,4 @@
-"""No request row leaked, freed twice, or shared."""
+"""No request row is leaked, freed twice, or shared."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sr_fuzz.view.view import SchedulerView
 class RequestRows(Invariant):
     """Rows of the request-to-token table are partitioned exactly.
 
-    Formula: ``free_slots`` without duplicates and the rows of requests and sessions that hold KV are disjoint and
-    together ``{1 … size}`` (row 0 is padding; releases up to 0.5.18 may count from 0, so the range is taken from the
-    pool).
+    Formula: ``free_slots`` has no duplicates; the free rows and the rows of KV-holding requests and sessions are
+    disjoint and together ``{1 … size}`` (row 0 is padding; releases up to 0.5.18 may count from 0, so the range is
+    taken from the pool).
 
     Source: ``ReqToTokenPool.alloc`` and ``free`` in ``mem_cache/memory_pool.py``.
     Covers: every cache kind without beam search, which owns rows of its own.

@@ -1,4 +1,4 @@
-"""Who is retracted waits for its step again, and loses nothing but its memory."""
+"""A retracted request is queued again in the same step, holds no memory, and keeps its output."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class _Seen:
 
 
 class Retraction(Invariant):
-    """A retracted request is queued again at once, holds no memory, and keeps its output.
+    """Retraction takes nothing but the memory of a request, which is queued again in the same step.
 
     Formula: ``output_ids`` of a request only ever grows at its end. In the step in which ``retraction_count`` rises,
-    the request goes into the waiting queue, or is admitted again, or gets its last word. Who is in the waiting queue is
-    in it once, is not finished, and holds no KV.
+    the request enters the waiting queue, is admitted again, or is answered. A request in the waiting queue is in it
+    once, is not finished, and holds no KV.
 
     Source: ``Req.reset_for_retract``; its callers ``ScheduleBatch.retract_decode``, ``retract_all`` (pause) and
     ``PrefillAdder.preempt_to_schedule``, after which ``Scheduler._add_request_to_queue`` follows.
-    Covers: the unified mode. That sent tokens are neither repeated nor left out is for `Streams` to say.
+    Covers: the unified mode. That sent tokens are neither repeated nor left out is checked by `Streams`.
 
-    Known false alarms: a full queue aborts a retracted request (``_abort_on_queued_limit``), which is its last word. A
+    Known false alarms: a full queue aborts a retracted request (``_abort_on_queued_limit``), which answers it. A
     request with input embeddings starts over (``reset_for_retract`` empties its output). A session's request may keep
     memory while it waits.
     """

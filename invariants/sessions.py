@@ -1,4 +1,4 @@
-"""Sessions: turns are accepted and refused for cause, and what a session keeps is what it may."""
+"""Sessions accept and refuse turns for cause, and keep only what they may."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.sessions import Turn
 from sr_fuzz.view.view import SchedulerView, name_of
 
-# SGLang's words when a streaming session has a turn under way; the finish reason carries them to the client.
+# SGLang's message when a streaming session has a turn under way; the finish reason carries it to the client.
 _HAS_ACTIVE = "already has an active request"
 
 
 class Sessions(Invariant):
-    """A session serves one client's history, and nothing of it outlives it.
+    """A session serves one client's history, and nothing of it is left after the session.
 
-    Formula: each open gets one reply. A turn that comes for a session that is not open, or is being closed, ends as
-    aborted. A turn of a streaming session is refused because another is under way only if one was unanswered when it
-    came, and at most one turn that was not refused is unanswered at any time. A slot belongs to an open session;
-    between two turns ``protected <= committed <= allocated``, ``committed`` is at most the length of the last turn
-    that ran to its end (its prompt and output), and without such a turn there is no slot. No session goes that nobody
-    closed and that has no timeout. After the epilogue has closed them all none is left, nor a slot.
+    Formula: each open gets one reply. A turn that arrives for a session that is not open, or is being closed, ends as
+    aborted. A turn of a streaming session is refused because another is under way only if another turn was unanswered
+    when it arrived, and at most one turn that was not refused is unanswered at any time. A slot belongs to an open
+    session; between two turns ``protected <= committed <= allocated``, ``committed`` is at most the length of the last
+    turn that ran to its end (its prompt and output), and without such a turn there is no slot. A session without a
+    timeout does not go away unless it was closed. After the epilogue has closed all sessions, no session is left, nor a
+    slot.
 
     Source: ``Session.create_req``, ``finish_req`` and ``abort_req`` and ``SessionController`` in
     ``session/session_controller.py``; ``StreamingSession`` in ``session/streaming_session.py``.
     Covers: plain and streaming sessions of one data-parallel replica. That a turn continues its own history, and
-    nothing else, is for `OracleOutput` and `KvContent` to say; what a slot owns, for `KvPages`, `RequestRows` and
+    nothing else, is checked by `OracleOutput` and `KvContent`; what a slot owns, by `KvPages`, `RequestRows` and
     `TreeLocks`.
 
-    Known false alarms: a flush takes every slot's KV, and the next turn prefills its history again: having less is
+    Known false alarms: a flush takes the KV of every slot, and the next turn prefills its history again: having less is
     legal. A retracted turn leaves its KV in the slot while it waits; it counts as a turn under way. A refused turn runs
-    its one token on a slot of its own, perhaps after the session was closed; slots with a turn on them are left out.
+    its one token on a slot of its own, possibly after the session was closed; slots with a turn on them are left out.
     """
 
     name = "sessions"
@@ -87,7 +88,7 @@ class Sessions(Invariant):
                 )
         return None
 
-    # -- who is served -----------------------------------------------------------------------------------------
+    # -- what is served ----------------------------------------------------------------------------------------
 
     def _two_at_once(self, view: SchedulerView) -> Problem | None:
         alive: dict[str, list[str]] = {}
@@ -145,5 +146,5 @@ class Sessions(Invariant):
 
 
 def _is_refused(req: Request) -> bool:
-    """Whether SGLang refused it when it came (``Req.set_finish_with_abort``): it then runs one dummy token."""
+    """Whether SGLang refused the request on arrival (``Req.set_finish_with_abort``): it then runs one dummy token."""
     return list(req.origin_input_ids) == [0]

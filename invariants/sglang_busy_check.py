@@ -1,4 +1,4 @@
-"""SGLang's own accounting of the pools, between steps."""
+"""SGLang's own accounting of the pools, run between steps."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sr_fuzz.invariants.base import Invariant, Problem, first_line
 
 from sr_fuzz.view.view import SchedulerView
 
-# SGLang reads it each time.
+# SGLang reads this variable at each check.
 _PAGES = "SGLANG_CHECK_KV_PAGE_INVARIANTS"
 
 
 @contextmanager
 def _page_check(wanted: bool) -> Iterator[None]:
-    """Whether SGLang's check looks at pages too; afterwards the variable is what the user has set, or has not."""
+    """Set whether SGLang's check looks at pages too; afterwards restore the user's setting, or its absence."""
     users = os.environ.get(_PAGES)
     os.environ[_PAGES] = str(wanted).lower()
     try:
@@ -28,18 +28,20 @@ def _page_check(wanted: bool) -> Iterator[None]:
 
 
 class BusyMemoryCheck(Invariant):
-    """SGLang's pool accounting and page check.
+    """SGLang's own pool accounting and page check pass.
 
-    Formula: available + evictable + protected + held by sessions + uncached == pool size, and no page of a live row
-    is free.
+    Formula: available + evictable + protected + held by sessions + uncached == pool size, and no page of a live row is
+    free.
 
-    Source: ``SchedulerInvariantChecker.self_check_during_busy`` in ``managers/scheduler_components/
-    invariant_checker.py``; in SGLang it runs at the end of each step that was not paused, when
-    ``SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY`` is set, with ``SGLANG_CHECK_KV_PAGE_INVARIANTS`` for the pages.
+    Source: ``SchedulerInvariantChecker.self_check_during_busy`` in
+    ``managers/scheduler_components/invariant_checker.py``; in SGLang it runs at the end of each step that was not
+    paused, when ``SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY`` is set, with ``SGLANG_CHECK_KV_PAGE_INVARIANTS`` for the
+    pages.
     Covers: whatever that check covers.
 
-    Known false alarms: it knows no exhauster, so it is left out while one holds pages. Its page check takes a whole row
-    for owned, and where there is nothing but a sliding window what has left it is free: there only the accounting runs.
+    Known false alarms: the check does not know exhausters, so it is left out while one holds pages. Its page check
+    takes a whole row as owned, but where the window's pool is the only one, pages that left the window are free: there
+    only the accounting runs.
     """
 
     name = "sglang_busy_check"

@@ -8,16 +8,17 @@ from sr_fuzz.view.view import SchedulerView
 
 
 class TreeSanityCheck(Invariant):
-    """The tree's own structure check.
+    """The tree's own structure check passes.
 
-    Formula: SGLang's: parents and children agree, each node is in the lists its state asks for, sizes add up.
+    Formula, SGLang's own: parents and children agree, each node is in the lists that its state asks for, and sizes add
+    up.
 
     Source: ``sanity_check`` of the tree cache (``UnifiedTreeCore.sanity_check``, ``RadixCache.sanity_check``).
-    Covers: trees that have one and need no idle engine for it.
+    Covers: trees that have such a check and need no idle engine for it.
 
-    Known false alarms: a node that a hierarchical cache brings back from the host has both copies before it is entered
-    among those that have, at the end of the copy (``finish_load_back``; SGLang itself runs the check when idle), so it
-    is left out while such a copy is under way.
+    Known false alarms: a node that a hierarchical cache loads back from the host has both copies before it is listed
+    among the nodes that have, at the end of the copy (``finish_load_back``; SGLang itself runs the check when idle), so
+    the check is left out while such a copy is under way.
     """
 
     name = "sglang_tree_check"

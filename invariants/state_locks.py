@@ -1,4 +1,4 @@
-"""Every lock on a recurrent state that the tree keeps has a holder, and every holder its lock."""
+"""Every lock on a recurrent state that the tree keeps has a holder, and every holder has its lock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from sr_fuzz.sglang_api.trees import NodeView
 class StateLocks(ComponentLocks):
     """Lock counts of recurrent states are explained exactly.
 
-    Formula: a node's count is the number of locks on that very node whose receipt does not leave the state out.
+    Formula: a node's count is the number of locks on exactly that node with a receipt that does not leave the state
+    out.
 
     Source: ``MambaComponent.acquire_component_lock`` and ``release_component_lock``, ``skipped_lock_components``.
     Covers: 0.5.20 and later, as `window_locks`.

@@ -1,4 +1,4 @@
-"""What goes out is what was computed: each token once, in order, and one end."""
+"""A stream carries what was computed: each token once, in order, and one end."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sr_fuzz.view.view import SchedulerView, name_of
 class Streams(Invariant):
     """Each request's stream delivers its output exactly.
 
-    Formula: the deltas sent, joined, are a prefix of ``output_ids`` up to the stop at any time; when the stream
-    itself brings the finish they are all of it. A request ends once, counting a finish reason in the stream and an
-    ``AbortReq``; nothing follows the end; ``completion_tokens`` counts what was sent. Who asked for logprobs gets one
-    with each token.
+    Formula: at any time the deltas sent, joined, are a prefix of ``output_ids`` up to the stop; when the stream itself
+    brings the finish they are all of it. A request ends once, counting a finish reason in the stream and an
+    ``AbortReq``; nothing follows the end; ``completion_tokens`` counts what was sent. A request that asked for logprobs
+    gets one with each token.
 
     Source: ``SchedulerOutputStreamer`` (``send_token_offset``), ``Req.output_ids_through_stop``,
     ``Scheduler.send_abort_output``.
@@ -32,7 +32,7 @@ class Streams(Invariant):
         self._checked: dict[str, int] = {}
 
     def check(self, view: SchedulerView) -> Problem | None:
-        # In the order of sending, so that of several requests the same one is named each time.
+        # Requests are checked in the order of sending, so that of several the same one is named each time.
         touched = dict.fromkeys(rid for rid, _ in view.recorder.sent_in_step)
         if not touched:
             return None
@@ -72,7 +72,8 @@ class Streams(Invariant):
         after = stream.deltas[stream.deltas.index(ends[0]) + 1 :] if ends else []
         if not after:
             return None
-        # Told apart because the tokenizer manager drops an empty message for a request it has closed; tokens it loses.
+        # There are two rules, because for a request that it has closed the tokenizer manager drops an empty message,
+        # but loses tokens.
         rule = "sent_after_finish" if any(delta.tokens for delta in after) else "empty_after_finish"
         tokens = sum(len(delta.tokens) for delta in after)
         return Problem(
@@ -82,10 +83,10 @@ class Streams(Invariant):
 
     def _tokens(self, rid: str, stream: Stream, req: Request | None) -> Problem | None:
         if req is None:
-            # Refused at the door: it never became a request that could have output.
+            # It was refused on arrival and never became a request that could have output.
             return None
         if any(delta.embedding is not None for delta in stream.deltas):
-            # Its one output token stands for none; the answer is `Embeddings`' business.
+            # Its one output token is a placeholder; the answer is checked by `Embeddings`.
             return None
         sent = stream.tokens
         output = req.output_through_stop

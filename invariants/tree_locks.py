@@ -1,4 +1,4 @@
-"""Every lock on the prefix tree has a holder, and every holder its lock."""
+"""Every lock on the prefix tree has a holder, and every holder has its lock."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class TreeLocks(Invariant):
     """Lock counts are explained exactly.
 
     Formula: a node's lock count is the number of locks (of KV-holding requests, of streaming sessions, of copies
-    between device and host, and of the exhauster) whose node lies in its subtree; the root is left out, it is locked
-    for good. After the drain, with nothing held, all are zero.
+    between device and host, and of the exhauster) on nodes of its subtree; the root is left out, because it is always
+    locked. After the drain, with nothing held, all counts are zero.
 
-    Source: ``inc_lock_ref`` / ``dec_lock_ref`` (they walk from the node to the root), ``Req.lock`` in 0.5.22 and
-    later, ``Req.last_node`` before; see `sr_fuzz.sglang_api.request_state.lock_node`.
-    Covers: the full-attention component of trees that can be walked. Of a Rust core, which slots are locked at all:
-    exactly the prefixes of the requests that hold KV (``walk_for_kv_canary`` of the core leaves locked nodes out).
+    Source: ``inc_lock_ref`` / ``dec_lock_ref`` (they walk from the node to the root), ``Req.lock`` in 0.5.22 and later,
+    ``Req.last_node`` before; see `sr_fuzz.sglang_api.request_state.lock_node`.
+    Covers: the full-attention component of trees that can be walked. With a Rust core, only which slots are locked at
+    all: exactly the prefixes of the KV-holding requests (``walk_for_kv_canary`` of the core leaves locked nodes out).
 
     Known false alarms: up to 0.5.21 a waiting request may have a ``last_node`` without holding a lock, so only
-    requests that hold KV count there. A later turn of a streaming session holds no lock, its session does.
+    KV-holding requests count there. A later turn of a streaming session holds no lock; its session does.
     """
 
     name = "tree_locks"
@@ -68,7 +68,7 @@ class TreeLocks(Invariant):
         return node.lock_ref
 
     def _covered(self, node: NodeView, receipt: request_state.LockReceipt | None) -> Iterator[NodeView]:
-        """The nodes that a lock on ``node`` counts."""
+        """The nodes that a lock on ``node`` covers."""
         at: NodeView | None = node
         while at is not None:
             yield at
@@ -82,7 +82,7 @@ class TreeLocks(Invariant):
             who = names(sorted({needed[slot] for slot in missing}))
             return Problem("holder_without_lock", f"{who} relies on {len(missing)} slots that are not locked")
         if view.transfer_locks:
-            return None  # a copy's node is locked as well, and which slots that is cannot be told
+            return None  # the node of a copy is locked as well, and its slots are not known
         if extra := sorted(locked - needed.keys()):
             told = f"{len(extra)} slots of the tree are locked for nobody: {numbers(extra)}"
             return Problem("lock_without_holder", told)
@@ -120,7 +120,7 @@ class TreeLocks(Invariant):
 
 
 class ComponentLocks(TreeLocks):
-    """Base: the same for another component of the tree."""
+    """Base class of the same check for another component of the tree."""
 
     component: str
 

@@ -1,4 +1,4 @@
-"""The numbers that go out with an answer agree with what was asked and what was sent."""
+"""The numbers in an answer agree with what was asked for and what was sent."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ class Usage(Invariant):
     """Token counts and logprobs of an answer are consistent.
 
     Formula. Each message about a request says ``prompt_tokens`` = length of the prompt that was sent; ``cached_tokens``
-    is a whole number of pages, less than the prompt, and equals what the request's first prefill skipped. Who asked for
-    logprobs gets, over all messages, those of the tokens ``prompt[logprob_start_len:]`` once (with -1: of none) and
-    those of the tokens that were sent; with ``top_logprobs_num`` > 0 each message has as many lists of top logprobs as
-    logprobs, input and output alike, of ``top_logprobs_num`` entries. Who did not ask gets none.
+    is a whole number of pages, less than the prompt, and equals what the request's first prefill skipped. A request
+    that asked for logprobs gets, over all messages, those of the tokens ``prompt[logprob_start_len:]`` once (with -1:
+    of none) and those of the tokens that were sent; with ``top_logprobs_num`` > 0 each message has as many lists of top
+    logprobs as logprobs, input and output alike, of ``top_logprobs_num`` entries. A request that did not ask for
+    logprobs gets none.
 
     Source: ``_GenerationStreamAccumulator.accept`` in ``scheduler_components/output_streamer.py``,
     ``SchedulerLogprobResultProcessor``, ``ScheduleBatch.prepare_for_extend`` (``cached_tokens``). That
-    ``completion_tokens`` counts what was sent, one logprob a token, is for `Streams`.
+    ``completion_tokens`` counts what was sent, with one logprob per token, is checked by `Streams`.
     Covers: plain generate requests, no sessions, no beams.
 
-    Known false alarms: a request refused at the door runs one dummy token as its prompt. ``cached_tokens`` stays that
-    of the first admission: what a retracted request finds in the tree later is its own. The first of the input's top
-    logprobs is None: nothing comes before it. An abort may come before the prefill is complete. With
+    Known false alarms: a request that is refused on arrival runs one dummy token as its prompt. ``cached_tokens`` stays
+    that of the first admission: what a retracted request finds in the tree later is its own. The first of the input's
+    top logprobs is None, because nothing comes before it. An abort may come before the prefill is complete. With
     ``max_new_tokens=0`` nothing is sampled, and a list of top logprobs comes without a token
-    (``add_logprob_return_values``). Input tokens that could stand for an image go out as 0.
+    (``add_logprob_return_values``). Input tokens that could stand for an image are sent as 0.
     """
 
     name = "usage"
@@ -109,7 +110,7 @@ class Usage(Invariant):
         view: SchedulerView, req: Request, prompt: list[int], stream: Stream, deltas: list[Delta]
     ) -> Problem | None:
         who, start = name_of(req.rid), req.logprob_start_len
-        # SGLang replaces what may stand for an image, the largest token with it.
+        # SGLang replaces tokens that may stand for an image, among them the largest token.
         most = view.facts.vocab_size - 1
         asked = [token if token < most else 0 for token in prompt[start:]] if start >= 0 else []
         inputs = [token for delta in deltas for token in delta.logprobs.inputs]

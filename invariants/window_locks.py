@@ -1,4 +1,4 @@
-"""Every lock on the nodes of a sliding window has a holder, and every holder its lock."""
+"""Every lock on the nodes of a sliding window has a holder, and every holder has its lock."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class WindowLocks(ComponentLocks):
     """Lock counts of the sliding window are explained exactly.
 
     Formula: a lock covers the nodes from its own upwards to the one that carries the mark in its receipt, or to the
-    root when the receipt has none; a node's count is the number of locks that cover it and were not let go.
+    root when the receipt has none; a node's count is the number of locks that cover it and were not released.
 
     Source: ``SWAComponent.acquire_component_lock``, ``release_component_lock``, ``release_window_lock``, and
     ``redistribute_on_node_split``, which moves the mark to the upper half of a node.
-    Covers: 0.5.20 and later. Before, evicted nodes were not counted and nothing says which they were.
+    Covers: 0.5.20 and later. Earlier releases did not count evicted nodes, and nothing tells which nodes those were.
 
-    Known false alarms: a request that has decoded a whole window lets go of it alone (``swa_released``).
+    Known false alarms: a request that has decoded a whole window releases its window lock alone (``swa_released``).
     """
 
     name = "window_locks"

@@ -1,1 +1,1 @@
-"""Playing a script inside the scheduler process: interpreter, stages, epilogue, monitor, reach."""
+"""Plays a script inside the scheduler process: interpreter, stages, epilogue, monitor, reach."""

@@ -1,7 +1,7 @@
-"""What follows every script: its end, in which an engine shows what it has lost.
+"""The epilogue that follows every script, in which an engine shows what it has lost.
 
-The epilogue gives everything back that is held, continues, lets all requests run to their end within a bound derived
-from the work left, checks what must hold then, flushes, and checks once more.
+The epilogue releases everything that is held, continues, lets all requests run to their end within a bound derived from
+the work left, checks what must hold then, flushes, and checks once more.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from sr_fuzz.script import EngineConfig
 from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.view import SchedulerView
 
-# The drain's bound: each waiting token of work may be done several times over when requests are retracted again and
-# again, and admission may wait; 6 is twice what the thriftiest pools of the default set were seen to need.
+# Factor of the drain's bound: each token of work that waits may be done several times when requests are retracted again
+# and again, and admission may wait; 6 is twice what the tightest pools of the default set were seen to need.
 _REWORK = 6
-# Steps that do nothing: results in flight, the abort's decode, the liveness check's own patience.
+# Steps that do nothing: results in flight, the decode of an abort, the patience of the liveness check itself.
 _SLACK = 80
 # The flush's answer comes in the step after the one that sends it.
 _FLUSH_STEPS = 3
 
-# An HTTP client's answer needs no step once it was sent; it takes milliseconds, on a stuck server for ever.
+# An HTTP client's answer needs no step once it was sent; it takes milliseconds, or never comes on a stuck server.
 _ANSWER_S = 10.0
 
-# A session whose step was running when it was closed goes at SGLang's next look, a second of eight steps apart.
+# A session that was closed while a turn ran is removed at SGLang's next check; these are a second (8 steps) apart.
 _CLOSE_STEPS = 24
-# Steps without a forward after which sessions are closed: what they keep, nothing can evict.
+# Steps without a forward after which sessions are closed, because nothing can evict what they keep.
 _STUCK_STEPS = 12
 
 
 class Epilogue:
-    """The end of one run."""
+    """Plays the epilogue of one run."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Epilogue:
             yield from self._close_sessions()
         # One more step, so that an idle engine has run its own idle checks.
         yield
-        # Whoever is not answered by then is found by the checks that follow.
+        # Any request that is not answered by then is found by the checks that follow.
         self._context.settle(_ANSWER_S)
         self._monitor.check_end()
         if self._view.unanswered():
@@ -74,7 +74,7 @@ class Epilogue:
         self._monitor.check_flushed()
 
     def _drain(self) -> Generator[None, None, None]:
-        """Turn until everybody is answered, within the bound, or nothing moves because of what sessions keep."""
+        """Run steps until all requests are answered, the bound is reached, or sessions hold what the others need."""
         idle, forwards = 0, self._view.forward_steps
         steps, bound, known = 0, self._work_left(), len(self._view.requests)
         while steps < bound:
@@ -83,7 +83,8 @@ class Epilogue:
             yield
             steps += 1
             if len(self._view.requests) > known:
-                # Copies of a request for several answers, which come when its prompt has been prefilled.
+                # These are the copies of a request for several answers, which appear when its prompt has been
+                # prefilled.
                 known, bound = len(self._view.requests), steps + self._work_left()
             idle = idle + 1 if self._view.forward_steps == forwards else 0
             forwards = self._view.forward_steps
@@ -91,7 +92,10 @@ class Epilogue:
                 return
 
     def _close_sessions(self) -> Generator[None, None, None]:
-        """Close them; turns that wait for what another's turn keeps, and so for each other, are aborted."""
+        """Close the open sessions, and abort turns that wait for each other.
+
+        A turn may wait for what the turn of another session keeps.
+        """
         self._monitor.note_action("epilogue: close sessions")
         for session_id in self._open_sessions:
             close = functools.partial(self._context.control, "close_session", session_id=session_id)
@@ -109,11 +113,11 @@ class Epilogue:
 
     @property
     def _open_sessions(self) -> list[str]:
-        """As clients know them; where that could not be followed, as SGLang says."""
+        """The open sessions as clients know them; where that could not be followed, as SGLang reports them."""
         return self._view.missing.or_default(lambda: self._view.sessions.open, self._view.open_sessions)
 
     def _work_left(self) -> int:
-        """Steps that a healthy engine needs at most for what is unanswered, retractions included."""
+        """Steps that a healthy engine needs at most for the unanswered requests, retractions included."""
         chunk = self._config.chunked_prefill_size
         steps = 0
         by_rid = {req.rid: req for req in self._view.requests}

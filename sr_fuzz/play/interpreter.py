@@ -1,11 +1,11 @@
-"""Plays a script: actions become calls on the context, steps become yields; then `sr_fuzz.play.epilogue`.
+"""Plays a script: actions become calls on the context, steps become yields; then `sr_fuzz.play.epilogue` follows.
 
-The only place that turns actions into calls. Actions between two steps are sent at the head of the same step, in
-order. An action on a name that is not there (yet, or any more) is sent all the same: the engine must cope.
+This is the only place that turns actions into calls. Actions between two steps are sent at the head of the same step,
+in order. An action on a name that does not exist (yet, or any more) is sent all the same: the engine must cope with it.
 
 Request ids are the script's names with a suffix that begins with a dot (`ScriptedContext.rid_suffix`). SGLang aborts by
-rid *prefix*; with the dot no name is a prefix of another (``r1.`` is none of ``r10.``), which a script that wants to
-abort one request relies on.
+rid *prefix*; with the dot no name is a prefix of another (``r1.`` is not a prefix of ``r10.``), so that a script can
+abort one request alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Sender = TypeVar("_Sender", bound=Callable[..., None])
 
 
 _SENDERS: dict[type, Callable[[Interpreter, Any], None]] = {}
-"""By kind of action, what sends it; the kinds that only step are missing."""
+"""The method that sends each kind of action; the kinds that only step are missing."""
 
 
 def _sends(kind: type) -> Callable[[_Sender], _Sender]:
@@ -45,7 +45,7 @@ def _sends(kind: type) -> Callable[[_Sender], _Sender]:
 
 
 class Interpreter:
-    """One run of one script."""
+    """Plays one run of one script."""
 
     def __init__(self, script: s.Script, context: ScriptedContext, view: SchedulerView, monitor: Monitor) -> None:
         self._script = script
@@ -99,7 +99,8 @@ class Interpreter:
             else:
                 self._context.start_tokens(**request, **self._generate_fields(action))
         except RequestRefused as refused:
-            # Legal: too long for the context, or its name is in use. The scheduler would have aborted it.
+            # This is legal: the prompt is too long for the context, or the name is in use. The scheduler would have
+            # aborted the request.
             self.notes[f"{action.name} was refused by the HTTP server: {refused.text[:200]}"] = None
 
     def _generate_fields(self, action: s.StartReq) -> dict[str, Any]:
@@ -177,8 +178,8 @@ class Interpreter:
         if self._script.config.is_embedding:
             return  # an embedding is over before it could hold a row for long, and no other request is served
         count = len(self._view.scheduler.req_to_token_pool.free_slots) - action.leave_rows
-        # Admission reserves the whole length of a request that ignores EOS: together they may take half of the pool,
-        # else the first of them would keep the others out of their rows.
+        # Admission reserves the whole length of a request that ignores EOS: together these requests may take half of
+        # the pool, otherwise the first of them would keep the others from getting rows.
         length = max(8, self._view.num_pages * self._view.page_size // (2 * max(1, count)))
         for _ in range(max(0, count)):
             rid = self._rid(f"{BALLAST_PREFIX}{self._ballast_sent}")
@@ -208,7 +209,7 @@ class Interpreter:
             if self._reached(action, rid):
                 break
             yield
-        # What counts as passed only because the request is over was not reached.
+        # A stage that counts as passed only because the request has ended was not reached.
         over = over or (action.stage != "finished" and self._view.answered(rid))
         self._monitor.reach.note_stage(action.stage, reached=not over and self._reached(action, rid))
 
@@ -227,7 +228,7 @@ class Interpreter:
         )
         wanted = condition(
             action,
-            # A turn of a session begins with those before it.
+            # The prompt of a session's turn begins with the turns before it.
             prompt_len=len(told(lambda: req.origin_input_ids, prompt) if req is not None else prompt),
             # SGLang clips it to what the context and the pool hold.
             max_new_tokens=told(lambda: req.max_new_tokens, start.max_new_tokens) if req else start.max_new_tokens,

@@ -1,6 +1,6 @@
 """The observer of a run: after each step it refreshes the view, counts, writes the trace and checks the invariants.
 
-The first violation ends the run: what comes after a broken invariant says nothing.
+The first violation ends the run, because what comes after a broken invariant says nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_TRACE = 400
 
 
 class ViolationFound(BaseException):
-    """Leaves SGLang's event loop at a violation. Not an ``Exception``: nothing in between may eat it."""
+    """Raised at a violation to leave SGLang's event loop; no ``Exception``, so that nothing in between catches it."""
 
     def __init__(self, violation: Violation) -> None:
         super().__init__(violation.message)
@@ -40,7 +40,7 @@ class Monitor:
         self.not_checked: dict[str, str] = {}
         self.coarse: dict[str, str] = {}
         self.not_played: dict[str, str] = {}
-        """Kinds of action that this SGLang lacks something for, and what that is."""
+        """Kinds of action for which this SGLang lacks something, with what it lacks."""
         self.steps = 0
         self._actions: list[str] = []
         self._invariants: list[Invariant] = []
@@ -68,7 +68,10 @@ class Monitor:
                 self.coarse[invariant.name] = instead
 
     def _leave_out(self, invariant: Invariant, error: BaseException) -> None:
-        """Of what reads a name that this SGLang lacks nothing counts. Raises the error if that is not its reason."""
+        """Drop an invariant, with its counts, because it reads a name that this SGLang lacks.
+
+        Raises ``error`` if that is not its cause.
+        """
         reason = self.view.missing.excuse(error)
         if reason is None:
             raise error
@@ -78,7 +81,7 @@ class Monitor:
         self.coarse.pop(invariant.name, None)
 
     def attempt(self, action: str, send: Callable[[], None]) -> bool:
-        """Send an action of that kind; False, and it is noted, where this SGLang lacks something for it."""
+        """Send an action of that kind; where this SGLang lacks something for it, note that and return False."""
         try:
             send()
         except ReadErrors as error:
@@ -111,11 +114,11 @@ class Monitor:
         self._check("step", lambda invariant: invariant.check(self.view))
 
     def check_end(self) -> None:
-        """After the epilogue has drained the engine."""
+        """Check the invariants after the epilogue has drained the engine."""
         self._check("end", lambda invariant: invariant.check_end(self.view))
 
     def check_flushed(self) -> None:
-        """After the flush that ends the epilogue."""
+        """Check the invariants after the flush that ends the epilogue."""
         self._check("end", lambda invariant: invariant.check_flushed(self.view))
 
     def _check(self, when: str, check: Callable[[Invariant], Problem | None]) -> None:

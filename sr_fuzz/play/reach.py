@@ -1,6 +1,6 @@
-"""What a run has reached, counted from the view: which states of the scheduler a script has really brought about.
+"""Counts, from the view, what a run has reached: the states of the scheduler that a script has really brought about.
 
-The names of what is counted are in `sr_fuzz.play.reach_kinds`. Everything is read, once a step or when a batch is
+The kinds that are counted are named in `sr_fuzz.play.reach_kinds`. Everything is read once a step or when a batch is
 launched; nothing is asked of SGLang that the view does not ask anyway, so that counting costs little.
 """
 
@@ -20,10 +20,10 @@ from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.view.batches import Launched, Row
 from sr_fuzz.view.view import SchedulerView
 
-# SGLang's own switch: it retracts every few decodes for no reason at all.
+# SGLang's own switch, which retracts every few decodes for no reason.
 _TEST_RETRACT = os.environ.get("SGLANG_TEST_RETRACT", "").lower() in ("1", "true")
 
-# What FINISH_ABORT and AbortReq say without a reason of SGLang's own.
+# Messages of FINISH_ABORT and AbortReq without a reason of SGLang's own.
 _BY_CLIENT = ("", "Aborted", "Aborted by AbortReq.")
 
 
@@ -37,7 +37,7 @@ class Reach:
         self._sent: set[str] = set()
         self._retractions: dict[Request, int] = {}
         self._chunks: dict[Request, int] = {}
-        """Chunks launched so far of each prompt that is being prefilled."""
+        """Number of chunks launched so far of each prompt that is being prefilled."""
         self._drafts = reach_drafts.DraftCounts()
         self._read_before: dict[str, int] = {}
         self._nodes: set[int] = set()
@@ -45,18 +45,18 @@ class Reach:
         self._replies = 0
         self._ended = False
         self.not_counted: dict[str, str] = {}
-        """What is left out because this SGLang does not tell it: what is counted, and what is missing."""
+        """Counts that are left out because this SGLang does not tell them, with what is missing."""
 
     @property
     def counts(self) -> dict[str, int]:
-        """By kind; what never occurred is missing."""
+        """Counts by kind; a kind that never occurred is missing."""
         counts = {kind: count for kind, count in self._counts.items() if count}
         return counts | {f"max.{name}": most for name, most in self._most.items() if most}
 
     # -- the interpreter's side --------------------------------------------------------------------------------
 
     def note_action(self, action: Action, rid: str = "") -> None:
-        """Count an action that is about to be played, and what it meets. ``rid``: of the request it names."""
+        """Count an action that is about to be played, and the state it meets; ``rid`` is the request that it names."""
         self._counts[f"action.{action.__struct_config__.tag}"] += 1
         if isinstance(action, StartReq):
             self._sent.add(rid)
@@ -81,11 +81,11 @@ class Reach:
         self._counts[f"stage.{stage}" if reached else f"stage.{stage}.missed"] += 1
 
     def note_history(self, rid: str, prompt_len: int) -> None:
-        """The prompt of ``rid`` goes on behind ``prompt_len`` tokens with what another request generates."""
+        """Note that the prompt of ``rid`` goes on after ``prompt_len`` tokens with the output of another request."""
         self._read_before[rid] = prompt_len
 
     def end_of_script(self) -> None:
-        """What follows is the epilogue: its idle steps and its flush are not the script's doing."""
+        """Note that the epilogue follows: its idle steps and its flush are not counted as the script's."""
         self._ended = True
 
     def _place(self, rid: str) -> str:
@@ -106,7 +106,7 @@ class Reach:
     # -- the monitor's side ------------------------------------------------------------------------------------
 
     def on_run_batch(self, batch: Launched) -> None:
-        """A batch is about to run."""
+        """Count a batch that is about to run."""
         self._counts[f"batch.{batch.mode}"] += 1
         if batch.chunked is not None and not any(row.req is batch.chunked for row in batch.rows):
             self._counts["chunk.parked"] += 1
@@ -129,7 +129,7 @@ class Reach:
             self._at_least("chunks", done + 1)
 
     def _guarded(self, what: str, count: Callable[[], None]) -> None:
-        """Count it, and no more from the first time on that this SGLang does not tell it."""
+        """Call ``count``; once this SGLang turns out not to tell ``what``, it is not counted any more."""
         if what in self.not_counted:
             return
         try:
@@ -141,7 +141,7 @@ class Reach:
             self.not_counted[what] = reason
 
     def end_step(self) -> None:
-        """A step is over, and the view is that after it."""
+        """Count what a step did; the view is already the one after the step."""
         self._guarded("retractions", self._count_retractions)
         self._guarded("tree nodes", self._count_nodes)
         self._guarded("memory and queues", self._count_sizes)
@@ -160,8 +160,11 @@ class Reach:
                 self._counts[f"retract.{self._cause()}"] += 1
 
     def _cause(self) -> str:
-        """Why requests were retracted in this step: a pause does it when its message is handled; a preemption belongs
-        to the prefill that it makes room for; memory runs out before a decode."""
+        """Why requests were retracted in this step.
+
+        A pause retracts when its message is handled; a preemption belongs to the prefill that it makes room for; memory
+        runs out before a decode.
+        """
         view = self._view
         if any(message.retracts for message in view.received):
             return "pause"
@@ -182,7 +185,7 @@ class Reach:
             self._counts["tree.evict"] += gone
         self._script_evicts = False
         if len(self._nodes) + gone > len(before):
-            # The half of a node that is split off at its head is new, and the parent of the half that was there.
+            # A split makes a new node of the upper half, which is the parent of the node that was there.
             parents = {node.parent.id for node in nodes if node.parent is not None and node.id in before}
             self._counts["tree.split"] += len(parents - before)
 
@@ -214,7 +217,7 @@ class Reach:
 
     @property
     def _flushes_to_come(self) -> int:
-        """Of the script's own; those of the epilogue come after them."""
+        """How many of the script's own flushes are unanswered; that of the epilogue comes after them."""
         counts = self._counts
         return counts["action.flush_cache"] - counts["flush.accepted"] - counts["flush.refused"]
 

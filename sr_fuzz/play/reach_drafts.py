@@ -1,4 +1,4 @@
-"""How many drafts were right: counted from what SGLang itself keeps for each request."""
+"""Counts the drafts that were accepted, from what SGLang itself keeps for each request."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MOST = {"max.drafts": ("drafts of one step that were accepted", _speculating)}
 
 
 class DraftCounts:
-    """By request it remembers how many of its steps had how many right drafts."""
+    """Remembers for each request how many of its steps had how many accepted drafts."""
 
     def __init__(self) -> None:
         self._seen: dict[Request, list[int]] = {}
 
     def new(self, requests: Iterable[Request]) -> Iterator[int]:
-        """For each step that was processed since the last call, of whatever request: how many drafts were accepted."""
+        """The number of accepted drafts of each step, of any request, that was processed since the last call."""
         for req in requests:
             histogram, before = req.accepted_drafts, self._seen.get(req, [])
             if histogram == before:
@@ -42,6 +42,6 @@ class DraftCounts:
 
 
 def add(counts: Counter[str], accepted: int) -> None:
-    """Count one step."""
+    """Count one step of a request, in which ``accepted`` drafts were accepted."""
     counts["draft.some" if accepted else "draft.none"] += 1
     counts["draft.accepted"] += accepted

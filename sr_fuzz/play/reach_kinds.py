@@ -1,6 +1,7 @@
 """What a run can reach: the kinds that are counted, what each means, and where it can occur at all.
 
-A kind is ``group.what``. Counts of several runs add up, but those of the group ``max``, of which the largest counts.
+The name of a kind is ``group.what``. Counts of several runs are added, except those of the group ``max``, of which the
+largest counts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ PLACES = {
     "running": "in the running batch",
     "in_flight": "in the last batch or the result queue only: prefilled, not yet in the running batch",
 }
-"""Where a request can be that is not finished."""
+"""Where an unfinished request can be."""
 
 _NOBODY = {
     "arriving": "sent in this step, or in a step of the tokenizer manager, and in no queue yet",
@@ -63,13 +64,16 @@ def _always(config: EngineConfig) -> bool:
 
 
 def _in_tree(config: EngineConfig) -> bool:
-    """The Rust tree keeps its nodes to itself, so what becomes of them cannot be seen."""
+    """Whether the tree's nodes can be followed: the Rust tree does not show its nodes."""
     return _cached(config) and config.prefix_tree != "rust"
 
 
 def _parked(config: EngineConfig) -> bool:
-    """With one pool a chunk always goes on, whoever must make room; beside a window's pool it may have to wait. See
-    ``available_chunk_tokens`` in ``mem_cache/prefill_budget.py``."""
+    """Whether a chunk may have to wait.
+
+    With one pool a chunk always goes on, whichever request must make room; beside the pool of a sliding window it may
+    have to wait. See ``available_chunk_tokens`` in ``mem_cache/prefill_budget.py``.
+    """
     return _chunked(config) and config.model in ("swa", "pure_swa")
 
 
@@ -130,12 +134,12 @@ def _kinds() -> dict[str, _Kind]:
 
 
 KINDS: dict[str, str] = {kind: what for kind, (what, _) in _kinds().items()}
-"""What each kind counts, in the order of a table. A run may count others too, such as a batch mode of its own."""
+"""What each kind counts, in the order of a table. A run may count other kinds too, such as another batch mode."""
 
 _WHERE = {kind: where for kind, (_, where) in _kinds().items()}
 
 _NOT_AIMED_AT = (".missed",)
-"""Endings of kinds that are no loss when they never occur."""
+"""Suffixes of the kinds that need not occur."""
 
 
 def applies(kind: str, config: EngineConfig) -> bool:

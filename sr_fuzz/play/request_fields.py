@@ -1,4 +1,4 @@
-"""What a `StartReq` says, as the fields of a request's body: each field goes under its own name."""
+"""Turns a `StartReq` into the fields of a request's body: each field goes under its own name."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from sr_fuzz.script import StartReq
 from sr_fuzz.script.actions import SAMPLING_FIELDS
 from sr_fuzz.script.defaults import defaults_of
 
-# What the interpreter itself turns into ids, tokens and the session's parameters.
+# Fields that the interpreter itself turns into ids, tokens and the session's parameters.
 _TRANSLATED = {"prompt", "session"}
 
-# Sent at their defaults too: those of a script are not SGLang's.
+# Fields that are sent at their defaults too, because the defaults of a script are not SGLang's.
 _ALWAYS = {"max_new_tokens", "ignore_eos", "stream"}
 
-# Without `return_logprob` they say nothing, with it they are sent at their defaults too.
+# Without `return_logprob` these fields mean nothing, with it they are sent at their defaults too.
 _OF_LOGPROBS = {"logprob_start_len", "top_logprobs_num"}
 
-# What of it the body of ``/encode`` has too.
+# Fields of a `StartReq` that the body of ``/encode`` has too.
 _OF_EMBEDDINGS = ("lora_path",)
 
 
@@ -35,7 +35,7 @@ def embedding_fields(action: StartReq) -> dict[str, Any]:
 
 
 def _given(action: StartReq) -> dict[str, Any]:
-    """The fields that are sent, by name; a tuple as a list, which JSON has."""
+    """The fields that are sent, by name; a tuple becomes a list, which JSON has."""
     sent = {}
     for name, default in defaults_of(action).items():
         value = getattr(action, name)

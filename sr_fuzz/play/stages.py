@@ -1,4 +1,4 @@
-"""When a request has reached a stage: what `StepUntil` means, for whoever plays or writes out a script.
+"""When a request has reached a stage: what `StepUntil` means, wherever a script is played or written out.
 
 The interpreter, the player on SGLang's own scripted runtime and the tests that are written for it know different things
 about a request; all of them know its `Progress`.
@@ -12,28 +12,28 @@ from sr_fuzz.script import StepUntil
 
 
 class Condition(NamedTuple):
-    """A stage as bounds on a request's progress, any of which will do."""
+    """A stage as bounds on a request's progress; it is reached when any bound is met."""
 
     chunks: int | None = None
-    """Extends done."""
+    """Number of extends done."""
     tokens: int | None = None
-    """Output tokens."""
+    """Number of output tokens."""
     waiting: bool = False
     retracted: bool = False
     ended: bool = True
-    """A stage that has passed counts as reached, except ``waiting``."""
+    """Whether the end of the request counts: a stage that has passed counts as reached, except ``waiting``."""
 
 
 class Progress(NamedTuple):
-    """How far a request is."""
+    """How far a request has come."""
 
     chunks: int
     tokens: int
     waiting: bool
     retracted: bool
-    """Ever."""
+    """Whether it was ever retracted."""
     ended: bool
-    """Its last output was sent."""
+    """Whether its last output was sent."""
 
 
 def condition(action: StepUntil, *, prompt_len: int, max_new_tokens: int, chunk_size: int) -> Condition:

@@ -1,6 +1,6 @@
-"""Reading a batch at the moment it is launched: what part of which request it computes.
+"""Reads a batch at the moment it is launched: which part of which request it computes.
 
-A batch's fields are taken over by the next step, so they are copied when the hook sees the launch. Sources:
+The next step reuses the fields of a batch, so they are copied when the hook sees the launch. Sources:
 ``ScheduleBatch.prepare_for_extend`` (``prefix_lens``, ``extend_lens``) and ``mix_with_running`` (the decoding requests
 follow the prefilling ones) in ``managers/schedule_batch.py``.
 """
@@ -15,21 +15,21 @@ from sr_fuzz.sglang_api.requests import Request
 
 
 class Row(Partial):
-    """One request in a launched batch. Lengths in tokens."""
+    """One entry of a launched batch, which computes part of one request. Lengths are in tokens."""
 
     residency: int
-    """How often it had been retracted before."""
+    """How often the request had been retracted before."""
     known: int
-    """Tokens it had when the batch was launched: its prompt and its output so far."""
+    """Tokens of the request when the batch was launched: its prompt and its output so far."""
 
     start: int
     end: int
 
     def __init__(self, req: Request, decode: bool, batch: Any = None, index: int = 0) -> None:
-        """``batch``, ``index``: of a prefill, SGLang's batch and the request's place in it."""
+        """``batch``, ``index``: for a prefill, SGLang's batch and the position of the request in it."""
         self.req = req
         self.decode = decode
-        """Whether it decodes one token; else it prefills positions [start, end)."""
+        """Whether the entry decodes one token; otherwise it prefills positions [start, end)."""
         self.take("start", lambda: 0 if batch is None else int(batch.prefix_lens[index]))
         self.take("end", lambda: 0 if batch is None else self.start + int(batch.extend_lens[index]))
         self.take("known", lambda: len(req.origin_input_ids) + len(req.output_ids))
@@ -37,7 +37,7 @@ class Row(Partial):
 
     @property
     def partial(self) -> bool:
-        """Whether it is a prefill that leaves part of the request for later."""
+        """Whether the entry is a prefill that leaves part of the request for later."""
         return not self.decode and self.end < self.known
 
 
@@ -47,11 +47,11 @@ class Launched(NamedTuple):
     mode: str | None
     rows: tuple[Row, ...]
     chunked: Request | None
-    """The request that the scheduler held as the chunked one."""
+    """The scheduler's ``chunked_req`` at the launch."""
 
 
 def read_batch(batch: Any, reqs: Sequence[Request], chunked: Request | None) -> Launched:
-    """``reqs``: those of the batch; ``chunked``: the scheduler's ``chunked_req`` now."""
+    """Read ``batch``: ``reqs`` are its requests, ``chunked`` is the scheduler's ``chunked_req`` now."""
     mode = batch.forward_mode.name.lower() if batch.forward_mode is not None else None
     if mode not in ("extend", "mixed"):
         return Launched(mode, tuple(Row(req, True) for req in reqs), chunked)

@@ -1,12 +1,12 @@
 """Sessions: what SGLang keeps for them, and what a client knows of them.
 
-Streaming sessions keep a request row and its KV between two turns, in a *slot*. Who owns what differs by release:
+Streaming sessions keep a request row and its KV between two turns, in a *slot*. The ownership differs by release:
 
-* up to 0.5.18 the slot has a copy of the bookkeeping, which a turn that runs outgrows;
+* up to 0.5.18 the slot has a copy of the bookkeeping, which becomes out of date while a turn runs;
 * from 0.5.19 slot and turn share one record; a first turn owns it until it ends;
 * from 0.5.22 the slot also has a first turn's record, from the allocation of its row on.
 
-So in all of them a live turn that stands on its slot's row tells best what is held; else the slot does.
+So in all releases a live turn that uses its slot's row tells best what is held; otherwise the slot does.
 
 Source: ``session/streaming_session.py``, ``session/session_controller.py``.
 """
@@ -25,7 +25,7 @@ from sr_fuzz.sglang_api.requests import Request
 
 @dataclass(slots=True)
 class SlotView:
-    """A streaming session's slot that holds KV."""
+    """The slot of a streaming session that holds KV."""
 
     session_id: str
     kv: request_state.KvState
@@ -36,13 +36,13 @@ class SlotView:
 
     @property
     def lock(self) -> Any:
-        """Handle of the tree node whose path it has locked, or None."""
+        """Handle of the tree node up to which the slot has locked the tree, or None."""
         if hasattr(self.raw, "lock"):
             return None if self.raw.lock is None else self.raw.lock.node
         return self.raw.last_node
 
     def lends_to(self, req: Request) -> bool:
-        """Whether the request stands on this slot's row, as a turn of its session."""
+        """Whether the request uses this slot's row, as a turn of its session."""
         if self.record is not None:
             return req.has_record(self.record)
         return req.session_id == self.session_id and req.row == self.kv.row
@@ -51,7 +51,7 @@ class SlotView:
 def read_slots(scheduler: Any) -> list[SlotView]:
     """The slots that hold KV."""
     tree = scheduler.tree_cache
-    # Within the unified tree, or around another cache.
+    # The slots are kept within the unified tree, or by a wrapper around another cache.
     holder = getattr(tree, "session", tree)
     slots = getattr(holder, "slots", None) or {}
     views = [_read_slot(session_id, slot) for session_id, slot in slots.items()]
@@ -72,12 +72,12 @@ def _read_slot(session_id: str, slot: Any) -> SlotView | None:
 
 
 def open_sessions(scheduler: Any) -> dict[str, Any]:
-    """SGLang's sessions by id, those included that it will close once a turn has ended."""
+    """SGLang's sessions by id, including those that it will close once a turn has ended."""
     return scheduler.session_controller.sessions
 
 
 def kept_tokens(scheduler: Any, session_id: str) -> list[int]:
-    """The tokens that a streaming session says it has: its last turn's prompt and output."""
+    """The tokens that a streaming session records: the prompt and output of its last turn."""
     session = open_sessions(scheduler).get(session_id)
     nodes = list(session.req_nodes.values()) if session is not None else []
     return [*nodes[-1].req.origin_input_ids, *nodes[-1].req.output_ids] if nodes else []
@@ -88,18 +88,18 @@ def kept_tokens(scheduler: Any, session_id: str) -> list[int]:
 
 @dataclass(slots=True)
 class Turn:
-    """A request of a session, as a client has it: everything in it was sent or received."""
+    """A request of a session as its client knows it: everything in it was sent or received."""
 
     rid: str
     params: Any
     step: int
     prompt: list[int]
-    """The history it continues and its own tokens."""
+    """The history that it continues and its own tokens."""
     max_new_tokens: int
     alone: bool
-    """No other turn of its session was unanswered when it came."""
+    """Whether no other turn of its session was unanswered when it arrived."""
     was_open: bool
-    """Its session was open and not being closed when it came."""
+    """Whether its session was open and not being closed when it arrived."""
     streaming: bool
 
 
@@ -112,7 +112,7 @@ class _Session:
 
 
 class Ledger:
-    """Follows the messages the scheduler takes and the answers it sends, step after step."""
+    """Follows the messages that the scheduler takes and the answers that it sends, step by step."""
 
     def __init__(
         self,
@@ -120,10 +120,10 @@ class Ledger:
         output_of: Callable[[str], list[int]],
         pause_drains: bool = False,
     ) -> None:
-        """``output_of`` gives ``output_ids`` of a request that was cut short: it may have more than was sent.
+        """``output_of`` gives ``output_ids`` of a request that was cut short: it may have more tokens than were sent.
 
-        ``pause_drains``: a retracting pause brings in the result in flight, as under overlap; what ends by it has ended
-        for the messages behind the pause.
+        ``pause_drains``: a retracting pause processes the result in flight, as under overlap; for the messages after
+        the pause, a turn that ends by that result has ended.
         """
         self._pause_drains = pause_drains
         self._stream_of = stream_of
@@ -132,19 +132,19 @@ class Ledger:
         self.turns: dict[str, Turn] = {}
         """Requests of sessions by request id."""
         self.opens = 0
-        """Open messages taken; each gets one reply."""
+        """Number of open messages taken; each gets one reply."""
         self.replaced: set[str] = set()
-        """Requests that a later one of their session may have replaced, which aborts them."""
+        """Requests that a later request of their session may have replaced, which aborts them."""
         self.vanished: str | None = None
-        """A session that is gone although nobody closed it and it had no timeout."""
+        """A session that is gone although it was not closed and had no timeout."""
 
     @property
     def open(self) -> list[str]:
-        """Ids of the sessions that SGLang has, those included that it is about to close."""
+        """Ids of the sessions that SGLang has, including those that it is about to close."""
         return list(self._sessions)
 
     def take(self, messages: Iterable[Received], step: int, existing: Iterable[str]) -> None:
-        """Take in one step's messages, in order; ``existing`` are the sessions that SGLang has at its end."""
+        """Record one step's messages, in order; ``existing`` are the sessions that SGLang has when the step ends."""
         before = set(self._sessions)
         closed: set[str] = set()
         ended_before = step
@@ -209,7 +209,7 @@ class Ledger:
         return self._last_finished(session, step) if session is not None else None
 
     def history_len(self, turn: Turn, step: int) -> int:
-        """Tokens of a turn that has ended: its prompt and its output."""
+        """Number of tokens of a turn that has ended: its prompt and its output."""
         return len(turn.prompt) + len(self._tail(turn, step))
 
     def busy(self, session_id: str, step: int) -> bool:
@@ -222,7 +222,7 @@ class Ledger:
         return max(ended, key=lambda pair: pair[0])[1] if ended else None
 
     def _natural_end(self, turn: Turn, step: int) -> int | None:
-        """The step in which it ended by length or at a stop, if before ``step``."""
+        """The step in which the turn ended by length or at a stop, if before ``step``; else None."""
         stream = self._stream_of(turn.rid)
         for delta in stream.deltas if stream is not None else ():
             if not delta.aborted and (delta.finish or {}).get("type") in ("length", "stop") and delta.step < step:

@@ -1,6 +1,6 @@
 """The state between two steps: pages, rows, nodes, requests and queues.
 
-Read lazily: an invariant that is switched off costs nothing.
+It is read lazily, so that an invariant that is switched off costs nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from sr_fuzz.sglang_api.requests import Request
 from sr_fuzz.sglang_api.trees import NodeView, is_rust, locked_slots, read_tree, tree_slots
 from sr_fuzz.view.sessions import SlotView, kept_tokens, read_slots
 
-# The number of the run, where scripts share a server, and the dot at the end; what stands between them tells the copies
-# of a request with ``n`` samples apart.
+# Matches the number of the run, where scripts share a server, and the dot at the end; the part between them tells the
+# copies of a request with ``n`` samples apart.
 _RID_SUFFIX = re.compile(r"(?:\.\d+)?(\.(?:p|c\d+))?\.\Z")
 
 
 def name_of(rid: str) -> str:
-    """The script's name for a request id: without the suffix that the interpreter appends."""
+    """The script's name for a request id, without the suffix that the interpreter appends."""
     return _RID_SUFFIX.sub(r"\1", rid)
 
 
@@ -36,32 +36,32 @@ class HolderView:
     prefix: list[int]
     """Slots of the positions that the tree owns."""
     own: list[int]
-    """Slots of the positions it owns itself."""
+    """Slots of the positions that the holder owns itself."""
     req: Request | None = None
     """None for a session."""
     kept: Callable[[], list[int]] = list
-    """What a session says of its tokens."""
+    """Returns the tokens that a session records."""
     window_freed: tuple[int, int] = (0, 0)
-    """Row positions [from, to) of its own whose part in the sliding window's pool it has given back."""
+    """Own row positions [from, to) of which the slots in the sliding window's pool have been given back."""
 
     @property
     def tokens(self) -> list[int]:
-        """What is known of the tokens that these slots stand for, from the first position on."""
+        """The known tokens that these slots stand for, from the first position on."""
         return self.kept() if self.req is None else [*self.req.origin_input_ids, *self.req.output_ids]
 
     @property
     def row(self) -> list[int]:
-        """Slots of all its positions."""
+        """Slots of all positions of the holder."""
         return self.prefix + self.own
 
     def own_in_window(self) -> list[int]:
-        """Slots of its own positions but those that left the window."""
+        """Slots of its own positions except those that left the window."""
         lo, hi = (max(0, at - self.kv.protected) for at in self.window_freed)
         return self.own[:lo] + self.own[hi:]
 
 
 class Viewed(Protocol):
-    """What a snapshot reads of the view that takes it."""
+    """The part of the view that a snapshot reads."""
 
     scheduler: Any
     context: Any
@@ -96,7 +96,7 @@ class Snapshot:
 
     @cached_property
     def window_slot(self) -> list[int]:
-        """By slot of the full pool the slot in the window's pool; 0 where there is none."""
+        """For each slot of the full pool its slot in the window's pool; 0 where there is none."""
         return self._view.allocator.full_to_swa_index_mapping.tolist()
 
     @cached_property
@@ -110,7 +110,7 @@ class Snapshot:
 
     @cached_property
     def tree_owners(self) -> list[tuple[str, list[int]]]:
-        """Slots of the prefix tree with the name of who has them: a node, or the tree where nodes cannot be told."""
+        """Slots of the prefix tree with the name of their owner: a node, or the tree where nodes cannot be told."""
         tree = self._view.scheduler.tree_cache
         if is_rust(tree):
             return [("the tree", tree_slots(tree))]
@@ -118,12 +118,12 @@ class Snapshot:
 
     @cached_property
     def locked_slots(self) -> set[int]:
-        """Of a tree that only tells slots: those that somebody has locked."""
+        """The locked slots of a tree that tells only slots."""
         return locked_slots(self._view.scheduler.tree_cache)
 
     @cached_property
     def holders(self) -> list[HolderView]:
-        """Requests that hold KV, in order of first sight, then sessions that do while no turn of theirs is alive."""
+        """KV-holding requests, in order of first sight, then sessions that hold KV while no turn of theirs is alive."""
         idle = {slot.session_id: slot for slot in self.session_slots}
         holders = []
         for req in self._view.requests:
@@ -143,7 +143,10 @@ class Snapshot:
         return holders
 
     def _only_refers(self, req: Request) -> bool:
-        """An answered turn may still have a reference to its session's KV; what it held is the slot's, or lost."""
+        """Whether the request is an answered turn that only refers to its session's KV.
+
+        What such a turn held belongs to the slot, or is lost.
+        """
         return req.is_streaming_turn and self._view.answered(req.rid) and req.rid not in self.placed
 
     def _holder(self, name: str, kv: request_state.KvState, **known: Any) -> HolderView:
@@ -152,12 +155,12 @@ class Snapshot:
 
     @cached_property
     def session_slots(self) -> list[SlotView]:
-        """Streaming sessions that hold KV, a running turn's included where the session owns that."""
+        """Slots of streaming sessions that hold KV; that of a running turn is included where the session owns it."""
         return read_slots(self._view.scheduler)
 
     @cached_property
     def held_pages(self) -> list[int]:
-        """Pages the exhauster holds."""
+        """Pages that the exhauster holds."""
         return self._view.pages_of(self._view.context.held_slots)
 
     @cached_property

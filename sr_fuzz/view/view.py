@@ -1,7 +1,7 @@
 """The view: read-only access to the scheduler's state, the same whatever the release and the cache kind.
 
-Read once per step, into a `Snapshot`. Every request object that was ever seen in a queue or in a batch is kept,
-finished or not, because a lost request is exactly what the queues do not show.
+The state is read once per step, into a `Snapshot`. Every request object that was ever seen in a queue or in a batch is
+kept, finished or not, because a lost request is exactly what the queues do not show.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["SchedulerView", "name_of"]
 
 
 class SchedulerView:
-    """What invariants get. `refresh` starts a new snapshot; everything else reads."""
+    """The object that invariants are given: `refresh` starts a new snapshot, everything else reads."""
 
     def __init__(self, *, scheduler: Any, context: ScriptedContext, recorder: OutputRecorder, proxy: Any) -> None:
         self.scheduler = scheduler
@@ -40,18 +40,18 @@ class SchedulerView:
         self.arrived: dict[str, int] = {}
         """Generate requests that reached the scheduler: request id -> step of arrival."""
         self.prompts: dict[str, list[int]] = {}
-        """The prompt each of them was sent with; a session's history comes before it."""
+        """The prompt with which each of them was sent; for a turn of a session, its history comes first."""
         self._adapters: dict[str, str | None] = {}
         overlap = bool(getattr(scheduler, "enable_overlap", False))
         self._ledger = Ledger(recorder.streams.get, self._output_of, pause_drains=overlap)
         self._ledger_lost: AttributeError | None = None
         self.received: list[Received] = []
-        """Messages the scheduler took in the step that just ended."""
+        """Messages that the scheduler took in the step that just ended."""
         self.forward_steps = 0
         self.batches: list[Any] = []
         """Forward mode name and request ids of the batches launched in the step that just ended."""
         self.launched: list[Launched] = []
-        """The same batches with what they compute of each request."""
+        """The same batches, with the part of each request that they compute."""
         self.now = Snapshot(self, 0)
 
     # -- constants of the run ----------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ class SchedulerView:
 
     @property
     def half(self) -> str | None:
-        """``prefill`` or ``decode`` when the scheduler is one half of a disaggregated pair."""
+        """``prefill`` or ``decode`` on a server of a disaggregated pair; None in the unified mode."""
         mode = self.scheduler.server_args.disaggregation_mode
         return None if mode == "null" else mode
 
@@ -143,7 +143,7 @@ class SchedulerView:
         self.launched = []
 
     def refresh(self, step: int) -> None:
-        """Take in what the step did; after this `now` is the state between the steps."""
+        """Record what the step did; after this `now` is the state between the steps."""
         self.received = [Received(message) for message in self._proxy.taken]
         self._follow_sessions(step)
         for message in self.received:
@@ -157,7 +157,7 @@ class SchedulerView:
                 elif message.session_params is None:
                     self.prompts.setdefault(rid, list(message.input_ids))
         self.now = Snapshot(self, step)
-        self.places()  # every request that is in one of them is known from now on
+        self.places()  # from now on every request in one of these places is known
 
     def _follow_sessions(self, step: int) -> None:
         try:
@@ -169,7 +169,7 @@ class SchedulerView:
 
     @property
     def sessions(self) -> Ledger:
-        """What a client knows of sessions. Raises ``AttributeError`` once it could not be followed."""
+        """What clients know of sessions. Raises ``AttributeError`` once this could not be followed."""
         if self._ledger_lost is not None:
             lost = self._ledger_lost
             raise AttributeError(str(lost), name=lost.name, obj=lost.obj)
@@ -185,7 +185,7 @@ class SchedulerView:
         self.forward_steps += 1
 
     def _views(self, reqs: Iterable[Any]) -> list[Request]:
-        """Of SGLang's own objects; each is remembered for good."""
+        """The views of SGLang's own request objects; each view is kept for the rest of the run."""
         return [self._requests.of(req) for req in reqs]
 
     @property
@@ -194,11 +194,11 @@ class SchedulerView:
         return self._requests.every()
 
     def places(self) -> list[tuple[str, list[Request]]]:
-        """The queues and batches from which a request can go on, those of a disaggregated half included."""
+        """The queues and batches from which a request can go on, including those of a prefill or decode server."""
         return [(place, self._views(reqs)) for place, reqs in scheduler_state.places(self.scheduler)]
 
     def running_requests(self) -> set[Request]:
-        """What a batch or the chunked slot holds: the next token of these may come."""
+        """Requests that a batch or the chunked slot holds: their next token may come."""
         return {req for place, reqs in self.places() if place not in ("waiting", "grammar") for req in reqs}
 
     # -- the state between two steps ---------------------------------------------------------------------------
@@ -216,7 +216,7 @@ class SchedulerView:
 
     @property
     def chunked(self) -> Request | None:
-        """The request of which a prompt is being prefilled in chunks."""
+        """The request of which the prompt is being prefilled in chunks."""
         req = self.scheduler.chunked_req
         return None if req is None else self._requests.of(req)
 
@@ -238,22 +238,22 @@ class SchedulerView:
 
     @property
     def sessions_hold_memory(self) -> bool:
-        """Whether a streaming session holds KV that nothing can evict; any open one may, where that is not told."""
+        """Whether a streaming session holds KV that nothing can evict; where that is not told, whether any is open."""
         return self.missing.or_default(lambda: bool(self.now.session_slots), bool(self.open_sessions))
 
     @property
     def flush_deferred(self) -> bool:
-        """Whether a flush that was given time waits for the engine to be idle; there is at most one."""
+        """Whether a flush with a time-out is deferred until the engine is idle; there is at most one."""
         return scheduler_state.flush_deferred(self.scheduler)
 
     @property
     def loading_back(self) -> bool:
-        """Whether a hierarchical cache brings nodes back from the host now."""
+        """Whether a hierarchical cache is loading nodes back from the host."""
         return bool(getattr(self.scheduler.tree_cache, "ongoing_load_back", None))
 
     @property
     def transfer_locks(self) -> list[tuple[Any, str]]:
-        """Locks of copies between device and host: node and what holds it."""
+        """Locks of copies between device and host: the node, and what holds the lock."""
         return list(request_state.transfer_locks(self.scheduler.tree_cache))
 
     @property
@@ -271,7 +271,7 @@ class SchedulerView:
         self.scheduler.tree_cache.sanity_check()
 
     def load_report(self) -> Any:
-        """What SGLang reports of its load: requests that wait and run, tokens in use."""
+        """SGLang's load report: waiting and running requests, tokens in use."""
         return self.scheduler.load_inquirer.get_loads()
 
     # -- questions ---------------------------------------------------------------------------------------------
@@ -298,12 +298,12 @@ class SchedulerView:
 
     @property
     def last_flush_ok(self) -> bool | None:
-        """What the last answered flush said; None when none was answered."""
+        """Whether the last answered flush succeeded; None when none was answered."""
         replies = [reply for _, reply in self.recorder.replies if reply.kind == FLUSH_REPLY]
         return bool(replies[-1].success) if replies else None
 
     def unanswered(self) -> list[str]:
-        """Request ids that arrived and still wait for their last word."""
+        """Ids of the requests that arrived and are not answered yet."""
         return [rid for rid in self.arrived if not self.answered(rid)]
 
     def pages_of(self, slots: Iterable[int]) -> list[int]:
