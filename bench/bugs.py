@@ -2,7 +2,7 @@
 
     python -m bench.bugs [--release 0.5.20] [--markdown docs/findings/releases.md]
 
-The script of each known bug is played once on each release. A cell is seen, not known: the bug shows when the script
+The script of each known bug is played once on each release. A cell is what was observed: the bug shows when the script
 breaks what its file names (``signature``, wherever in that release's source, or ``also_seen_as``). Scripts that need a
 whole server are left out.
 """
@@ -30,7 +30,7 @@ SHOWS, SILENT, REFUSED = "shows", "-", "not there"
 
 
 def column(release: str, cases: dict[Path, Case], on_cell: Callable[[Path, str, str], None]) -> None:
-    """All scripts on one release."""
+    """Play all scripts on one release."""
     known = all_known(None)
     with LocalEngine(sys_path=[str(release_folder(release)), str(Path.cwd())]) as engine:
         for path, case in cases.items():

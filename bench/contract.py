@@ -1,8 +1,8 @@
-"""The contract with SGLang as a page, with the releases that have each name.
+"""Writes the contract with SGLang as a page, with the releases that have each name.
 
     python -m bench.contract [--markdown docs/sglang-contract.md]
 
-Which release has a name is read from its source, and each release is fetched once into a cache.
+Whether a release has a name is read from its source; each release is fetched once into a cache.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Any other name that is missing costs what the last column says, and nothing else
 
 
 def spans(row: Name, sources: Sequence[SourceNames]) -> tuple[str, str]:
-    """Since and until: the first and the last release that have it; empty where that is the oldest, the newest."""
+    """Since and until: the first and the last release that have it; empty for the oldest and the newest release."""
     has = [release for release, source in zip(RELEASES, sources, strict=True) if row.is_in(source)]
     if not has:
         return "never", ""
@@ -50,7 +50,7 @@ def _row(row: Name, sources: Sequence[SourceNames]) -> str:
 
 
 def page(sources: Sequence[SourceNames]) -> Iterator[str]:
-    """Its lines."""
+    """The lines of the page."""
     yield from _HEAD.splitlines()
     header = _line("name", "module", "since", "until", "read by", "without it"), "|---|---|---|---|---|---|"
     yield from ("", "## Names that engines, invariants and actions need", "", *header)

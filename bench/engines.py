@@ -1,8 +1,8 @@
-"""The same scripts on the local engine, on live schedulers, on the server engine, and on SGLang's own scripted runtime.
+"""Plays the same scripts on the local engine, live schedulers, the server engine, and SGLang's own scripted runtime.
 
-Each plays them through the public API of the scripted runtime (`sr_fuzz.engine.upstream.script_player`), start-up left
-out. Prints whether all saw the same forward modes and batches step by step and the same outputs, and scripts per
-second. Usage: ``python -m bench.engines [--scripts 40] [--seed 0]``.
+Each engine plays them through the public API of the scripted runtime (`sr_fuzz.engine.upstream.script_player`),
+start-up not counted. Prints whether all engines saw the same forward modes and batches step by step and the same
+outputs, and scripts per second. Usage: ``python -m bench.engines [--scripts 40] [--seed 0]``.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def main() -> int:
 
 
 def make_scripts(count: int, seed: int) -> list[Script]:
-    """Scripts that SGLang's public API can say, with what makes a scheduler work: chunks, shared prefixes, pauses."""
+    """Scripts that SGLang's public API can express, with chunks, shared prefixes and pauses to give the scheduler
+    work."""
     source = random.Random(seed)
     return [Script(CONFIG, tuple(_actions(source))) for _ in range(count)]
 
@@ -156,7 +157,7 @@ _ENGINES: dict[str, Callable[[list[str], Path], Any]] = {
 
 
 def _compare(records: dict[str, list[Any]]) -> bool:
-    """Whether all saw the same; prints the first difference of each engine from the local one."""
+    """Whether all engines saw the same; prints the first difference of each engine from the local one."""
     same = True
     for name, theirs in records.items():
         pairs = enumerate(zip(records["local"], theirs, strict=True))

@@ -1,7 +1,7 @@
-"""Start and stop the server engine again and again, some of the times by ``kill -9``, and look for what is left.
+"""Starts and stops the server engine repeatedly, sometimes by ``kill -9``, and looks for what is left behind.
 
-Not a test: it takes half a minute a cycle. Prints a line for each cycle, then the medians and what `ps` and /dev/shm
-show that was not there before. Usage: ``python -m bench.lifecycle [--cycles 20] [--scheduler 5] [--owner 5]``.
+This is not a test: a cycle takes half a minute. Prints a line for each cycle, then the medians and what `ps` and
+/dev/shm show that was not there before. Usage: ``python -m bench.lifecycle [--cycles 20] [--scheduler 5] [--owner 5]``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
 SIZES = {"max_total_tokens": 128, "chunked_prefill_size": 16, "max_running_requests": 6}
 SCRIPT = Script(EngineConfig(), (StartReq("r0", Prompt(0, 40), 8), Step(5)))
 
-# An end that takes longer has failed.
+# A shutdown that takes longer has failed.
 _GONE_S = 30.0
 
 _OWNER = f"""
@@ -68,7 +68,7 @@ def _shut_down() -> tuple[float, float]:
 
 
 def _kill_scheduler() -> tuple[float, float]:
-    """The end is the time from the kill to the report."""
+    """The start-up time, and the time from the kill to the report."""
     server, took = _start()
     pid = server.scheduler_pid
     at = time.monotonic()
@@ -82,7 +82,7 @@ def _kill_scheduler() -> tuple[float, float]:
 
 
 def _kill_owner() -> tuple[float, float]:
-    """The end is the time from the kill until no process and no folder is left."""
+    """The start-up time, and the time from the kill until no process and no folder is left."""
     at = time.monotonic()
     owner = subprocess.Popen([sys.executable, "-c", _OWNER], stdout=subprocess.PIPE, text=True)
     folder = Path(owner.stdout.readline().strip())
@@ -109,7 +109,7 @@ def _running(family: list[psutil.Process]) -> bool:
 
 
 def _state() -> set[str]:
-    """Engine processes, shared memory and private folders of this machine."""
+    """Engine processes, shared memory and private folders on this machine."""
     state = {f"/dev/shm/{path.name}" for path in Path("/dev/shm").iterdir()}
     state |= {str(path) for path in Path(tempfile.gettempdir()).glob("sr-fuzz-*")}
     for process in psutil.process_iter(["pid", "cmdline", "status"]):

@@ -2,10 +2,10 @@
 
     python -m bench.matrix [--release 0.5.20] [--mode NAME] [--markdown docs/matrix.md] [--json FILE] [--seen FILE]
 
-Each cell is seen, not known: the release is fetched once into a cache, its scheduler booted with the mode's
-configurations, and a few scripts are played with all invariants on. Some releases are looked at side by side. What an
-earlier run wrote with ``--json`` can be taken over with ``--seen``; with ``--server`` the rows of several ranks are
-seen as well, which takes minutes each.
+Each cell is what was observed: the release is fetched once into a cache, its scheduler is booted with the mode's
+configurations, and a few scripts are played with all invariants on. Some releases are examined in parallel. The results
+that an earlier run wrote with ``--json`` can be reused with ``--seen``; with ``--server`` the rows of several ranks are
+played as well, which takes minutes each.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.releases import release_folder
 from sr_fuzz.sglang_api.versions import RELEASES
 
-# Enough that a mode that breaks at its first retraction is seen, few enough that all of it takes minutes.
+# Enough to see a mode break at its first retraction, few enough for the whole matrix to take minutes.
 MEMBERS, SCRIPTS = 2, 4
 _SEED = 4
 
 
 @dataclass
 class Cell:
-    """What was seen of one mode on one release."""
+    """What was observed of one mode on one release."""
 
     state: str
     """``runs``, ``refused``, ``needs the server engine``, or ``not built``."""
@@ -94,14 +94,14 @@ def _scripts(mode: Mode, config: EngineConfig, count: int) -> list[Script]:
     if mode.actions is not None:
         return [Script(config, mode.actions)]
     drawn = first(scripts([config], exhausters=False), seed=_SEED, count=count + 1)
-    # Hypothesis begins with the simplest one, which says little.
+    # Hypothesis begins with the simplest script, which tells little.
     return drawn[1:] or drawn
 
 
 def column(
     release: str, modes: Sequence[Mode], on_cell: Callable[[str, str, Cell], None], *, server: bool, count: int
 ) -> None:
-    """Those modes on one release."""
+    """Play the given modes on one release."""
     if not modes:
         return
     from sr_fuzz.engine.live.server import ServerEngine
@@ -119,7 +119,7 @@ def column(
 
 
 def markdown(cells: dict[str, dict[str, Cell]], releases: Sequence[str]) -> str:
-    """The table, then what its words stand for."""
+    """The table, then the legend for its words."""
     lines = [
         "# What runs on which release",
         "",
@@ -148,7 +148,7 @@ def markdown(cells: dict[str, dict[str, Cell]], releases: Sequence[str]) -> str:
 def _grouped(
     cells: dict[str, dict[str, Cell]], releases: Sequence[str], texts: Callable[[Cell], list[str]]
 ) -> list[str]:
-    """One line for each text: the modes and releases it is about."""
+    """One line for each text: the modes and releases that it is about."""
     where: dict[str, dict[str, list[str]]] = {}
     for name, row in cells.items():
         for release in releases:
@@ -156,7 +156,7 @@ def _grouped(
                 where.setdefault(text, {}).setdefault(name, []).append(release)
     lines = []
     for text, modes in where.items():
-        # Modes of the same releases stand together.
+        # Modes of the same releases are listed together.
         spans: dict[str, list[str]] = {}
         for name, found in modes.items():
             spans.setdefault(_span(found, releases), []).append(name)

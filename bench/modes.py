@@ -1,7 +1,7 @@
-"""The modes of the matrix: what a user would call a way to run the engine, each with what plays it.
+"""The modes of the matrix: each is a way to run the engine, as a user would name it, with what plays it.
 
 A new mode is one entry of `MODES`. It names configurations (or sets of them) of `sr_fuzz.strategies.configs`; a set
-that is not there makes a row that says so.
+that does not exist produces a row that says so.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from sr_fuzz.script import Action, EngineConfig, Prompt, StartReq, Step, StepUnt
 
 @dataclass(frozen=True)
 class Mode:
-    """One row."""
+    """One row of the matrix."""
 
     name: str
     configs: tuple[str, ...]
-    """Names of configurations or of sets; of all their members the first `MEMBERS` are played."""
+    """Names of configurations or of sets; the first `MEMBERS` of all their members are played."""
     actions: tuple[Action, ...] | None = None
     """Played as they are; None for scripts that the strategies draw for the configuration."""
 
     def members(self, most: int) -> dict[str, EngineConfig]:
-        """Its configurations by name. Raises `ValueError`, one line, where one is not there."""
+        """Its configurations by name. Raises `ValueError`, one line, for a name that does not exist."""
         found: dict[str, EngineConfig] = {}
         for name in self.configs:
             taken = list(find_configs([name]).items())
@@ -34,7 +34,7 @@ class Mode:
 
 
 def _with(*starts: StartReq) -> tuple[Action, ...]:
-    """Two requests of a kind among others, the second one met by the first one's prefix."""
+    """Two requests of one kind among others; the second one hits the prefix of the first."""
     others = tuple(StartReq(f"other{index}", Prompt(index, 12), 6) for index in range(2))
     return (*others, Step(2), *starts, StepUntil(starts[0].name, "finished", max_steps=40), Step(4))
 

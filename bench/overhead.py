@@ -1,11 +1,11 @@
-"""What checking costs: a run with everything on against a run with nothing on, same script, same process.
+"""The cost of checking: a run with everything on against a run with nothing on, same script, same process.
 
     python bench/overhead.py [--rounds 7]
 
-Prints milliseconds of CPU time a step for the bare scheduler (hook only), with view and trace, with the counters of
-what is reached as well, and with each invariant, as minimum over rounds that take turns, and the ratio over the bare
-step; then what isolation costs a script (fork, result, reap). Ratios within one run are what to quote: the machine's
-speed drifts.
+Prints milliseconds of CPU time per step for the bare scheduler (hook only), with view and trace, with the counters of
+what is reached as well, and with each invariant, each as the minimum over alternating rounds, and the ratio to the bare
+step; then the cost of isolation per script (fork, result, reap). Quote ratios within one run: the machine's speed
+drifts.
 """
 
 from __future__ import annotations

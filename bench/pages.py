@@ -2,9 +2,9 @@
 
     python -m bench.pages [--sglang 0.5.20] [--rounds 5]
 
-The same requests on pools of 1024 tokens with pages of 1, 4, 16 and 64 tokens, which take turns; nothing is checked.
-Up to 0.5.21 pages are allocated by `sr_fuzz.cpu.kernels`, later by SGLang's own functions. Ratios within one run are
-what to quote.
+The same requests run on pools of 1024 tokens with pages of 1, 4, 16 and 64 tokens, which take turns; no invariant is
+checked. Up to 0.5.21 pages are allocated by `sr_fuzz.cpu.kernels`, later by SGLang's own functions. Quote ratios within
+one run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from sr_fuzz.sglang_api.releases import release_folder
 
 PAGE_SIZES = (1, 4, 16, 64)
 
-# Eight rows, kept full by requests of some ninety tokens over shared prefixes: extends, and decodes that begin pages.
+# Eight rows, kept full by requests of some ninety tokens over shared prefixes: extends, and decodes that start new
+# pages.
 _ACTIONS = (*(StartReq(f"r{i}", Prompt(i % 3, 40 + i, 8), 50, ignore_eos=True) for i in range(24)), Step(250))
 
 
@@ -43,7 +44,7 @@ def main(
     with LocalEngine(sys_path=[*release, os.getcwd()]) as engine:
         for _ in range(rounds):
             for size, script in scripts.items():
-                # No invariant: an empty choice of them.
+                # An empty tuple: no invariant is checked.
                 outcome = engine.run(script, invariants=())
                 if not outcome.ok:
                     raise typer.Exit(Console().print(outcome.report()) or 1)

@@ -1,8 +1,8 @@
-"""Plays contract, smoke scripts, known bugs and fixes on each supported release of SGLang: ``make releases``.
+"""Runs contract, smoke scripts, known bugs and fixes on each supported release of SGLang: ``make releases``.
 
     python ci/releases.py [--release VERSION ...] [--workers N]
 
-The exit status is 0 when every cell is green, 1 otherwise; what pytest says of a red one is printed at once.
+The exit status is 0 when every cell is green, 1 otherwise; pytest's output for a red cell is printed at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SUITES = {
     "known bugs": ["tests/regressions"],
     "fixes": ["tests/faults/test_fixes.py"],
 }
-"""What pytest plays there, by column."""
+"""What pytest runs on each release, by column."""
 
 
 class Cell(NamedTuple):
@@ -37,7 +37,7 @@ class Cell(NamedTuple):
 
 
 def contract(release: str) -> Cell:
-    """Green when nothing is missing that invariants, actions or engines need; a fix may be for later releases alone."""
+    """Green when no name is missing that invariants, actions or engines need; a fix may be for later releases only."""
     package = sglang_folder(release) / "sglang"
     lost = missing_rows(package)
     faults = missing_rows(package, fault_rows())
@@ -72,7 +72,7 @@ def main(
     release: Annotated[list[str] | None, typer.Option(help="Only this one. Repeatable.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes of pytest.")] = 2,
 ) -> None:
-    """Play them all and print a table."""
+    """Run all of them and print a table."""
     seen = {one: look(one, workers) for one in release or RELEASES}
     table = Table("release", "contract", *SUITES)
     for one, cells in seen.items():

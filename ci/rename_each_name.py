@@ -1,9 +1,10 @@
-"""Renames each name of the contract in a source tree of its own, plays scripts there, and says what was not checked.
+"""Renames each name of the contract in a source tree of its own, plays scripts there, and prints what was not checked.
 
     python ci/rename_each_name.py [NAME ...]
 
-What a run turns off must be what the contract's table says, neither more nor less. A name that SGLang shares with its
-libraries (``size``) cannot be renamed; the tree then does not start, which is said. About twenty seconds a name.
+What a run turns off must be what the contract's table says, no more and no less. A name that SGLang shares with its
+libraries (``size``) cannot be renamed; the tree then does not start, which is reported. Each name takes about twenty
+seconds.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ sys.path.insert(0, str(ROOT))
 
 from tests.source_trees import renamed_tree  # noqa: E402
 
-# Each brings invariants that the others have no subject for.
+# Each configuration covers invariants that do not apply to the others.
 CONFIGS = ("overlap-chunk16", "priority-preempt", "paged4-mixed", "swa-chunk16", "mamba-chunk16", "session-chunk16",
            "embedding-chunk16", "lora-chunk16")  # fmt: skip
 SCRIPTS = 4
 
 
 def turned_off(package: Path) -> dict[str, str]:
-    """Invariants that a run on that tree left out for what is missing, with the reason."""
+    """Invariants that a run on that tree left out because of a missing name, with the reason."""
     found: dict[str, str] = {}
     with LocalEngine(sys_path=[str(package.parent)]) as engine:
         for config in find_configs(CONFIGS).values():
@@ -51,7 +52,7 @@ def _words(row: Name) -> set[str]:
 
 
 def compare(row: Name, usual: set[str]) -> str:
-    """One line. ``usual``: what is found on the installed tree as well."""
+    """One line for a row. ``usual``: what is found on the installed tree as well."""
     words = _words(row)
     with tempfile.TemporaryDirectory() as folder:
         package = renamed_tree(Path(folder), *words)
@@ -59,7 +60,7 @@ def compare(row: Name, usual: set[str]) -> str:
             found = turned_off(package)
         except EngineError as error:
             return f"cannot be played: {str(error).splitlines()[0][:160]}"
-    # The same word may be several rows' name.
+    # Several rows may have the same word as a name.
     told = {name for other in CONTRACT if words & _words(other) for name in other.unchecked}
     off = {what for what in found if " " not in what}
     notes = [what for what in found if " " in what and what not in usual]

@@ -1,4 +1,4 @@
-"""Actions one by one: the builder that a script is written into, strikes, and single random actions."""
+"""The builder that a script is written into, strikes, and single random actions."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from sr_fuzz.script import (
 SWITCH_WEIGHTS = {
     "step_until": 4, "abort": 3, "pause": 3, "continue": 2, "abort_all": 2, "flush_cache": 2, "evict_radix": 2
 }  # fmt: skip
-"""Action kinds that a script may do without, by tag, and how many of four scripts may use each, where no feature of
-`sr_fuzz.strategies.weights` says otherwise: what strikes most is missing least."""
+"""Optional action kinds by tag, and how many of four scripts may use each, unless a feature of
+`sr_fuzz.strategies.weights` says otherwise. The kinds that strike most are left out least often."""
 
 SWITCHES = tuple(SWITCH_WEIGHTS)
 
@@ -43,10 +43,10 @@ STAGES_TO_AIM_AT = (
     "last_decode", "waiting", "retracted", "finished",
 )  # fmt: skip
 
-# From the youngest request backwards: an old one has usually finished, and still it must be hit now and then.
+# Counted from the youngest request backwards: an old request has usually finished, but it must be hit now and then too.
 _AGES = (0, 0, 0, 1, 1, 2, 3, 6)
 
-# Most steps count single ones, since bugs sit in the step after; a long wait lets a decode run to its end.
+# Most entries are single steps, since bugs show in the next step; a long wait lets a decode run to its end.
 STEPS = (1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 8, 10, 14, 20, 30)
 
 
@@ -63,14 +63,14 @@ class ScriptBuilder:
     names: list[str] = field(default_factory=list)
     paused: bool = False
     busy: int = 2
-    """With no more work than this left, a motif that needs company starts some."""
+    """With no more work than this left, a motif that needs other requests starts some."""
     sessions: dict[str, str | None] = field(default_factory=dict)
     """Sessions it has opened and not closed: name -> the last request in it."""
     turns_at_once: bool = False
-    """Whether it sends turns of a session while another is under way, which SGLang must refuse. What that does to
-    SGLang hides the rest."""
+    """Whether it sends a turn of a session while another turn is under way, which SGLang must refuse. The effects of
+    that on SGLang mask other findings."""
     work: int = 0
-    """A guess at the steps until all is finished, so that a motif does not strike at an idle engine."""
+    """An estimate of the steps until all requests have finished, so that a motif does not strike at an idle engine."""
 
     def digits(self, *radices: int) -> tuple[int, ...]:
         return draw_digits(self.draw, *radices)
@@ -99,7 +99,7 @@ class ScriptBuilder:
         return self.switches.union(name for name, allow in allowed.items() if allow)
 
     def add(self, *actions: Action) -> None:
-        """Append actions, and note what they mean for the guess."""
+        """Append actions, and update the estimate of work and the other state that they change."""
         for action in actions:
             self.actions.append(action)
             if isinstance(action, StartReq):
@@ -120,9 +120,9 @@ class ScriptBuilder:
                 self.sessions.pop(action.name, None)
 
     def start(self, **given: Any) -> str:
-        """Append a `StartReq` under a new name, fields that are not given being drawn, and return the name.
+        """Append a `StartReq` under a new name and return the name; fields that are not given are drawn.
 
-        A prompt that is drawn is now and then one that goes on from an earlier request, or turns off from its path.
+        Now and then a drawn prompt continues an earlier request or diverges from it.
         """
         name = self.next_name()
         if given.get("prompt") is None and self.names and not self.config.disable_radix_cache:
@@ -154,7 +154,8 @@ class ScriptBuilder:
         return f"r{len(self.names)}"
 
     def victim(self) -> str:
-        """A name, young ones first; before any request has started, one that does not exist yet."""
+        """A request's name, more often a young one's; before any request has started, a name that does not exist
+        yet."""
         (age,) = self.digits(len(_AGES))
         return self.names[-1 - _AGES[age] % len(self.names)] if self.names else self.next_name()
 
@@ -163,11 +164,11 @@ class ScriptBuilder:
         self.add(Step(STEPS[steps]))
 
 
-# -- strikes: what hits a request in the very step in which it reached a stage -----------------------------------
+# -- strikes: actions that hit a request in the step in which it reaches a stage ---------------------------------
 
 
 def reprise(builder: ScriptBuilder, victim: str) -> None:
-    """Another request with the victim's prompt: it wants the very pages that are given back in this step."""
+    """Start another request with the victim's prompt: it needs the pages that are freed in this step."""
     prompt = next((a.prompt for a in builder.actions if isinstance(a, StartReq) and a.name == victim), None)
     builder.start(prompt=prompt)
 
@@ -200,7 +201,7 @@ def strike(builder: ScriptBuilder, victim: str) -> None:
     more, first, second, third, steps, resume = builder.digits(4, len(choices), len(choices), len(choices), 8, 8)
     for choice in (first, second, third)[: (1, 1, 2, 3)[more]]:
         choices[choice](builder, victim)
-    # What must stand still in a pause shows from its second step on.
+    # Whether the engine stands still in a pause shows from the second step of the pause on.
     builder.add(Step(STEPS[steps + 4] if builder.paused else STEPS[steps]))
     if builder.paused and resume < 6:
         builder.add(Continue())
@@ -208,7 +209,7 @@ def strike(builder: ScriptBuilder, victim: str) -> None:
 
 
 def until(builder: ScriptBuilder, victim: str, stage: str, nth: int = 1) -> None:
-    """Step to a stage, bounded: a stage that is never reached must not use up the run."""
+    """Step until a stage is reached, with a bound: a stage that is never reached must not use up the run."""
     if builder.config.chunked_prefill_size < 0:
         nth = 1
     bound = 40 if stage in ("retracted", "finished", "last_decode") else 24
@@ -264,5 +265,5 @@ SINGLES: dict[str, Callable[[ScriptBuilder], Any]] = {
     "evict_radix": _evict,
     "advance_clock": advance_clock,
 }
-"""One random action of each kind, by tag. Exhausters are missing on purpose: taken at a random moment they take
-what admission has promised, and the crash is the script's own doing."""
+"""One random action of each kind, by tag. Exhausters are left out on purpose: at a random moment they take memory that
+admission has promised, and the script itself causes the crash."""

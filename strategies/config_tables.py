@@ -1,8 +1,8 @@
 """Engine configurations, a table for each subject.
 
-Pools hold 64 to 128 tokens and `schedule_conservativeness` is low nearly everywhere: then more is admitted than
-fits, and running requests are retracted. Booting a configuration costs about a second and its memory, so the
-default set stays small; each member is there for a code path that no other member takes.
+Pools hold 64 to 128 tokens and `schedule_conservativeness` is low nearly everywhere, so that more is admitted than
+fits, and running requests are retracted. Booting a configuration costs about a second and its memory, so the default
+set stays small; each member is there for a code path that no other member takes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sr_fuzz.script import EngineConfig
 DEFAULT = {
     # The common case of a deployment, made small: overlap, chunks, prefix cache.
     "overlap-chunk16": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05),
-    # Many chunks a prompt in a pool that holds eight of them: something is parked between chunks all the time.
+    # Many chunks per prompt in a pool that holds eight chunks: a request is parked between chunks all the time.
     "overlap-chunk8-tiny": EngineConfig(
         max_total_tokens=64, max_running_requests=5, chunked_prefill_size=8, schedule_conservativeness=0.03
     ),
@@ -29,18 +29,18 @@ DEFAULT = {
     "normal-nochunk": EngineConfig(
         max_total_tokens=64, chunked_prefill_size=-1, disable_overlap_schedule=True, schedule_conservativeness=0.3
     ),
-    # Decoding requests ride along with a prefill chunk, in both loops.
+    # Decoding requests are mixed with a prefill chunk, in both loops.
     "mixed-chunk16": EngineConfig(max_total_tokens=96, enable_mixed_chunk=True, schedule_conservativeness=0.03),
     "normal-mixed-chunk8": EngineConfig(
         max_total_tokens=64, chunked_prefill_size=8, enable_mixed_chunk=True, disable_overlap_schedule=True,
         schedule_conservativeness=0.1,
     ),  # fmt: skip
-    # Few rows, so that a higher priority must preempt; threshold 0 lets any difference do.
+    # Few rows, so that a request of higher priority must preempt; with threshold 0 any difference is enough.
     "priority-preempt": EngineConfig(
         max_total_tokens=96, max_running_requests=4, enable_priority_scheduling=True,
         priority_scheduling_preemption_threshold=0, schedule_conservativeness=0.1,
     ),  # fmt: skip
-    # The other direction; the queue limit makes a newcomer evict a waiting request of lower priority.
+    # Low values first; the queue limit makes a new request evict a waiting request of lower priority.
     "priority-low-first": EngineConfig(
         max_total_tokens=64, max_running_requests=3, chunked_prefill_size=8, enable_priority_scheduling=True,
         schedule_low_priority_values_first=True, priority_scheduling_preemption_threshold=1, schedule_policy="lof",
@@ -60,7 +60,7 @@ DEFAULT = {
         max_total_tokens=64, chunked_prefill_size=-1, disable_radix_cache=True, disable_overlap_schedule=True,
         schedule_conservativeness=0.1,
     ),  # fmt: skip
-    # Any order of admission, a short queue, and answers sent in bundles of three tokens.
+    # Random order of admission, a short queue, and answers that are streamed three tokens at a time.
     "random-queue3": EngineConfig(
         max_total_tokens=96, max_running_requests=5, chunked_prefill_size=8, schedule_policy="random",
         max_queued_requests=3, stream_interval=3, schedule_conservativeness=0.05,
@@ -103,14 +103,14 @@ PAGED = {
     ),  # fmt: skip
 }
 
-# Layers that see nine tokens beside layers that see all, or alone: a second pool, smaller than the first, whose pages
-# go back while their request runs, so that prefixes in the tree lose their window part.
+# Sliding-window layers of nine tokens, beside full-attention layers or alone: a second pool, smaller than the first,
+# whose pages are freed while their request runs, so that prefixes in the tree lose their window part.
 SWA = {
     "swa-chunk16": EngineConfig(
         model="swa", swa_full_tokens_ratio=0.5, max_total_tokens=128, max_running_requests=8,
         schedule_conservativeness=0.05,
     ),  # fmt: skip
-    # A window pool of 32 tokens: it runs out first, and a chunked request is parked for lack of window.
+    # A window pool of 32 tokens: it runs out first, and a chunked request is parked for lack of window slots.
     "swa-chunk8-tiny": EngineConfig(
         model="swa", swa_full_tokens_ratio=0.25, max_total_tokens=128, chunked_prefill_size=8,
         disable_overlap_schedule=True, schedule_conservativeness=0.05,
@@ -127,7 +127,7 @@ SWA = {
     "swa-paged4": EngineConfig(
         model="swa", swa_full_tokens_ratio=0.5, page_size=4, max_total_tokens=160, schedule_conservativeness=0.05
     ),
-    # Without a tree to keep prefixes for, the window's pages go back during a chunked prefill already.
+    # Without a tree there are no prefixes to keep, so the window's pages are freed already during a chunked prefill.
     "swa-noradix": EngineConfig(
         model="swa", swa_full_tokens_ratio=0.5, max_total_tokens=96, disable_radix_cache=True,
         schedule_conservativeness=0.05,
@@ -141,14 +141,14 @@ SWA = {
     ),  # fmt: skip
 }
 
-# A recurrent state a request, in slots that are copied on a prefix hit and run out before the pages do.
+# One recurrent state per request, in slots that are copied on a prefix hit and run out before the pages do.
 MAMBA = {
-    # A second state is kept each eight tokens, for the tree; overlap needs it.
+    # A second state is kept every eight tokens, for the tree; overlap needs it.
     "mamba-chunk16": EngineConfig(
         model="mamba", max_mamba_cache_size=24, mamba_radix_cache_strategy="extra_buffer", mamba_track_interval=8,
         max_total_tokens=128, schedule_conservativeness=0.05,
     ),  # fmt: skip
-    # The slot for the second state comes when it is needed.
+    # The slot for the second state is allocated when it is needed.
     "mamba-lazy": EngineConfig(
         model="mamba", max_mamba_cache_size=18, mamba_radix_cache_strategy="extra_buffer_lazy", mamba_track_interval=8,
         max_total_tokens=96, schedule_conservativeness=0.05,
@@ -161,7 +161,7 @@ MAMBA = {
         model="mamba", max_mamba_cache_size=24, mamba_radix_cache_strategy="extra_buffer", mamba_track_interval=8,
         max_total_tokens=96, enable_mixed_chunk=True, schedule_conservativeness=0.05,
     ),  # fmt: skip
-    # One state a request, copied into the tree.
+    # One state per request, copied into the tree.
     "mamba-nobuffer": EngineConfig(
         model="mamba", max_mamba_cache_size=15, mamba_radix_cache_strategy="no_buffer", disable_overlap_schedule=True,
         max_total_tokens=96, chunked_prefill_size=8, schedule_conservativeness=0.05,
@@ -185,19 +185,19 @@ SESSIONS = {
         max_total_tokens=128, max_running_requests=6, chunked_prefill_size=-1, max_prefill_tokens=64,
         schedule_conservativeness=0.1, enable_streaming_session=True,
     ),  # fmt: skip
-    # The page in which a history ends stays the session's, and the next turn goes on in its middle.
+    # The session keeps the page in which its history ends, and the next turn continues in the middle of that page.
     "session-paged4-chunk16": EngineConfig(
         page_size=4, max_total_tokens=160, max_running_requests=6, schedule_conservativeness=0.05,
         enable_streaming_session=True,
     ),  # fmt: skip
-    # Without the tree a session's KV is all its own.
+    # Without the tree, a session shares none of its KV.
     "session-noradix-chunk8": EngineConfig(
         max_total_tokens=128, max_running_requests=5, chunked_prefill_size=8, disable_radix_cache=True,
         schedule_conservativeness=0.05, enable_streaming_session=True,
     ),  # fmt: skip
 }
 
-# Embeddings: a request is all prefill, and a chunk's vector must not pass for the prompt's.
+# Embeddings: a request consists of prefill only, and the vector of a chunk must not be returned as that of the prompt.
 EMBEDDINGS = {
     "embedding-chunk16": EngineConfig(
         max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, is_embedding=True
@@ -212,24 +212,25 @@ EMBEDDINGS = {
     ),  # fmt: skip
 }
 
-# Two ranks of each kind; only the server engine starts several.
+# Two ranks of each kind of parallelism; only the server engine starts several ranks.
 PARALLEL = {
     "tensor2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, tp_size=2),
     "pipeline2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, pp_size=2),
     "data2": EngineConfig(max_total_tokens=128, max_running_requests=8, schedule_conservativeness=0.05, dp_size=2),
 }
 
-# The policies that no other member has, and a chunk that is no smaller than any prompt.
+# The policies that no other member uses, and a chunk that is no smaller than any prompt.
 SCHEDULES = {
     "routing-key-chunk16": EngineConfig(
         max_total_tokens=96, schedule_policy="routing-key", schedule_conservativeness=0.05
     ),
     "chunk-pool": EngineConfig(max_total_tokens=96, chunked_prefill_size=96, schedule_conservativeness=0.05),
-    # From 0.5.20 on.
+    # Available from 0.5.20 on.
     "hrrn-chunk16": EngineConfig(max_total_tokens=96, schedule_policy="hrrn", schedule_conservativeness=0.05),
 }
 
-# Which running request goes back to the queue when memory runs out: the shortest output, or the lowest priority.
+# Which running request is retracted when memory runs out: the one with the shortest output, or with the lowest
+# priority.
 RETRACTION = {
     "retract-length": EngineConfig(max_total_tokens=64, schedule_conservativeness=0.03, retraction_policy="length"),
     "retract-priority": EngineConfig(
@@ -256,7 +257,7 @@ RUST = {
     ),
 }  # fmt: skip
 
-# The tree that a release would not take by itself: up to 0.5.18 it is the unified one, later there is no other.
+# The tree that a release does not choose by default: up to 0.5.18 the unified one; later releases have no other.
 TREES = {
     "legacy-chunk16": EngineConfig(max_total_tokens=96, schedule_conservativeness=0.05, prefix_tree="legacy"),
     "unified-chunk16": EngineConfig(max_total_tokens=96, schedule_conservativeness=0.05, prefix_tree="unified"),
@@ -265,7 +266,7 @@ TREES = {
     ),
 }
 
-# Time-outs of any length do on a virtual clock; a running request has waited before.
+# On a virtual clock time-outs may have any length; a running request has waited before.
 TIMEOUTS = {
     "timeouts-chunk16": EngineConfig(
         max_total_tokens=96, max_running_requests=5, schedule_conservativeness=0.05, req_waiting_timeout=20,
@@ -281,7 +282,7 @@ TIMEOUTS = {
     ),
 }  # fmt: skip
 
-# One half of a pair with nobody at the other end: each transfer succeeds at once.
+# One half of a prefill/decode pair without a peer: each transfer succeeds at once.
 DISAGGREGATION = {
     "prefill-chunk16": EngineConfig(
         max_total_tokens=96, schedule_conservativeness=0.05, disaggregation_mode="prefill"
@@ -296,7 +297,7 @@ DISAGGREGATION = {
     ),
 }  # fmt: skip
 
-# Prefixes go to the host when they leave the device, at once, at their second use, or as they are evicted.
+# Prefixes are written to the host at once, at their second use, or when they are evicted from the device.
 HICACHE = {
     "hicache-through": EngineConfig(
         max_total_tokens=96, schedule_conservativeness=0.05, enable_hierarchical_cache=True,

@@ -10,16 +10,16 @@ from sr_fuzz.strategies.ngram_configs import NGRAM
 
 from sr_fuzz.script import EngineConfig
 
-# Both loops, with and without chunks, with the tree and without: what an exhauster interacts with.
+# Both loops, with and without chunks, with and without the tree: what an exhauster interacts with.
 _EXHAUSTERS = (
     "overlap-chunk16", "overlap-nochunk", "normal-chunk8", "mixed-chunk16", "priority-preempt", "noradix-lof-chunk16"
 )  # fmt: skip
 
-# Where SGLang runs other code on a GPU than on a CPU: streams and pinned memory, Triton's kernels for pages, the corpus
-# that proposes drafts and the kernels that verify them.
+# Configurations for which SGLang runs other code on a GPU than on a CPU: streams and pinned memory, Triton's kernels
+# for pages, the corpus that proposes drafts and the kernels that verify them.
 _GPU = ("overlap-chunk16", "mixed-chunk16", "paged4-chunk16", "ngram-chunk16", "ngram-paged4-chunk16")
 
-# Releases have one tree that they take by themselves; the other ones are refused by some of them.
+# Each release has a default tree; some releases refuse the other trees.
 _ONE_RANK = (
     tables.DEFAULT
     | tables.PAGED
@@ -59,13 +59,13 @@ CONFIG_SETS: dict[str, dict[str, EngineConfig]] = {
 }
 """Sets of configurations: set name -> configuration name -> configuration. A name means the same in every set.
 
-``all`` is what one scheduler process can run on a CPU, of every supported release but where that has no such argument
-or policy; the sets ``rust`` and ``trees`` are not in it, since releases differ in the trees that they have.
+``all`` is what one scheduler process can run on a CPU, on every supported release that has the argument or policy; the
+sets ``rust`` and ``trees`` are not in it, since releases differ in the trees that they have.
 """
 
 
 def needs(config: EngineConfig) -> str:
-    """What a configuration needs beside a CPU and one scheduler process, in words; empty when nothing."""
+    """What a configuration needs beside a CPU and one scheduler process, in words; empty for nothing."""
     return "needs the server engine" if config.world_size > 1 else ""
 
 

@@ -1,4 +1,4 @@
-"""Drawing random scripts with Hypothesis, and nothing else of it: nothing saved, replayed, shrunk or reported."""
+"""Draws random scripts with Hypothesis and uses nothing else of it: nothing is saved, replayed, shrunk or reported."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from sr_fuzz.script import Script, script_hash
 
 
 def for_each(scripts: SearchStrategy[Script], use: Callable[[Script], None], *, seed: int, count: int) -> None:
-    """Call ``use`` on up to ``count`` scripts; the same ``seed`` draws the same ones. What ``use`` raises ends it."""
+    """Call ``use`` on up to ``count`` scripts; the same ``seed`` draws the same ones. Exceptions in ``use``
+    propagate."""
 
-    # Everything is given, so that no active profile (``ci`` derandomises) has a say.
+    # All settings are given, so that the active profile (``ci`` derandomises) has no effect.
     @hypothesis_seed(seed)
     @settings(
         max_examples=count,

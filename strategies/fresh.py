@@ -1,9 +1,9 @@
-"""Drawing each script afresh.
+"""A Hypothesis backend that draws each script independently.
 
-Hypothesis explores by varying what it has drawn before. That suits properties of pure functions; here most of a round
-were near copies of earlier scripts (62 % shared at least 60 % of their actions with one of the same round of 100), and
-each costs a run of a scheduler. Its plain provider draws each example independently; registered under a name of our own
-it is left alone by the mutator, and reproducible by seed all the same.
+Hypothesis explores by varying what it has drawn before. That suits properties of pure functions. Here most scripts of a
+round were near copies of earlier ones (62 % shared at least 60 % of their actions with one of the same round of 100),
+and each costs a run of a scheduler. Hypothesis's plain provider draws each example independently; registered under a
+name of our own, it is not touched by the mutator and is still reproducible by seed.
 """
 
 from __future__ import annotations

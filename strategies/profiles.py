@@ -1,8 +1,8 @@
-"""Pressure profiles: how much the requests of one script want, relative to the KV pool and the request rows.
+"""Pressure profiles: how much the requests of one script need, relative to the KV pool and the request rows.
 
-A scheduler that is always full never shows what happens when it is not, and the other way round: an abort under a full
-queue meets a request that waits, and nothing else. So each script draws a profile, which opens it and says how much
-work may be left before new pieces wait for some of it to be done.
+A scheduler that is always full never shows what happens when it is not, and vice versa: an abort with a full queue only
+ever meets a waiting request. So each script draws a profile, which plays the opening of the script and says how much
+work may be left before a new piece waits for some of it to be done.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from sr_fuzz.strategies.requests import FAMILIES, sizes_of, unique_tail
 
 from sr_fuzz.script import AbortAll, Continue, Prompt, Step, StepUntil
 
-# Where one request did not fit, SGLang admits no further one until another leaves, and within one batch it counts
-# whole outputs. So a pool runs over, and requests are retracted, when they arrive one by one or a chunk takes one
-# at a time; a crowd in one step waits in the queue instead. Both are wanted.
+# When a request did not fit, SGLang admits no further one until another leaves, and within one batch it counts whole
+# outputs. So the pool overflows, and requests are retracted, when requests arrive one by one or a chunk admits one at a
+# time; many requests in one step wait in the queue instead. Both are wanted.
 _ARRIVALS = (None, None, 1, 1, 2)
 
-# A burst of four times the pool, with retractions, takes so many steps; where all have ended it costs none.
+# A burst of four times the pool, with retractions, takes this many steps; once all requests have ended, the wait costs
+# none.
 _SETTLED = 120
 
 
@@ -33,18 +34,19 @@ class Profile:
     why: str
     open: Callable[[ScriptBuilder], None]
     much_work: int
-    """In the steps that `ScriptBuilder.work` guesses: with more than this left, the next piece waits for some of it."""
+    """In steps, as `ScriptBuilder.work` estimates them: with more than this left, the next piece waits for some of
+    it."""
     busy: int
-    """With less than this left, a motif that needs company starts some."""
+    """With no more than this left, a motif that needs other requests starts some."""
 
 
 def burst(builder: ScriptBuilder) -> None:
-    """Three to eight requests, in one step or one after another, that want 1.5 to 4 times the pool: retraction, and
-    admission that promises the same pages twice."""
+    """Three to eight requests, in one step or one after another, that need 1.5 to 4 times the pool: requests are
+    retracted, and admission promises the same pages twice."""
     sizes = sizes_of(builder.config)
     wanted, more, shape, arrival, families, family, steps = builder.digits(6, 6, 8, len(_ARRIVALS), 3, FAMILIES, 8)
     ratio, apart = (1.5, 1.75, 2.0, 2.5, 3.0, 4.0)[wanted], _ARRIVALS[arrival]
-    # One that wants half the pool is admitted alone.
+    # A request that needs half the pool is admitted alone.
     count = min(8, max(3 + more, math.ceil(2.5 * ratio)))
     share = math.ceil(ratio * sizes.pool / count)
     for index in range(count):
@@ -56,7 +58,7 @@ def burst(builder: ScriptBuilder) -> None:
         length = min(max(1, length), max(1, share * 3 // 4))
         own = unique_tail(length, tail)
         prompt = Prompt(family=(family + index % (families + 1)) % FAMILIES, length=length, unique_tail=own)
-        # A shared prefix costs nothing the second time: what it saves goes into the output.
+        # A shared prefix takes no memory the second time: the output is longer by what it saves.
         spent = length if builder.config.disable_radix_cache else own
         builder.start(prompt=prompt, max_new_tokens=max(1, share - spent))
         if apart and index % apart == 0:
@@ -65,8 +67,8 @@ def burst(builder: ScriptBuilder) -> None:
 
 
 def overflow(builder: ScriptBuilder) -> list[str]:
-    """Requests with short prompts and long outputs, one a step: each fits beside what the others hold when it comes,
-    together they do not fit when they have grown. The last comer, with the longest prompt, is retracted first."""
+    """Start requests with short prompts and long outputs, one per step: each fits beside the others when it arrives,
+    but together they do not fit once they have grown. The last one, with the longest prompt, is retracted first."""
     sizes = sizes_of(builder.config)
     fewer, extra, new, family, shared = builder.digits(2, 4, 4, FAMILIES, 2)
     count = max(2, min(builder.config.max_running_requests, 7) - fewer)
@@ -74,7 +76,7 @@ def overflow(builder: ScriptBuilder) -> list[str]:
     output = min(math.ceil((1.75 + new / 4) * sizes.pool / count), sizes.pool * 2 // 3)
     names = []
     for index in range(count):
-        # SGLang retracts the shortest output, and of those the longest prompt.
+        # SGLang retracts the request with the shortest output, and of several such the one with the longest prompt.
         own = length + index
         prompt = Prompt(family=(family + index * (1 - shared)) % FAMILIES, length=own, unique_tail=own // 2)
         # With `ignore_eos` the whole output would be reserved at admission, from 0.5.22 on.
@@ -84,7 +86,8 @@ def overflow(builder: ScriptBuilder) -> list[str]:
 
 
 def settle(builder: ScriptBuilder) -> None:
-    """Let what was started come to its end: the last is the youngest, or who generates most. Or abort all of it."""
+    """Let the started requests end: wait for the youngest and for those with the longest output. Or abort all of
+    them."""
     if builder.paused:
         builder.add(Continue())
     if not builder.names or builder.work <= 2:
@@ -98,19 +101,19 @@ def settle(builder: ScriptBuilder) -> None:
             builder.add(StepUntil(name, "finished", max_steps=_SETTLED))
     else:
         builder.add(Step(min(_SETTLED, builder.work + 5)))
-    # An idle step, in which SGLang forgets that memory has run out and is as generous as at first.
+    # An idle step, in which SGLang forgets that memory has run out, and admits as much as at first.
     builder.add(Step(2))
     builder.work = 0
 
 
 def _idle(builder: ScriptBuilder) -> None:
-    """Nothing but what the pieces of the script bring: caches that survive, flushes that are accepted, pauses of an
-    empty engine, chunks that are alone."""
+    """No load but what the pieces of the script bring: caches that survive, flushes that are accepted, pauses of an
+    empty engine, chunks without other requests."""
 
 
 def _steady(builder: ScriptBuilder) -> None:
-    """Requests one after another, that together want less than the pool: batches that grow and shrink, no retraction,
-    prefixes that stay."""
+    """Requests one after another that together need less than the pool: batches grow and shrink, there is no
+    retraction, and prefixes stay."""
     sizes = sizes_of(builder.config)
     count, apart, family = builder.digits(3, 3, FAMILIES)
     for index in range(2 + count):
@@ -124,8 +127,8 @@ def _steady(builder: ScriptBuilder) -> None:
 
 
 def _saturated(builder: ScriptBuilder) -> None:
-    """More requests than rows, which the pool would hold: rows that are taken the step they are free, a queue that
-    never empties, and a low priority that waits for ever."""
+    """More requests than rows, although the pool would hold them: rows are taken in the step in which they become free,
+    the queue never empties, and a request of low priority waits forever."""
     sizes, rows = sizes_of(builder.config), min(builder.config.max_running_requests, 12)
     over, apart, family, steps = builder.digits(4, 3, FAMILIES, 8)
     share = max(2, sizes.pool * 7 // (8 * rows))
@@ -142,7 +145,7 @@ def _saturated(builder: ScriptBuilder) -> None:
 
 
 def _oversubscribed(builder: ScriptBuilder) -> None:
-    """As many as there are rows, admitted one by one, that outgrow the pool together: retraction again and again."""
+    """As many requests as there are rows, admitted one by one, that together outgrow the pool: repeated retraction."""
     overflow(builder)
     (again,) = builder.digits(2)
     if again:

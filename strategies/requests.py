@@ -22,10 +22,10 @@ Draw = Callable[[SearchStrategy[Any]], Any]
 
 _CONTEXT_LEN = 4096
 
-# SGLang refuses a prompt that leaves so many tokens of the pool, or of the context, or fewer.
+# SGLang refuses a prompt that leaves this many tokens, or fewer, of the pool or of the context.
 _REFUSED_TAIL = 6
 
-# Of the 64 tokens these are what the oracle model emits, so a stop token out of them is really hit.
+# Of the 64 tokens the oracle model emits only these, so a stop token from this range is really hit.
 _FIRST_OUTPUT_TOKEN, _OUTPUT_TOKENS = 32, 32
 
 FAMILIES = 4
@@ -40,10 +40,10 @@ _MOST_BITS = 48
 
 
 def draw_digits(draw: Draw, *radices: int) -> tuple[int, ...]:
-    """Independent uniform choices out of one draw: digit ``i`` lies in ``range(radices[i])``; simplest is 0.
+    """Independent uniform choices from one draw: digit ``i`` lies in ``range(radices[i])``; the simplest value is 0.
 
-    A draw costs far more than arithmetic, and a script is made of hundreds of small choices. Raises `ValueError`
-    when the radices multiply to more than 48 bits.
+    A draw costs far more than arithmetic, and a script consists of hundreds of small choices. Raises `ValueError` when
+    the radices multiply to more than 48 bits.
     """
     if math.prod(radices) > 1 << _MOST_BITS:
         raise ValueError(f"radices {radices} multiply to more than {_MOST_BITS} bits; split them over two draws")
@@ -79,12 +79,12 @@ class Sizes:
         return max(0, self.pool - 2 - length)
 
 
-# Of the oracle models: a sliding window sees so many positions before its own, a state can be kept every so many.
+# For the oracle models: how many positions before its own a sliding window sees, and how often a state can be kept.
 _WINDOW = _STATE_CHUNK = 8
 
 
 def _edges(config: EngineConfig) -> tuple[int, ...]:
-    """Prompt lengths about a sliding window, or about where a state is kept for the tree; the most basic first."""
+    """Prompt lengths around a sliding window, or around where a state is kept for the tree; the most basic first."""
     if config.model == "dense":
         return ()
     size = _STATE_CHUNK if config.model == "mamba" else _WINDOW
@@ -120,8 +120,8 @@ def sizes_of(config: EngineConfig) -> Sizes:
 
 # -- prompts ---------------------------------------------------------------------------------------------------
 
-# Mostly on a boundary or short. A long prompt needs most of the pool and, first come first served, blocks all that
-# come after it; with many of those little runs at the same time.
+# Mostly at a boundary or short. A long prompt needs most of the pool and, first come first served, blocks all later
+# requests; with many long prompts few requests run at the same time.
 _LENGTH_CLASSES = ("small",) * 12 + ("boundary",) * 14 + ("middle",) * 3 + ("any",) * 2 + ("capacity",)
 
 _PROMPT_RADICES = (len(_LENGTH_CLASSES), 64, FAMILIES, 8, 64)
@@ -135,7 +135,7 @@ def _length(sizes: Sizes, length_class: str, fine: int) -> int:
 
 
 def unique_tail(length: int, kind: int) -> int:
-    """Length of a prompt's own tail: for ``kind`` 0 to 7 nothing (thrice), 1, 2, a quarter, a half, all of it."""
+    """Length of a prompt's own tail: for ``kind`` 0 to 7 nothing (three times), 1, 2, a quarter, a half, all of it."""
     return min(length, (0, 0, 0, 1, 2, length // 4, length // 2, length)[kind])
 
 
@@ -146,11 +146,11 @@ def _prompt(sizes: Sizes, digits: tuple[int, ...]) -> Prompt:
 
 
 def draw_prompt(draw: Draw, config: EngineConfig) -> Prompt:
-    """A prompt near a chunk, a page, the pool or 1, of one of a few families."""
+    """A prompt with a length near a chunk, a page, the pool or 1, from one of a few families."""
     return _prompt(sizes_of(config), draw_digits(draw, *_PROMPT_RADICES[:4]))
 
 
-# A request is admitted only where prompt and `max_new_tokens` fit together: small ones run side by side.
+# A request is admitted only where prompt and `max_new_tokens` fit together: small requests run side by side.
 _NEW_TOKENS = (8, 0, 1, 1, 2, 2, 3, 4, 4, 5, 6, 6, 8, 8, 10, 12, 12, 16, 16, 20, 24)
 
 
@@ -165,11 +165,11 @@ def _new_tokens(sizes: Sizes, length: int, kind: int) -> int:
 
 @dataclass(frozen=True)
 class Traits:
-    """What the requests of one script may use: drawn once a script, so that scripts differ from each other."""
+    """What the requests of one script may use: drawn once per script, so that scripts differ from each other."""
 
     ignore_eos: int = 0
-    """How many requests out of eight. With it SGLang reserves the whole length at admission, from 0.5.22 on, and
-    nothing is ever retracted; so most scripts do without."""
+    """How many requests out of eight. With it SGLang reserves the whole length at admission, from 0.5.22 on, and no
+    request is ever retracted; so most scripts do not use it."""
     stop_tokens: bool = False
     logprobs: bool = False
     unstreamed: bool = False
@@ -184,7 +184,7 @@ class Traits:
         return self == Traits()
 
 
-# Few, so that a prefix comes back with the same one; mostly more than there are slots.
+# Few adapters, so that a prefix comes back with the same one; mostly more of them than there are slots.
 _ADAPTERS: tuple[tuple[str | None, ...], ...] = (
     ADAPTERS, (None, *ADAPTERS), ADAPTERS[:3], (None, *ADAPTERS[:2]), ADAPTERS[:2], (None, ADAPTERS[3]),
 )  # fmt: skip
@@ -237,7 +237,7 @@ def draw_start_req(
     max_new_tokens: int | None = None,
     **fixed: Any,
 ) -> StartReq:
-    """A generate request called ``name``; what is not given (prompt, ``max_new_tokens``, other fields) is drawn."""
+    """A generate request called ``name``; fields that are not given (prompt, ``max_new_tokens``, others) are drawn."""
     if prompt is None or max_new_tokens is None:
         sizes = sizes_of(config)
         digits = draw_digits(draw, *_PROMPT_RADICES)
@@ -251,8 +251,8 @@ def draw_start_req(
 
 
 def draw_relative(draw: Draw, config: EngineConfig, earlier: StartReq) -> Prompt:
-    """A prompt that shares a prefix with an earlier request: it goes on where that one ended, as the next step of a
-    chat does, or leaves its path before, at a page or a chunk, one token beside, or inside a node."""
+    """A prompt that shares a prefix with an earlier request: it continues where that request ended, as the next turn of
+    a chat does, or diverges before that, at a page or a chunk, one token beside it, or inside a node."""
     page, chunk, longest = config.page_size, sizes_of(config).chunk, sizes_of(config).longest
     beyond, where, fine, beside, more = draw_digits(draw, 2, 5, 64, 5, 7)
     length, new = earlier.prompt.length, earlier.max_new_tokens
@@ -268,16 +268,16 @@ def draw_relative(draw: Draw, config: EngineConfig, earlier: StartReq) -> Prompt
 
 
 def going_on(earlier: StartReq, shared: int, tail: int) -> Prompt:
-    """The first ``shared`` tokens of what ``earlier`` reads and generates, then ``tail`` of its own."""
+    """The first ``shared`` tokens of the prompt and output of ``earlier``, then ``tail`` tokens of its own."""
     prompt = earlier.prompt
-    # What its family has too needs no request to refer to.
+    # A prefix that belongs to the family needs no reference to a request.
     after = prompt.after if shared <= prompt.length - prompt.unique_tail else earlier.name
     return Prompt(family=prompt.family, length=shared + tail, unique_tail=tail, after=after)
 
 
 @st.composite
 def prompts(draw: Draw, config: EngineConfig) -> Prompt:
-    """Strategy: described prompts that fit ``config``'s boundaries; a few are too long and refused at the door."""
+    """Strategy: described prompts that fit ``config``'s boundaries; a few are too long and refused on arrival."""
     return draw_prompt(draw, config)
 
 

@@ -1,8 +1,8 @@
-"""Whole scripts, drawn up front as data.
+"""Strategies for whole scripts, which are drawn up front as data.
 
-Swarm style: every script first draws what it may use at all (action kinds, traits of its requests, motifs and
-their weights) and then only from that. Scripts that may do everything resemble each other, and what one kind of
-action undoes (a flush, an abort of all) hides what another would have brought to light.
+Swarm testing: every script first draws what it may use at all (action kinds, traits of its requests, motifs and their
+weights) and then draws only from that. Scripts that may use everything resemble each other, and an action that undoes
+much (a flush, an abort of all) hides what another would have revealed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from sr_fuzz.strategies.weights import weights_of
 
 from sr_fuzz.script import Abort, AbortAll, Continue, EngineConfig, Pause, Script, StartReq, Step, StepUntil
 
-# Shortest and longest script of each class, in actions, and how many of sixteen scripts are of it. Much is found
-# only after a while (a tree that has filled up, a ratio that has adapted), so two in five have 30 and more. Motifs
-# are not cut, so that the last one may go a few actions beyond.
+# Shortest and longest script of each class, in actions, and how many of sixteen scripts are of it. Much is found only
+# after a while (a tree that has filled up, a ratio that has adapted), so two in five scripts have 30 actions or more.
+# Motifs are not cut, so the last one may exceed the length by a few actions.
 _LENGTHS = (((3, 6),) * 2 + ((7, 14),) * 3 + ((15, 29),) * 4 + ((30, 44),) * 5 + ((45, 60),) * 2)  # fmt: skip
 
-# In every script, since without them nothing happens; a step comes first, being the simplest choice.
+# In every script, since without them nothing happens; a step comes first because it is the simplest choice.
 _ALWAYS = ("step", "step", "start_req")
 
 _EXHAUSTER_MOTIFS = tuple(motif for motif in MOTIFS.values() if "exhausters" in motif.needs)
@@ -37,10 +37,10 @@ _Piece = Callable[[ScriptBuilder], object]
 def scripts(configs: Sequence[EngineConfig], *, exhausters: bool | None = None) -> SearchStrategy[Script]:
     """Strategy: valid scripts of 3 to about 75 actions over ``configs``, each configuration as often as the others.
 
-    Each has a pressure profile, most of which open with requests that want more than the KV pool; how often what is
-    drawn depends on what the configuration is, see `sr_fuzz.strategies.weights`. ``exhausters``: True, every script
-    holds memory, rows or locks at some time; False, none does; None, one in ten does, since what exhausters bring to
-    light hides the rest. Raises `ValueError` when there is no configuration.
+    Each script has a pressure profile, and most profiles open with requests that need more than the KV pool. How often
+    each piece is drawn depends on the configuration, see `sr_fuzz.strategies.weights`. ``exhausters``: True, every
+    script holds memory, rows or locks at some time; False, none does; None, one in ten does, since findings of
+    exhausters mask others. Raises `ValueError` when there is no configuration.
     """
     if not configs:
         raise ValueError("scripts() needs at least one engine configuration, got none")
@@ -69,7 +69,7 @@ def _scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | N
         opening.insert(when % (len(opening) + 1), _hold)
     for piece in opening:
         if when == 2:
-            # Something has run before: the tree is not empty when the pressure comes.
+            # Run something first, so that the tree is not empty when the pressure comes.
             _add_piece(draw, builder, menu, profile.much_work)
         piece(builder)
     while len(builder.actions) < target:
@@ -92,7 +92,7 @@ def _draw_switches(draw: Draw, config: EngineConfig) -> frozenset[str]:
 
 
 def draw_menu(builder: ScriptBuilder) -> list[_Piece]:
-    """What the script is put together from, each piece as often as its weight."""
+    """The pieces that the script is built from, each repeated as often as its weight."""
     abilities, weights = builder.abilities, weights_of(builder.config)
     motifs = [motif for motif in _PLAIN_MOTIFS if motif.needs <= abilities]
     chosen, heavy = (builder.digits(1 << len(motifs))[0] for _ in range(2))
@@ -110,12 +110,12 @@ def draw_menu(builder: ScriptBuilder) -> list[_Piece]:
 def _add_piece(draw: Draw, builder: ScriptBuilder, menu: list[_Piece], much_work: int) -> None:
     """Append one piece of the menu to the builder."""
     piece, resume, rest, steps = draw_digits(draw, len(menu), 4, 2, 4)
-    # A pause that nobody ends would make the rest of the script idle; some last longer all the same.
+    # A pause that is never ended would make the rest of the script idle; some pauses last longer all the same.
     if builder.paused and resume:
         if rest and not isinstance(builder.actions[-1], Step):
             builder.add(Step(1 + steps))
         builder.add(Continue())
-    # Behind a long queue a new request does not run before the script ends, and nothing can strike it.
+    # Behind a long queue a new request does not run before the script ends, and no strike can hit it.
     if rest and not builder.paused and builder.work > much_work:
         builder.add(Step((4, 8, 12, 20)[steps]))
     menu[piece](builder)
@@ -127,11 +127,11 @@ def _hold(builder: ScriptBuilder) -> None:
 
 
 def kv_pressure(script: Script) -> float:
-    """The most that unfinished requests want together, as a multiple of the KV pool. Above 1 it cannot hold them.
+    """The most memory that unfinished requests need together, as a multiple of the KV pool. Above 1 they do not fit.
 
-    A request wants its prompt and ``max_new_tokens``, as SGLang clips them, for as many steps as it would take
-    alone, or until it is aborted; so this is a low estimate. With a prefix cache, what a family shares counts once.
-    A prompt that SGLang refuses counts nothing.
+    A request needs its prompt and ``max_new_tokens``, as SGLang clips them, for as many steps as it would take alone,
+    or until it is aborted; so this is a low estimate. With a prefix cache, what a family shares counts once. A prompt
+    that SGLang refuses counts nothing.
     """
     config, sizes = script.config, sizes_of(script.config)
     step, most = 0, 0

@@ -1,7 +1,7 @@
-"""How often what is drawn, by what a configuration *is*: its fields, not its name, so that any configuration gets them.
+"""How often each piece is drawn, by what a configuration *is*: its fields, not its name, so that it works for any.
 
-Each row is a feature of the engine. A configuration has all whose test holds; their factors multiply, and where two say
-how often a kind of action is on, the higher counts.
+Each row is a feature of the engine. A configuration has all features whose test holds; their factors multiply, and
+where two features set how often a kind of action is on, the higher value counts.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from sr_fuzz.strategies.actions import SWITCH_WEIGHTS
 from sr_fuzz.script import EngineConfig
 
 PROFILE_WEIGHTS = {"idle": 2, "steady": 3, "burst": 6, "saturated": 2, "oversubscribed": 3}
-"""How many of sixteen scripts have which profile where no feature says otherwise: mostly more than the pool holds."""
+"""How many of sixteen scripts have each profile, unless a feature says otherwise: most need more than the pool
+holds."""
 
 
 @dataclass(frozen=True)
 class Feature:
-    """What is worth more, or less, on configurations of one kind."""
+    """What is drawn more often, or less often, on configurations of one kind."""
 
     name: str
     why: str
@@ -30,7 +31,7 @@ class Feature:
     profiles: Mapping[str, int] = field(default_factory=dict)
     """Factors of `PROFILE_WEIGHTS`."""
     switches: Mapping[str, int] = field(default_factory=dict)
-    """In the place of `SWITCH_WEIGHTS`."""
+    """Values that replace those of `SWITCH_WEIGHTS`."""
 
 
 FEATURES = (
@@ -151,7 +152,7 @@ FEATURES = (
 
 @dataclass(frozen=True)
 class Weights:
-    """What holds for one configuration."""
+    """The weights for one configuration."""
 
     motifs: Mapping[str, int]
     """Factors of the motifs' own weights; 1 where a motif is missing."""

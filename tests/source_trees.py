@@ -1,4 +1,4 @@
-"""Source trees of SGLang with changes of their own: links to the installed package's files, and those that differ."""
+"""Source trees of SGLang with local changes: links to the installed package's files, except for those that differ."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 
 from sr_fuzz.sglang_api.versions import installed_package
 
-# A row is kept by a request that ends with its first token, as somebody might write it by mistake.
+# A request that ends with its first token keeps its row: a plausible mistake.
 FREE = "    tree_cache.req_to_token_pool.free(req)\n"
 FREE_BUT_FOR_THE_FIRST = "    if len(req.output_ids) > 1:\n        tree_cache.req_to_token_pool.free(req)\n"
 
-# A request is preempted by one that is not above it.
+# A request is preempted by one whose priority is not higher.
 ABOVE = "if priority_diff > self.priority_scheduling_preemption_threshold:"
 BELOW = "if priority_diff < self.priority_scheduling_preemption_threshold:"
 
 
 def checkout_with(folder: Path, module: str, right: str, wrong: str) -> Path:
-    """A checkout, of links to the installed package's files: no ``_version.py``, and a bug in one module."""
+    """A checkout of links to the installed package's files, with no ``_version.py`` and with a bug in one module."""
     package = folder / "python" / "sglang"
     shutil.copytree(
         installed_package(), package, copy_function=os.symlink, ignore=shutil.ignore_patterns("_version.py")
@@ -33,14 +33,14 @@ def checkout_with(folder: Path, module: str, right: str, wrong: str) -> Path:
 
 
 def renamed(name: str) -> str:
-    """Another name of its kind: SGLang asks that its messages end as they do."""
+    """Another name of the same kind: SGLang requires the endings of its message names."""
     if name[0].isupper():
         return f"Renamed{name}"
     return f"_renamed{name}" if name.startswith("_") else f"renamed_{name}"
 
 
 def renamed_tree(folder: Path, *names: str) -> Path:
-    """A package below ``folder`` in which those names are called otherwise, everywhere."""
+    """A package below ``folder`` in which those names are renamed everywhere."""
     package = folder / "sglang"
     shutil.copytree(installed_package(), package, copy_function=os.symlink)
     words = re.compile(rf"\b({'|'.join(map(re.escape, names))})\b")

@@ -1,9 +1,9 @@
 """Motifs: short compositions of actions that aim at a state of the scheduler.
 
-Blind random schedules seldom meet the states where bugs live: a request that is in none of the obvious lists
-(parked between chunks, its result in flight, just retracted or preempted) when an abort, a pause or a flush
-arrives. A motif brings one about on purpose. Each stands for a class of bug that schedulers have had; its
-docstring names the class. All of them append plain actions to a `ScriptBuilder`.
+Random schedules seldom reach the states in which bugs occur: a request that is in none of the obvious lists (parked
+between chunks, its result in flight, just retracted or preempted) when an abort, a pause or a flush arrives. A motif
+brings about such a state on purpose. Each motif stands for a class of bug that schedulers have had; its docstring names
+the class. All motifs append plain actions to a `ScriptBuilder`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sr_fuzz.strategies.requests import Draw
 
 from sr_fuzz.script import Action, EngineConfig
 
-# Scripts draw by place: with another order a seed draws other scripts.
+# Scripts draw motifs by index: with another order, a seed draws other scripts.
 ALL: tuple[Motif, ...] = (
     motif(weight=1)(burst),
     stages.strike_at_stage,
@@ -82,7 +82,7 @@ MOTIFS: dict[str, Motif] = {motif.name: motif for motif in ALL}
 
 @st.composite
 def motif_actions(draw: Draw, config: EngineConfig, name: str) -> tuple[Action, ...]:
-    """Strategy: the actions of one motif, as a script of its own would begin. Raises `KeyError` for no such motif."""
+    """Strategy: the actions of one motif, as at the start of a script. Raises `KeyError` for an unknown motif."""
     builder = ScriptBuilder(draw, config)
     MOTIFS[name].play(builder)
     return tuple(builder.actions)

@@ -1,4 +1,4 @@
-"""Motifs about aborts: twice, too early, of strangers, of everything."""
+"""Motifs about aborts: repeated aborts, early aborts, aborts of unknown requests, and aborts of all requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sr_fuzz.script import Abort, AbortAll, Step
 
 @motif("abort")
 def abort_twice(builder: ScriptBuilder) -> None:
-    """The second abort meets a request that is already marked, or already gone: double free, two finishes."""
+    """The second abort meets a request that is already marked as aborted or gone: double free, or two finishes."""
     keep_busy(builder)
     gap, victim = builder.digits(4)[0], builder.victim()
     builder.add(Abort(victim))
@@ -22,7 +22,7 @@ def abort_twice(builder: ScriptBuilder) -> None:
 
 @motif("abort")
 def abort_on_arrival(builder: ScriptBuilder) -> None:
-    """The abort comes in the step of the start, before or after it, awaited or not: an abort lost, or too late."""
+    """The abort comes in the step of the start, before or after it, awaited or not: the abort is lost, or too late."""
     order, awaited, first = builder.digits(3, 2, 3)
     name = builder.next_name()
     if order == 1:
@@ -37,8 +37,8 @@ def abort_on_arrival(builder: ScriptBuilder) -> None:
 
 @motif("abort")
 def unknown_name(builder: ScriptBuilder) -> None:
-    """Aborts of a request that does not exist yet, or no longer: state of a stranger touched, or a newcomer of that
-    name killed."""
+    """Aborts of a request that does not exist yet, or no longer: state of another request is changed, or a later
+    request of that name is aborted."""
     later, gone, steps = builder.digits(3, 2, 4)
     builder.add(Abort(f"r{len(builder.names) + later}"))
     if gone and builder.names:
@@ -51,7 +51,7 @@ def unknown_name(builder: ScriptBuilder) -> None:
 
 @motif("abort_all")
 def abort_all_and_start(builder: ScriptBuilder) -> None:
-    """Everything is aborted in the step in which new requests arrive, before or after: the wrong ones survive."""
+    """All requests are aborted in the step in which new ones arrive, before or after them: the wrong ones survive."""
     keep_busy(builder)
     awaited, before, after = builder.digits(2, 2, 3)
     if before:

@@ -1,4 +1,4 @@
-"""Motifs about LoRA adapters: they compete for the slots of a pool, and prefixes are of use to one of them alone."""
+"""Motifs about LoRA adapters: adapters compete for the slots of a pool, and a prefix is valid for one adapter only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sr_fuzz.script.adapters import ADAPTERS
 
 
 def _fill_slots(builder: ScriptBuilder, first: int, new: int) -> list[str]:
-    """A decoding request for each slot, each with another adapter; the first ``first`` decides which."""
+    """Start a decoding request for each slot, each with another adapter, beginning with adapter number ``first``."""
     slots = min(builder.config.max_loras_per_batch or len(ADAPTERS), len(ADAPTERS))
     sizes = sizes_of(builder.config)
     adapters = [ADAPTERS[(first + index) % len(ADAPTERS)] for index in range(slots)]
@@ -23,8 +23,9 @@ def _fill_slots(builder: ScriptBuilder, first: int, new: int) -> list[str]:
 
 @motif("step_until", "lora", weight=6)
 def one_adapter_too_many(builder: ScriptBuilder) -> None:
-    """All slots are taken when a request with another adapter comes and waits, while more come for those that run: it
-    is let in beside them, an adapter loses its slot while its requests run, or it never gets one."""
+    """All slots are taken when a request with another adapter arrives and waits, while more requests come for the
+    running adapters: the waiting request is admitted beside them, an adapter loses its slot while its requests run, or
+    the waiting request never gets a slot."""
     make_room(builder)
     sizes = sizes_of(builder.config)
     first, new, wait, more, struck, chunks = builder.digits(4, 4, 8, 4, 3, 3)
@@ -47,8 +48,8 @@ def one_adapter_too_many(builder: ScriptBuilder) -> None:
 
 @motif("step_until", "lora", weight=4)
 def chunk_keeps_adapter(builder: ScriptBuilder) -> None:
-    """A long prompt is parked between two chunks while others decode with the adapters of all other slots: the chunked
-    request is in no batch, and its adapter is not counted."""
+    """A long prompt is parked between two chunks while other requests decode with the adapters of all other slots: the
+    chunked request is in no batch, and its adapter is not counted."""
     make_room(builder)
     sizes = sizes_of(builder.config)
     first, chunks, extra, nth, new, others = builder.digits(4, 4, 8, 3, 4, 4)
@@ -65,8 +66,9 @@ def chunk_keeps_adapter(builder: ScriptBuilder) -> None:
 
 @motif("step_until", "radix", "lora", weight=4)
 def prefix_of_another_adapter(builder: ScriptBuilder) -> None:
-    """One prompt, computed with one adapter and asked for with others, the base model too, at once or after the first
-    has ended: KV that another adapter has computed is found, or a node is split between two."""
+    """One prompt is computed with one adapter and then requested with others, including the base model, at once or
+    after the first request has ended: KV that another adapter has computed is hit, or a node is split between two
+    adapters."""
     make_room(builder)
     sizes = sizes_of(builder.config)
     first, size, stage, tail, steps, more, struck = builder.digits(4, 4, 4, 8, 8, 3, 4)
@@ -87,8 +89,9 @@ def prefix_of_another_adapter(builder: ScriptBuilder) -> None:
 
 @motif("step_until", "abort", "lora", weight=3)
 def last_of_adapter(builder: ScriptBuilder) -> None:
-    """The only request of an adapter ends by an abort while another one waits for its slot, and comes again in the next
-    step: who waits is let in twice or never, or the slot is given away while a result is in flight."""
+    """The only request of an adapter is aborted while a request of another adapter waits for its slot, and comes again
+    in the next step: the waiting request is admitted twice or never, or the slot is given away while a result is in
+    flight."""
     make_room(builder)
     first, new, stage, late, again, steps = builder.digits(4, 4, 4, 4, 3, 8)
     running = _fill_slots(builder, first, 6 + 4 * new)

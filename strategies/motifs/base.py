@@ -1,4 +1,4 @@
-"""What a motif is."""
+"""The definition of a motif."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sr_fuzz.strategies.actions import ScriptBuilder
 
 @dataclass(frozen=True)
 class Motif:
-    """A named composition."""
+    """A named composition of actions."""
 
     name: str
     why: str
-    """What class of bug it stands for."""
+    """The class of bug that it stands for."""
     needs: frozenset[str]
-    """It applies to drafts with all of these among their `ScriptBuilder.abilities`."""
+    """It applies to builders with all of these among their `ScriptBuilder.abilities`."""
     weight: int
     play: Callable[[ScriptBuilder], None]
 
 
 def motif(*needs: str, weight: int = 2) -> Callable[[Callable[[ScriptBuilder], None]], Motif]:
-    """Make a motif of a function: its name is the name, its docstring says why."""
+    """Make a motif from a function, with the function's name as its name and the docstring as its ``why``."""
 
     def make(play: Callable[[ScriptBuilder], None]) -> Motif:
         return Motif(play.__name__, " ".join((play.__doc__ or "").split()), frozenset(needs), weight, play)

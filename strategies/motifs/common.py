@@ -1,4 +1,4 @@
-"""What several motifs begin with."""
+"""Beginnings that several motifs share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sr_fuzz.strategies.requests import sizes_of
 
 
 def keep_busy(builder: ScriptBuilder) -> None:
-    """Start something when the engine has probably run dry: a burst, or one or two requests."""
+    """Start a burst, or one or two requests, when the engine is probably idle."""
     if builder.work > builder.busy:
         return
     (few,) = builder.digits(3)
@@ -21,7 +21,7 @@ def keep_busy(builder: ScriptBuilder) -> None:
 
 
 def make_room(builder: ScriptBuilder) -> None:
-    """Let the engine come to rest, so that what starts now is served now; not always, since it is not always so."""
+    """In two of three cases let the engine become idle first, so that the next request is served at once."""
     (still_busy,) = builder.digits(3)
     if still_busy:
         settle(builder)

@@ -1,4 +1,4 @@
-"""Motifs that hold memory, rows or locks, and see what the engine does without."""
+"""Motifs that hold memory, rows or locks, so that the engine has to work without them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sr_fuzz.script import AbortAll, Action, Continue, ExhaustKv, ExhaustLockRef
 
 
 def _with_nothing_promised(builder: ScriptBuilder, hold: Action) -> None:
-    """Hold memory while no chunk is on its way and no flush is queued: what admission has promised to a chunk and
-    the script takes away would be missed later, and that crash would be the script's own doing."""
+    """Hold memory while no chunk is in progress and no flush is queued. If the script took memory that admission has
+    promised to a chunk, it would be missing later, and the script itself would have caused the crash."""
     if not builder.actions:
         builder.add(hold)
     elif builder.digits(2)[0]:
@@ -37,7 +37,7 @@ def hold_kv(builder: ScriptBuilder) -> None:
 
 @motif("exhausters")
 def hold_rows(builder: ScriptBuilder) -> None:
-    """Requests arrive while ballast holds the rows: a request waits for ever, or takes a row twice."""
+    """Requests arrive while ballast holds the rows: a request waits forever, or takes a row twice."""
     leave, count, steps, struck = builder.digits(3, 3, 8, 2)
     builder.add(ExhaustRows(leave), Step(2))
     names = [builder.start() for _ in range(1 + count)]

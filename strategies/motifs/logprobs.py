@@ -1,4 +1,4 @@
-"""Motifs about logprobs: beside requests without, and across a retraction."""
+"""Motifs about logprobs: beside requests without logprobs, and across a retraction."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sr_fuzz.script import Continue, Pause, Step
 
 @motif("logprobs")
 def logprob_mates(builder: ScriptBuilder) -> None:
-    """A request with logprobs from inside a cached prefix beside one without: cut at the wrong place after a
-    retraction, or shifted by the neighbour."""
+    """A request with logprobs from inside a cached prefix runs beside a request without: logprobs are cut at the wrong
+    place after a retraction, or shifted by the neighbour."""
     start, top, steps, struck = builder.digits(4, 3, 8, 2)
     prompt = draw_prompt(builder.draw, builder.config)
     builder.start(prompt=prompt)
@@ -30,7 +30,7 @@ def logprob_mates(builder: ScriptBuilder) -> None:
 @motif("logprobs", "step_until")
 def logprobs_retracted(builder: ScriptBuilder) -> None:
     """A request with logprobs is retracted, by a pause or for lack of memory, and prefilled again with what it has
-    generated: logprobs of the prompt sent twice, those of the output cut or shifted."""
+    generated: logprobs of the prompt are sent twice, or those of the output are cut or shifted."""
     make_room(builder)
     start, top, by_pause, new, steps = builder.digits(4, 3, 2, 4, 8)
     prompt = draw_prompt(builder.draw, builder.config)

@@ -1,4 +1,4 @@
-"""Motifs about memory: chunks that are parked, requests that are retracted, prompts that hardly fit."""
+"""Motifs about memory: parked chunks, retracted requests, and prompts that hardly fit."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sr_fuzz.script import Prompt, Step
 
 @motif("step_until", weight=4)
 def parked_chunk(builder: ScriptBuilder) -> None:
-    """A long prompt parked between chunks beside decoding requests, when something strikes: the chunked request is
-    in no queue, and is forgotten, leaked, or scheduled twice."""
+    """A long prompt is parked between chunks beside decoding requests when a strike comes: the chunked request is in no
+    queue, and is forgotten, leaked, or scheduled twice."""
     sizes = sizes_of(builder.config)
     make_room(builder)
     decoders, first, extra, chunks, nth, family = builder.digits(4, 4, 8, 4, 4, FAMILIES)
@@ -35,7 +35,7 @@ def retracted_victim(builder: ScriptBuilder) -> None:
     output so far is lost, or its finish is reported twice."""
     settle(builder)
     last, (other,) = overflow(builder)[-1], builder.digits(6)
-    # SGLang retracts those with the shortest output, so the last comer.
+    # SGLang retracts the request with the shortest output, which is the last one to arrive.
     victim = last if other else builder.victim()
     until(builder, victim, "retracted")
     strike(builder, victim)
@@ -43,8 +43,8 @@ def retracted_victim(builder: ScriptBuilder) -> None:
 
 @motif("step_until", "chunks", "mixed", weight=2)
 def starved_chunk(builder: ScriptBuilder) -> None:
-    """Decoding requests grow into the memory that the next chunk of a long prompt needs: the chunk is parked, or
-    others are retracted for it, and something strikes the one or the others."""
+    """Decoding requests grow into the memory that the next chunk of a long prompt needs: the chunk is parked, or other
+    requests are retracted for it, and a strike hits the one or the others."""
     sizes = sizes_of(builder.config)
     make_room(builder)
     decoders, short, nth, family, steps = builder.digits(3, 3, 3, FAMILIES, 4)
@@ -62,8 +62,8 @@ def starved_chunk(builder: ScriptBuilder) -> None:
 
 @motif()
 def near_capacity(builder: ScriptBuilder) -> None:
-    """A prompt of the pool minus a few tokens, alone or behind decoding requests: admitted though it never fits,
-    never admitted though it does, or blocking all others."""
+    """A prompt of the pool's size minus a few tokens, alone or behind decoding requests: it is admitted although it
+    never fits, never admitted although it does, or blocks all others."""
     sizes = sizes_of(builder.config)
     decoders, below, family, new, first, tail, behind = builder.digits(3, 8, FAMILIES, 4, 4, 4, 2)
     held = 0
@@ -83,8 +83,8 @@ def near_capacity(builder: ScriptBuilder) -> None:
 
 @motif(weight=1)
 def ends_in_prefill(builder: ScriptBuilder) -> None:
-    """Requests for no token or one finish in the very batch that prefills them, beside others that go on: filtered
-    out of the batch with their neighbour's result."""
+    """Requests with an output of zero or one token finish in the batch that prefills them, beside others that continue:
+    a neighbour's result is filtered out of the batch together with them."""
     others, first, second, steps = builder.digits(2, 2, 2, 8)
     builder.start(max_new_tokens=first)
     if others:

@@ -1,4 +1,4 @@
-"""Motifs about pauses: what arrives, ends or is aborted while the engine stands still."""
+"""Motifs about pauses: requests that arrive, end or are aborted while the engine is paused."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sr_fuzz.script import Abort, Continue, EvictRadix, FlushCache, Pause, Step
 
 @motif("pause")
 def pause_window(builder: ScriptBuilder) -> None:
-    """Requests start, and others are aborted or flushed, while the engine stands still: admitted under pause, lost
-    across it, or never woken up."""
+    """Requests start, and others are aborted or the cache is flushed, while the engine is paused: requests are admitted
+    under the pause, lost across it, or never resumed."""
     keep_busy(builder)
     mode, before, inside, after = builder.digits(4, 4, 4, 8)
     if before:
@@ -37,8 +37,8 @@ def pause_window(builder: ScriptBuilder) -> None:
 
 @motif("pause", "step_until", weight=3)
 def long_pause(builder: ScriptBuilder) -> None:
-    """A pause in place of several steps over requests that decode, with a result in flight at its begin: delivered in
-    the pause, lost, or delivered twice after it."""
+    """A pause in place of several steps over decoding requests, with a result in flight at its start: the result is
+    delivered during the pause, lost, or delivered twice after it."""
     make_room(builder)
     count, stage, before, hold, inside, then = builder.digits(3, 3, 3, 6, 6, 8)
     names = [builder.start(max_new_tokens=12 + 4 * index) for index in range(1 + count)]
@@ -59,8 +59,8 @@ def long_pause(builder: ScriptBuilder) -> None:
 
 @motif("pause", "abort")
 def abort_under_pause(builder: ScriptBuilder) -> None:
-    """The victim is paused in the running batch or back in the queue when it is aborted, perhaps before the pause
-    was even handled: never reported, or its memory held for good."""
+    """The victim is paused in the running batch or back in the queue when it is aborted, perhaps before the pause has
+    even been handled: the abort is never reported, or the victim's memory is never freed."""
     keep_busy(builder)
     mode, gap, late, hold = builder.digits(3, 3, 3, 4)
     victim = builder.victim()
@@ -78,6 +78,6 @@ def abort_under_pause(builder: ScriptBuilder) -> None:
 
 @motif("continue", weight=1)
 def stray_continue(builder: ScriptBuilder) -> None:
-    """Continue without a pause, or twice: a state switched that was never left."""
+    """Continue without a pause, or twice: the engine leaves a state in which it is not."""
     (times,) = builder.digits(2)
     builder.add(*[Continue()] * (1 + times), Step(1))

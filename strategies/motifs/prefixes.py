@@ -1,4 +1,4 @@
-"""Motifs about the prefix cache: prefixes that are shared, split, evicted or flushed while somebody uses them."""
+"""Motifs about the prefix cache: prefixes that are shared, split, evicted or flushed while they are in use."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sr_fuzz.script import EvictRadix, FlushCache, Prompt, Step
 
 @motif("step_until")
 def prefix_right_after(builder: ScriptBuilder) -> None:
-    """The same prefix comes back in the step in which its first owner finishes, shorter or longer, perhaps after an
-    eviction: pages in the tree freed by their owner, or locks counted wrongly."""
+    """The same prefix, shorter or longer, comes back in the step in which its first owner finishes, perhaps after an
+    eviction: pages in the tree are freed by their owner, or locks are counted wrongly."""
     length_change, new, steps, evict, stage = builder.digits(8, 4, 8, 4, 4)
     prompt = draw_prompt(builder.draw, builder.config)
     owner = builder.start(prompt=prompt, max_new_tokens=new)
@@ -30,8 +30,8 @@ def prefix_right_after(builder: ScriptBuilder) -> None:
 
 @motif("step_until", "radix", weight=3)
 def next_turn(builder: ScriptBuilder) -> None:
-    """A chat: the next prompt is the last one, its answer and something new. Pages of generated tokens are shared, and
-    the last of them is not written yet: shared one too far, or freed with the answer."""
+    """A chat: the next prompt consists of the last prompt, its answer and something new. Pages of generated tokens are
+    shared, and the last of these tokens is not written yet: one token too many is shared, or freed with the answer."""
     make_room(builder)
     turns, stage, new, early, struck = builder.digits(3, 6, 4, 4, 4)
     name = builder.start(prompt=draw_prompt(builder.draw, builder.config), max_new_tokens=4 + 3 * new)
@@ -49,8 +49,8 @@ def next_turn(builder: ScriptBuilder) -> None:
 
 @motif("step_until", "radix", weight=3)
 def diverge(builder: ScriptBuilder) -> None:
-    """One prompt is cached whole; others leave it at a page, a token beside it, or in the middle, all in one step: a
-    node is split while it is locked, matched or evicted."""
+    """One prompt is cached whole; others diverge from it at a page boundary, one token beside it, or in the middle, all
+    in one step: a node is split while it is locked, matched or evicted."""
     sizes, page = sizes_of(builder.config), builder.config.page_size
     make_room(builder)
     family, size, new, between, followers, struck, steps = builder.digits(FAMILIES, 3, 4, 6, 3, 4, 8)
@@ -74,8 +74,8 @@ def diverge(builder: ScriptBuilder) -> None:
 
 @motif("step_until", "radix", weight=2)
 def stolen_prefix(builder: ScriptBuilder) -> None:
-    """A request whose prefix is cached waits behind one that needs the memory of that prefix: it is evicted between
-    the match and the admission, and still used, or counted as free twice."""
+    """A request whose prefix is cached waits behind one that needs the memory of that prefix: the prefix is evicted
+    between the match and the admission, and is still used, or counted as free twice."""
     sizes = sizes_of(builder.config)
     make_room(builder)
     family, size, less, new, order, steps = builder.digits(FAMILIES - 1, 3, 8, 4, 2, 8)
@@ -92,7 +92,8 @@ def stolen_prefix(builder: ScriptBuilder) -> None:
 
 @motif(weight=1)
 def twins(builder: ScriptBuilder) -> None:
-    """The same prompt two or three times in one step: each prefills pages that the tree can keep only once."""
+    """The same prompt comes two or three times in one step: each request prefills pages that the tree can keep only
+    once."""
     more, same, steps = builder.digits(2, 2, 8)
     prompt = draw_prompt(builder.draw, builder.config)
     for index in range(2 + more):
@@ -103,7 +104,7 @@ def twins(builder: ScriptBuilder) -> None:
 
 @motif("flush_cache", weight=5)
 def flush_and_again(builder: ScriptBuilder) -> None:
-    """A flush while busy must change nothing, one while idle must forget all: stale nodes and pages either way."""
+    """A flush of a busy engine must change nothing, a flush of an idle one must clear all: stale nodes and pages."""
     busy, wait, steps = builder.digits(3, 3, 8)
     if busy == 2:
         keep_busy(builder)
@@ -118,7 +119,7 @@ def flush_and_again(builder: ScriptBuilder) -> None:
 
 @motif("evict_radix")
 def evict_while_waiting(builder: ScriptBuilder) -> None:
-    """A waiting request has matched a prefix that it has not locked when the prefix is evicted: use after free."""
+    """A waiting request has matched a prefix but not locked it when the prefix is evicted: use after free."""
     family, amount, steps = builder.digits(FAMILIES, 8, 8)
     shared = sizes_of(builder.config).chunk + 1
     builder.start(prompt=Prompt(family=family, length=shared), max_new_tokens=2)

@@ -1,4 +1,4 @@
-"""Motifs about who is served first: preemption by priority, and a queue with a limit."""
+"""Motifs about the order of service: preemption by priority, and a queue with a limit."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sr_fuzz.script import Abort, Prompt, Step
 
 @motif("step_until", "preemption", weight=2)
 def preempted_victim(builder: ScriptBuilder) -> None:
-    """A request has given its row to a higher priority, is back in the queue with what it has sent, and is struck
-    there, or by a still higher one: its output is repeated, or its KV freed twice."""
+    """A request has lost its row to a request of higher priority, is back in the queue with the output it has sent, and
+    is struck there, or a request of still higher priority arrives: its output is repeated, or its KV is freed twice."""
     config, sizes = builder.config, sizes_of(builder.config)
     direction = -1 if config.schedule_low_priority_values_first else 1
     make_room(builder)
@@ -30,7 +30,7 @@ def preempted_victim(builder: ScriptBuilder) -> None:
     for index in range(1 + urgent):
         above = min(config.priority_scheduling_preemption_threshold + 1 + index, 1000)
         builder.start(max_new_tokens=2 + 2 * new, priority=above * direction)
-    # The least urgent that came last goes first.
+    # Of the least urgent requests the one that arrived last is preempted first.
     until(builder, low[-1], "retracted")
     strike(builder, low[-1])
     if again:
@@ -41,7 +41,7 @@ def preempted_victim(builder: ScriptBuilder) -> None:
 
 @motif("priority")
 def preempt(builder: ScriptBuilder) -> None:
-    """Urgent requests arrive while less urgent ones hold every row, and something strikes in that step: a preempted
+    """Urgent requests arrive while less urgent ones hold every row, and a strike comes in that step: a preempted
     request is in no queue for a moment."""
     config = builder.config
     direction = -1 if config.schedule_low_priority_values_first else 1
@@ -61,14 +61,14 @@ def preempt(builder: ScriptBuilder) -> None:
 
 @motif("queue_limit", weight=1)
 def queue_full(builder: ScriptBuilder) -> None:
-    """More requests than rows and queue together, with room made in between: one refused twice, or refused and
-    still run."""
+    """More requests than rows and queue hold together, with room made in between: a request is refused twice, or
+    refused and still run."""
     config = builder.config
     over, room, steps = builder.digits(3, 4, 8)
     total = min(config.max_running_requests + (config.max_queued_requests or 0), 12) + 1 + over
     for index in range(total):
         builder.start()
-        # Without a step in between nothing leaves the queue for a row, and the limit is met early.
+        # Without a step in between no request leaves the queue for a row, and the limit is reached early.
         if index == config.max_running_requests - 1 and room:
             builder.add(Step(1 + room))
     if builder.has("abort") and room > 1:

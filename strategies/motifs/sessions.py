@@ -1,4 +1,4 @@
-"""Motifs about sessions: what a session keeps between two turns meets aborts, retractions, flushes and its own end."""
+"""Motifs about sessions: what a session keeps between two turns meets aborts, retractions, flushes and its close."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sr_fuzz.script import (
     Step,
 )  # fmt: skip
 
-# A turn adds to a history that has to fit with it.
+# A turn extends a history, and both together have to fit.
 _TURN_TOKENS = (1, 2, 3, 5, 8, 12, 16, 24)
 _NEW_TOKENS = (4, 1, 2, 3, 6, 8, 12, 20)
 
 
 def _turn(builder: ScriptBuilder, session: str, **more: object) -> str:
-    """One more turn, usually short, once the one before has ended."""
+    """Start one more turn, usually a short one, once the previous turn has ended."""
     before = builder.sessions.get(session)
     if before is not None and not builder.turns_at_once:
         if builder.paused:
@@ -41,7 +41,7 @@ def _turn(builder: ScriptBuilder, session: str, **more: object) -> str:
 
 
 def _first_turn(builder: ScriptBuilder, session: str) -> str:
-    """A turn with a prompt of one to three chunks, whose beginning others share."""
+    """Start a turn with a prompt of one to three chunks, whose beginning other prompts share."""
     chunks, extra, new, family = builder.digits(4, 4, len(_NEW_TOKENS), FAMILIES)
     sizes = sizes_of(builder.config)
     length = min(max(1, (sizes.chunk * (1 + chunks)) // 2 + extra), max(1, sizes.longest // 3))
@@ -50,7 +50,7 @@ def _first_turn(builder: ScriptBuilder, session: str) -> str:
 
 
 def _kept(builder: ScriptBuilder) -> str:
-    """A streaming session that has run a turn, so that it keeps KV; an older one half of the time."""
+    """A streaming session that has run a turn, so that it keeps KV; half of the time an older session."""
     (fresh,) = builder.digits(2)
     if builder.sessions and not fresh:
         return list(builder.sessions)[-1]
@@ -61,7 +61,8 @@ def _kept(builder: ScriptBuilder) -> str:
 
 @motif("sessions", weight=6)
 def conversation(builder: ScriptBuilder) -> None:
-    """Turn after turn, with something done in between: the history cut or doubled, KV of another history reused."""
+    """Several turns with other actions in between: the history is cut or doubled, or KV of another history is
+    reused."""
     session = builder.open_session(streaming=builder.digits(4)[0] != 3)
     for index in range(2 + builder.digits(3)[0]):
         name = _first_turn(builder, session) if index == 0 else _turn(builder, session)
@@ -79,8 +80,8 @@ def conversation(builder: ScriptBuilder) -> None:
 
 @motif("sessions", weight=8)
 def turn_struck(builder: ScriptBuilder) -> None:
-    """A later turn reaches a stage and is aborted, retracted or flushed there, then another turn comes: what the
-    session kept freed under the turn, freed twice, or never."""
+    """A later turn reaches a stage and is aborted, retracted or flushed there, then another turn comes: the KV that the
+    session kept is freed under the turn, freed twice, or never freed."""
     session = _kept(builder)
     stage, after = builder.digits(len(STAGES_TO_AIM_AT), 4)
     name = _turn(builder, session)
@@ -93,7 +94,8 @@ def turn_struck(builder: ScriptBuilder) -> None:
 
 @motif("sessions", weight=4)
 def first_turn_struck(builder: ScriptBuilder) -> None:
-    """The first turn ends by an abort or is retracted before anything was kept: row and lock change owners then."""
+    """The first turn is aborted or retracted before any KV was kept: the row and the lock change owners at that
+    point."""
     session = builder.open_session()
     stage, after = builder.digits(len(STAGES_TO_AIM_AT), 4)
     name = _first_turn(builder, session)
@@ -105,7 +107,8 @@ def first_turn_struck(builder: ScriptBuilder) -> None:
 
 @motif("sessions", "turns_at_once", weight=6)
 def turns_at_once(builder: ScriptBuilder) -> None:
-    """A turn comes while another of its session runs, waits or has just been retracted: both on the same row."""
+    """A turn arrives while another turn of its session runs, waits or has just been retracted: both use the same
+    row."""
     session = _kept(builder)
     gap, second, more, retract = builder.digits(4, 4, 3, 4)
     _turn(builder, session)
@@ -121,8 +124,8 @@ def turns_at_once(builder: ScriptBuilder) -> None:
 
 @motif("sessions", weight=4)
 def closed_while_running(builder: ScriptBuilder) -> None:
-    """A session is closed in the middle of a turn, in a pause, or twice, perhaps opened again: its KV freed under the
-    turn, or kept for ever."""
+    """A session is closed in the middle of a turn, in a pause, or twice, and perhaps opened again: its KV is freed
+    under the turn, or kept forever."""
     session = _kept(builder)
     stage, how, wait, again = builder.digits(len(STAGES_TO_AIM_AT), 4, 8, 4)
     name = _turn(builder, session)
@@ -145,8 +148,8 @@ def closed_while_running(builder: ScriptBuilder) -> None:
 
 @motif("sessions", weight=4)
 def sessions_fill_the_pool(builder: ScriptBuilder) -> None:
-    """Several sessions keep KV that nobody can evict while others want the pool: starvation, or a crash where it
-    should have waited."""
+    """Several sessions keep KV that cannot be evicted while other requests need the pool: starvation, or a crash where
+    a request should have waited."""
     count, longer = builder.digits(3, 2)
     kept = []
     for _ in range(1 + count):
@@ -161,7 +164,7 @@ def sessions_fill_the_pool(builder: ScriptBuilder) -> None:
 
 @motif("sessions", "flush_cache", weight=3)
 def flush_while_kept(builder: ScriptBuilder) -> None:
-    """A flush takes what a session keeps, perhaps with its next turn waiting in a pause: the turn runs on freed KV."""
+    """A flush frees what a session keeps, perhaps while its next turn waits in a pause: the turn runs on freed KV."""
     session = _kept(builder)
     before, paused, wait, after = builder.digits(3, 3, 4, 4)
     if paused and builder.has("pause"):
@@ -178,7 +181,7 @@ def flush_while_kept(builder: ScriptBuilder) -> None:
 
 @motif("sessions", weight=2)
 def idle_session_ends(builder: ScriptBuilder) -> None:
-    """A session's time is over between two turns or while one runs or waits: closed under the turn."""
+    """A session's time-out expires between two turns, or while a turn runs or waits: it is closed under the turn."""
     seconds, new, wait = builder.digits(4, 3, 8)
     session = builder.open_session(timeout=(0.5, 1.0, 1.5, 2.0)[seconds])
     _first_turn(builder, session)
@@ -191,15 +194,15 @@ def idle_session_ends(builder: ScriptBuilder) -> None:
 
 @motif("sessions", weight=2)
 def branches(builder: ScriptBuilder) -> None:
-    """A plain session's requests continue, replace or cut each other: the wrong history, or a request aborted that
-    nobody replaced."""
+    """Requests of a plain session continue, replace or cut each other: the history is wrong, or a request is aborted
+    that was not replaced."""
     session = builder.open_session(streaming=False)
     names = [_first_turn(builder, session)]
     until(builder, names[0], "finished")
     for _ in range(1 + builder.digits(3)[0]):
         how, parent, offset, wait = builder.digits(8, 4, 16, 4)
         rid = names[-1 - parent % len(names)]
-        # Without `rid` a replacement is known to end the scheduler, so it is rare.
+        # Without `rid` a replacement is known to crash the scheduler, so it is rare.
         fields: dict[str, object] = (
             {"rid": rid}, {"rid": rid}, {"rid": rid, "drop_previous_output": True}, {"rid": rid, "offset": offset},
             {"rid": rid, "replace": True}, {}, {"rid": rid, "replace": True, "drop_previous_output": True},

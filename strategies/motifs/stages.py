@@ -12,7 +12,8 @@ from sr_fuzz.script import Prompt, Step
 
 
 def _aim(builder: ScriptBuilder, stage: str) -> str:
-    """A request that will soon be at ``stage``: a new one, made for it, as a rule; now and then any."""
+    """A request that will soon be at ``stage``: usually a new one, started for this purpose; now and then any
+    request."""
     sizes = sizes_of(builder.config)
     any_other, size, new, family, room = builder.digits(4, 3, 4, FAMILIES, 2)
     if any_other == 0 and builder.names:
@@ -21,7 +22,7 @@ def _aim(builder: ScriptBuilder, stage: str) -> str:
         settle(builder)
         return overflow(builder)[-1]
     if stage == "waiting":
-        # Behind one that takes most of the pool.
+        # The request waits behind one that takes most of the pool.
         length = max(1, sizes.longest - sizes.chunk - size)
         builder.start(prompt=Prompt(family, length), max_new_tokens=4 + new)
         return builder.start()
@@ -35,7 +36,7 @@ def _aim(builder: ScriptBuilder, stage: str) -> str:
 
 @motif("step_until", weight=8)
 def strike_at_stage(builder: ScriptBuilder) -> None:
-    """Abort, pause or flush in the step in which a request reaches a stage: pages or rows freed twice or never."""
+    """Abort, pause or flush in the step in which a request reaches a stage: pages or rows are freed twice or never."""
     keep_busy(builder)
     stage, nth = builder.digits(len(STAGES_TO_AIM_AT), 3)
     victim = _aim(builder, STAGES_TO_AIM_AT[stage])
@@ -45,8 +46,8 @@ def strike_at_stage(builder: ScriptBuilder) -> None:
 
 @motif("timeouts", weight=6)
 def time_out(builder: ScriptBuilder) -> None:
-    """Time passes while requests wait, run, or are between two chunks; then more of them come: what an abort of that
-    kind frees is freed twice or never, and who is taken out of a queue is still in another."""
+    """Time passes while requests wait, run, or are between two chunks; then more requests arrive: the time-out's abort
+    frees resources twice or never, or a request that it removes from one queue is still in another."""
     keep_busy(builder)
     stage, passes, steps, struck = builder.digits(len(STAGES_TO_AIM_AT), 3, 8, 3)
     victim = builder.victim()

@@ -14,7 +14,7 @@ from sr_fuzz.faults import reached, triggered
 def broken_in_many_ways():
     """A pause raises, an abort of one request is a segmentation fault, an eviction never returns.
 
-    Three in one, so that a test needs one engine for all of them.
+    These are three faults in one, so that a test needs one engine for all of them.
     """
     from sglang.srt.managers.scheduler import Scheduler
 
@@ -39,7 +39,8 @@ def broken_in_many_ways():
 
 @contextmanager
 def loses_a_row_in_company():
-    """The second request that is admitted in a process keeps a row for ever: no script shows it alone."""
+    """The second request that is admitted in a process keeps its row forever: a script played alone does not show
+    it."""
     from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
 
     free = ReqToTokenPool.free
@@ -59,7 +60,7 @@ def loses_a_row_in_company():
 
 @contextmanager
 def short_answers():
-    """The tokenizer manager keeps the last token from clients of requests whose name begins with ``short``."""
+    """The tokenizer manager withholds the last token from the clients of requests whose name begins with ``short``."""
     from sglang.srt.managers.tokenizer_manager import TokenizerManager
 
     handle = TokenizerManager._handle_batch_output
@@ -76,7 +77,7 @@ def short_answers():
 
 @contextmanager
 def deaf_to_aborts():
-    """No abort reaches anybody."""
+    """Aborts have no effect."""
     from sglang.srt.managers.scheduler import Scheduler
 
     Scheduler.abort_request = lambda self, message: triggered()

@@ -1,4 +1,4 @@
-"""A process that runs scripts on a local engine until somebody kills it. Prints the pids it can know, one a line."""
+"""A process that runs scripts on a local engine until it is killed. Prints the pids that it can know, one per line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main(stage: str) -> None:
     engine = LocalEngine()
     script = Script(EngineConfig(), (StartReq("r0", Prompt(0, 40), 60, ignore_eos=True), Step(20)))
     if stage == "import":
-        # Says so before the zygote has finished importing: the parent of the test kills us meanwhile.
+        # Printed before the zygote has finished importing: the parent of the test kills this process meanwhile.
         print("importing", flush=True)
     engine.run(script)
     print("running", flush=True)

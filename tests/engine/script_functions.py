@@ -1,6 +1,6 @@
 """Script functions in the style of SGLang's scripted-runtime tests: generators over a context, a yield is one step.
 
-They use nothing but that API (`t.start_req`, `r.finished`, `yield`), so each would run on SGLang's own runtime too.
+They use only that API (`t.start_req`, `r.finished`, `yield`), so each of them would run on SGLang's own runtime too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def core_api(t):
 
 
 def chunked_prefill(t):
-    """A prompt of four chunks is done in four, one at a time."""
+    """A prompt of four chunks is prefilled in four chunks, one at a time."""
     r = t.start_req(prompt_len=PROMPT_LEN, max_new_tokens=NEW, ignore_eos=True)
     seen = []
     while not r.finished:
@@ -55,7 +55,7 @@ def chunked_prefill(t):
 
 
 def pause_and_retract_at(t, stage):
-    """Retracted at a stage the request waits, its output frozen; continued it finishes."""
+    """A request that is retracted at a stage waits with its output frozen; after the pause it finishes."""
     r = t.start_req(prompt_len=PROMPT_LEN, max_new_tokens=NEW, ignore_eos=True)
     yield from advance_to_lifecycle_stage(r, stage, num_middle_chunks=MIDDLE_CHUNKS, max_new_tokens=NEW)
     t.pause_generation(mode="retract")
@@ -76,13 +76,13 @@ def pause_and_retract_at(t, stage):
 
 
 def exhauster_asked_too_much(t):
-    """More pages than the pool has."""
+    """Asks for more pages than the pool has."""
     t.exhaust_kv(leave_pages=10_000)
     yield
 
 
 def held_at_the_end(t):
-    """Ends while it holds everything."""
+    """Ends while it holds all pools."""
     t.exhaust_kv(leave_pages=0)
     yield
 
@@ -103,13 +103,13 @@ def left_paused(t):
 
 
 def loses_a_row(t):
-    """Breaks the engine by hand, as no script can, and fails."""
+    """Breaks the engine directly, as no script can, and fails."""
     t.scheduler.req_to_token_pool.free_slots.pop()
     raise AssertionError("lost a row")
     yield
 
 
 def step_for_ever(t):
-    """Never over."""
+    """Never ends."""
     while True:
         yield

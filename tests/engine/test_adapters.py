@@ -1,4 +1,4 @@
-"""LoRA adapters on a real scheduler: each request gets the output of its own."""
+"""LoRA adapters on a real scheduler: each request gets the output of its own adapter."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def test_an_adapter_is_loaded_beside_the_model_before_its_request_runs(sr_engine
     config = CONFIG_SETS["lora"]["lora-loading-chunk16"]
     outcome = sr_engine.run(Script(config, (StartReq("r0", Prompt(length=8), 2, lora_path="l0"), Step(4))))
     assert outcome.ok, outcome.report()
-    # In the first step the copy begins.
+    # The copy begins in the first step.
     assert [record.mode for record in outcome.trace][:2] == [None, "extend"]

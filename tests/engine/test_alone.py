@@ -1,4 +1,4 @@
-"""Comparing a request with itself alone on SGLang's scheduler, as if the oracle model were a real one."""
+"""Comparing a request with the same request alone on SGLang's scheduler, as if the oracle model were a real model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CROWDED = EngineConfig(max_total_tokens=64, schedule_conservativeness=0.03)
 
 
 class WithoutOracle(WrappedEngine):
-    """What is checked where a real model runs and nothing else."""
+    """Checks only what is checked where a real model runs."""
 
     def run(self, script, *, invariants=None, limit_s=None):
         return self._engine.run(script, invariants=["streams"], limit_s=limit_s)
@@ -42,7 +42,8 @@ def test_an_outcome_has_the_whole_output_of_each_request_that_ended_by_itself(sr
 
 @pytest.mark.parametrize("name", ["wrong_page", "missed_stop"])
 def test_a_seeded_fault_shows_without_the_oracle(sr_engine, name):
-    """One reads another request's KV, the other runs past its stop token, both only in company or after a pause."""
+    """One fault reads another request's KV, the other runs past the stop token, both only with other requests or after
+    a pause."""
     with AloneEngine(WithoutOracle(sr_engine)).with_faults(FAULTS[name].path) as engine:
         outcome = engine.run(SCRIPTS[name])
     assert outcome.violation is not None, "the fault was not seen"

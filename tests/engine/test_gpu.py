@@ -1,4 +1,4 @@
-"""The oracle model on a GPU: the same batches and outputs as on the CPU, and the device left to others."""
+"""The oracle model on a GPU: the same batches and outputs as on the CPU, and most of the device memory left free."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCRIPTS = {
     "no overlap, mixed batches": Script(SYNCHRONOUS, (*CROWD[:4], Step(4), Pause("in_place"), Continue(), Step(9))),
 }
 
-# A context of CUDA takes half of it; a pool of all the memory would take some dozens.
+# A CUDA context takes half of this; a pool of all the memory would take some dozens of gigabytes.
 MAX_DEVICE_GB = 3.0
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from sr_fuzz.engine.live.keeper_client import KeptProcess
 
-# Bounds of a test that has failed already; healthy it takes milliseconds.
+# Bounds of a test that has failed already; a passing test takes milliseconds.
 GONE_S = 10.0
 
 # A process of the kind that engines have: with a child in another session, shared memory, and a temporary file.

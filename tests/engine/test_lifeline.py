@@ -31,7 +31,7 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def survivors(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those of ``processes`` that still run after a while; a zombie that nobody reaped does not run."""
+    """Those of ``processes`` that still run after a while; a zombie that was not reaped does not count as running."""
     deadline = time.monotonic() + GONE_S
     left = processes
     while left and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""The local engine: what a run gives back, and what it does when something cannot run."""
+"""The local engine: the results of a run, and its behaviour when something cannot run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def play(engine, *actions, config=CONFIG):
 
 
 def sent(outcome, name):
-    """Everything the trace says was sent about a request."""
+    """All that was sent for a request, according to the trace."""
     lines = [line for record in outcome.trace for line in record.sent]
     return [line.removeprefix(f"{name} ") for line in lines if line.split()[0] == name]
 
@@ -47,7 +47,7 @@ def sent(outcome, name):
 def test_a_request_runs_to_its_end_and_the_trace_shows_how(sr_engine):
     outcome = play(sr_engine, StartReq("r0", Prompt(0, 40), 3, ignore_eos=True), Step(6))
     modes = [record.mode for record in outcome.trace if record.mode]
-    # Releases up to 0.5.21 launch one decode more under overlap, whose result is thrown away.
+    # Releases up to 0.5.21 launch one more decode under overlap, whose result is discarded.
     assert modes[:5] == ["extend", "extend", "extend", "decode", "decode"] and len(modes) <= 6
     assert [record.chunked for record in outcome.trace[:3]] == ["r0", "r0", None]
     assert sent(outcome, "r0") == ["+1", "+1", "+1 finish:length"]
@@ -64,7 +64,7 @@ def test_waiting_for_a_request_that_never_starts_is_waiting(sr_engine):
 
 
 def test_a_stage_is_one_of_the_answer_that_sglang_lets_a_request_have(sr_engine):
-    """``max_new_tokens`` is clipped to the pool, and the middle of the decode with it."""
+    """``max_new_tokens`` is clipped to the pool, which moves the middle of the decode."""
     config = EngineConfig(max_total_tokens=96)
     start = StartReq("r0", Prompt(0, 40), 4096, ignore_eos=True)
     outcome = play(sr_engine, start, StepUntil("r0", "mid_decode", max_steps=100), Abort("r0"), config=config)
@@ -94,7 +94,7 @@ def test_memory_pressure_retracts_and_still_everybody_gets_the_right_output(sr_e
 
 
 def test_eos_ends_a_request_unless_ignored(sr_engine):
-    # The oracle is a pure function, so a prompt whose continuation has an early EOS can be looked for.
+    # The oracle is a pure function, so the test can search for a prompt whose continuation has an early EOS.
     length = next(n for n in range(1, 400) if 2 in _first(n, 12))
     at = _first(length, 12).index(2)
     config = EngineConfig(max_total_tokens=1024)
@@ -216,7 +216,7 @@ def test_an_invalid_script_is_refused_before_anything_runs(sr_engine):
 
 
 def test_a_configuration_that_sglang_refuses_is_one_clear_error(sr_engine):
-    # SGLang has priority scheduling with the policies fcfs and lof alone.
+    # SGLang has priority scheduling with the policies fcfs and lof only.
     config = EngineConfig(enable_priority_scheduling=True, schedule_policy="lpm")
     with pytest.raises(EngineError) as error:
         sr_engine.run(Script(config, (StartReq("r0", Prompt(0, 8), 2), Step(4))))
@@ -243,7 +243,7 @@ def test_a_zygote_that_is_gone_is_an_engine_error():
 
 
 def test_a_turn_that_comes_behind_the_pause_that_ends_the_last_one_continues_it(sr_engine):
-    """The pause brings in the result that ends the first turn; the second one comes in the same step of the loop."""
+    """The pause processes the result that ends the first turn; the second turn arrives in the same step."""
     turn = SessionParams("s0")
     first = StartReq("r0", Prompt(0, 5), 3, session=turn)
     actions = (OpenSession("s0", streaming=True), first, Step(3), Pause("retract"))
@@ -253,7 +253,7 @@ def test_a_turn_that_comes_behind_the_pause_that_ends_the_last_one_continues_it(
 
 
 def test_the_end_waits_for_copies_that_come_late(sr_engine):
-    """Each of three answers fills the pool, so they come one after the other, long after the script is over."""
+    """Each of three answers fills the pool, so they come one after the other, long after the script has ended."""
     outcome = play(sr_engine, StartReq("r0", Prompt(0, 19), 100, ignore_eos=True, n=3), Step(2))
     assert outcome.ok, outcome.report()
     assert outcome.steps > 300

@@ -1,4 +1,4 @@
-"""Engine modes that no other test boots: each does what its name says, and says where it is looked at less closely."""
+"""Engine modes that no other test boots: each works as its name says, and reports what is checked less closely."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_running_request_times_out(sr_engine):
 
 
 def only_on(engine, releases: str) -> None:
-    """Skip a test of what other releases of SGLang do not have."""
+    """Skip a test of a feature that other releases of SGLang do not have."""
     if not is_among(engine.sglang_version, releases):
         pytest.skip(f"about SGLang {releases}; this is {engine.sglang_version}")
 
@@ -91,7 +91,7 @@ def test_what_needs_more_stand_ins_runs_on_the_server_as_on_the_local_engine(sr_
 @pytest.mark.parametrize("name", ["decode-overlap", "decode-normal"])
 @pytest.mark.parametrize("between", [(), (Step(2),)], ids=["in-one-step", "steps-later"])
 def test_an_abort_passes_over_what_a_decode_half_holds_back(sr_engine, name, between):
-    """SGLang says so where it holds requests back; this is no abort that got lost."""
+    """SGLang says so where it holds requests back; such an abort does not count as lost."""
     outcome = play(sr_engine, name, *PAUSED, *between, Abort("r0"), Continue())
     assert "finish:length" in next(line for line in sent(outcome) if "finish" in line)
 

@@ -1,4 +1,4 @@
-"""Speculation with n-grams on a CPU: drafts come and go, and nobody's answer is another than without."""
+"""Speculation with n-grams on a CPU: drafts come and go, and all answers are the same as without speculation."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_without_speculation_no_drafts_are_counted(sr_engine):
 
 
 def test_overlap_stays_on(sr_engine):
-    """Under overlap the first token goes out one step later, with the next batch launched already."""
+    """Under overlap the first token is sent one step later, when the next batch has already been launched."""
     start = StartReq("r0", Prompt(0, 8), 8, ignore_eos=True)
     first = {
         name: next(r.step for r in play(sr_engine, NGRAM[name], start).trace if r.sent)

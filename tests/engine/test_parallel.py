@@ -1,4 +1,4 @@
-"""Two ranks over gloo: the first drives, the other follows (tensor, pipeline) or runs free (data)."""
+"""Two ranks over gloo: the first rank drives, the other follows (tensor, pipeline) or runs freely (data)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACTIONS = (
 
 @pytest.mark.parametrize("ranks", [{"tp_size": 2}, {"dp_size": 2}], ids=["tensor", "data"])
 def test_two_ranks_go_as_one(sr_engine, ranks):
-    """The same batches, pages and tokens in the same steps, with every invariant on."""
+    """The batches, pages and tokens are the same in the same steps, with every invariant on."""
     config = EngineConfig(max_total_tokens=256)
     one = sr_engine.run(Script(config, ACTIONS))
     with ServerEngine(device="cpu") as engine:

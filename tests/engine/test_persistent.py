@@ -1,4 +1,4 @@
-"""Live schedulers: many scripts in one process, and what happens to it when one of them breaks something."""
+"""Live schedulers: many scripts in one process, and what happens to the process when one of them breaks something."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def engine():
 
 
 def test_scripts_share_a_process_and_go_as_on_the_local_engine(engine, sr_engine):
-    """The same steps, batches, pages and outputs, whatever was played before."""
+    """The steps, batches, pages and outputs are the same, whatever was played before."""
     pids = set()
     for script in (PLAIN, PAUSED, ABORTED, HOLDING, PLAIN):
         here, there = engine.run(script), sr_engine.run(script)
@@ -51,7 +51,7 @@ def test_scripts_share_a_process_and_go_as_on_the_local_engine(engine, sr_engine
 
 
 def test_a_shuffled_queue_is_the_same_on_every_engine(engine, sr_engine):
-    """CPython seeds its random numbers anew in each fork, and a live scheduler goes on from where a script stopped."""
+    """CPython reseeds its random numbers in each fork, and a live scheduler continues from where a script stopped."""
     config = EngineConfig(schedule_policy="random", max_running_requests=2)
     crowd = Script(config, (*(StartReq(f"r{i}", Prompt(i % 3, 10 + i), 6) for i in range(8)), Step(20)))
     outcomes = [sr_engine.run(crowd), engine.run(crowd), engine.run(crowd)]
@@ -108,7 +108,7 @@ def test_exception_crash_and_hang_are_told_apart_and_the_engine_lives_on():
         crashed = engine.run(ABORTED).violation
         assert (crashed.invariant, crashed.rule) == ("crash", "SIGSEGV")
         assert any("process_input_requests" in place for place in crashed.location)
-        assert time.monotonic() - started < 120  # a start is part of it: the last one ended by an exception
+        assert time.monotonic() - started < 120  # a start is part of it: the previous script ended by an exception
 
         stuck = engine.run(PLAIN, limit_s=3.0).violation
         assert (stuck.invariant, stuck.rule) == ("hang", "timeout")
@@ -116,7 +116,7 @@ def test_exception_crash_and_hang_are_told_apart_and_the_engine_lives_on():
 
 
 def test_a_violation_that_needs_company_says_so_and_closing_ends_every_process():
-    """Whoever reads the report must not look for the cause in the script that was played last."""
+    """A user who reads the report must not look for the cause in the script that was played last."""
     with PersistentEngine(device="cpu", faults=["tests.engine.faulty:loses_a_row_in_company"]) as engine:
         one = Script(CONFIG, (StartReq("r0", Prompt(0, 8), 3),))
         assert engine.run(one).ok

@@ -1,4 +1,4 @@
-"""What a run says it has reached is what its script brought about."""
+"""What a run reports as reached is what its script brought about."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_prompt_that_goes_on_behind_an_answer_finds_its_pages(sr_engine):
     first = StartReq("r0", Prompt(0, 12), 6, ignore_eos=True)
     done = StepUntil("r0", "finished")
     counts = reach(sr_engine, first, done, StartReq("r1", Prompt(length=20, unique_tail=3, after="r0")), Step(3))
-    # The last token that was generated has no KV.
+    # The last generated token has no KV.
     assert (counts["cache.hits"], counts["cache.tokens"], counts["cache.outputs"]) == (1, 17, 1)
     counts = reach(sr_engine, first, done, StartReq("r1", Prompt(length=8, after="r0")), Step(3))
     assert counts["cache.hits"] == 1 and counts["tree.split"] >= 1 and "cache.outputs" not in counts

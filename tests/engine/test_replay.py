@@ -1,4 +1,4 @@
-"""A script goes the same way in every run, on every kind of engine configuration."""
+"""A script runs in the same way every time, on every kind of engine configuration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SEED = 11
 @pytest.mark.parametrize("name", CONFIG_SETS["all"])
 def test_three_runs_of_a_script_are_one(sr_engine, name):
     config = CONFIG_SETS["all"][name]
-    # A short one: what a long one adds is steps.
+    # A short script: a long one only adds steps.
     script = min(first(scripts([config]), seed=_SEED, count=_DRAWN), key=lambda script: len(script.actions))
     runs = [sr_engine.run(script) for _ in range(3)]
     assert len(runs[0].trace) > 3

@@ -1,4 +1,4 @@
-"""Script functions and what an exhauster holds; what such functions can do is under tests/scripted."""
+"""Script functions, and what an exhauster holds; tests/scripted has the tests of what such functions can do."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from sr_fuzz.script.errors import EngineError
 from tests.engine import script_functions
 from tests.engine.test_kept import wait_until
 
-# What `sr_server` runs with.
+# The configuration of `sr_server`.
 CONFIG = EngineConfig(max_total_tokens=2048, max_running_requests=8)
 
 SCRIPTS = {
@@ -75,7 +75,8 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_goes_on_the_server_as_on_the_local_engine(sr_server, sr_engine, name):
-    """The same batches, step by step, the same pages, the same tokens sent in the same steps; and clients get them."""
+    """The same batches, step by step, the same pages, the same tokens sent in the same steps; and clients receive
+    them."""
     script = Script(CONFIG, SCRIPTS[name])
     there, here = sr_engine.run(script), sr_server.run(script)
     assert here.ok, here.report()
@@ -127,7 +128,7 @@ def test_a_function_of_the_main_module_is_refused_with_the_reason(sr_server):
 
 @pytest.fixture(scope="module")
 def other_server(monkeypatch_module):
-    """A server that differs in what tests need no second one for: SGLang's warm-up, msgpack between its processes."""
+    """A server with settings for which tests need no second server: SGLang's warm-up, msgpack between its processes."""
     monkeypatch_module.setenv("SGLANG_USE_PICKLE_IPC", "0")
     with ScriptedHttpServer.start(
         faults=["tests.engine.faulty:short_answers"],

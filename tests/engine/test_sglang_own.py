@@ -1,4 +1,4 @@
-"""A finding, written out for SGLang, shows on SGLang's own scripted runtime as it does here."""
+"""A finding that is written out for SGLang shows on SGLang's own scripted runtime as it does here."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def emitted(engine, script: Script, folder: Path) -> Path:
-    """A test of what ``script`` breaks on ``engine``, once it is in the words of SGLang's API."""
+    """A test of what ``script`` breaks on ``engine``, after a translation into SGLang's API."""
     translated = to_public_api(script)
-    # That somebody waits although there is room is seen earlier than that nothing goes on, but not through the API.
+    # `admission` breaks before liveness does when a request waits although there is room, but the API cannot show it.
     wanted = [one.name for one in ALL if one.name != "admission"]
     violation = engine.run(translated, invariants=wanted).violation
     assert violation is not None
     return emit_sglang(Finding(signature(violation, script.config), translated, violation, "0.5.23"), folder)
 
 
-# One for each kind of check that a test can carry.
+# One fault for each kind of check that a test can carry.
 @pytest.mark.parametrize(
     "name",
     [
@@ -48,7 +48,7 @@ def test_its_own_checks_see_the_fault_and_nothing_without_it(sr_engine, name: st
     assert complaint_of(sr_engine, path, SCRIPT_FUNCTION, script.config) is None
 
 
-# The same server plays both, since its start is what takes the time.
+# One server plays both, since the start of a server takes most of the time.
 BESIDE = """
 from sglang.test.scripted_runtime.test_case import ScriptedTestCase
 from sr_fuzz.engine.upstream.script_player import play
@@ -77,9 +77,9 @@ def test_sglangs_own_runtime_shows_it_and_agrees_with_ours_step_by_step(sr_engin
     kwargs = {name: value for name, value in engine_kwargs(script.config).items() if name in fields}
     names = {"module": path.stem, "script": SCRIPT_FUNCTION, "kwargs": kwargs}
     beside.write_text(BESIDE.format(**names, json=encoded, record=str(theirs)))
-    assert sr_engine.run(script).ok  # boots it, so that what comes after leaves nothing new behind
+    assert sr_engine.run(script).ok  # This boots the engine, so that the following runs leave no new processes behind
     before = set(psutil.Process().children(recursive=True))
-    # Side by side, since each starts a server.
+    # In parallel, since each starts a server.
     with ThreadPoolExecutor() as pool:
         broken = pool.submit(run_file, path, faults=[fault.path], sys_path=[str(ROOT)])
         healthy = pool.submit(run_file, beside, sys_path=[str(ROOT)])
@@ -91,7 +91,7 @@ def test_sglangs_own_runtime_shows_it_and_agrees_with_ours_step_by_step(sr_engin
     assert job.ok
     assert json.loads(theirs.read_text()) == json.loads(ours.read_text())
     assert len(json.loads(ours.read_text())["outputs"]["r0"]) == 20
-    # Nothing of it outlives it.
+    # None of its processes outlives it.
     assert set(psutil.Process().children(recursive=True)) <= before
 
 

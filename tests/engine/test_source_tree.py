@@ -1,4 +1,4 @@
-"""SGLang as a source tree with changes of its own: played as it is, under a version that is its own."""
+"""SGLang as a source tree with local changes: it is played as it is, under its own version."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def script(tmp_path: Path) -> Path:
 
 
 def named(tree: Path, version: str | None) -> str:
-    """Let the tree say its version, or not; what it is then called."""
+    """Give the tree a version, or none; returns the version under which it then runs."""
     beside = tree / "python" / "sglang" / "_version.py"
     beside.unlink(missing_ok=True)
     if version is None:
@@ -93,12 +93,12 @@ def test_a_comparison_turned_round_is_found_and_its_repro_runs_on_the_tree(
 
 
 def plain_pytest(folder: Path, *arguments: str) -> str:
-    """What pytest says there, as a user would start it."""
+    """What pytest prints there, when it is started as a user would start it."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300).stdout
 
 
-# A field of requests, a field of what is sent, a method of allocators; and who reads them.
+# A field of requests, a field of a sent message, a method of allocators; and the invariants that read them.
 RENAMED = {
     "Req.retraction_count": ("retraction", "chunks", "priority"),
     "BatchTokenIDOutput.cached_tokens": ("usage",),

@@ -1,1 +1,1 @@
-"""Bugs seeded into SGLang on purpose: would the fuzzer see them, and say what they are?"""
+"""Bugs seeded into SGLang on purpose: does the fuzzer find them, and does it say what they are?"""

@@ -1,4 +1,4 @@
-"""The canary strikes and is seen on a real scheduler, whatever the configuration."""
+"""The canary strikes and is found on a real scheduler, whatever the configuration."""
 
 from __future__ import annotations
 

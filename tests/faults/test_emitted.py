@@ -18,7 +18,7 @@ from tests.faults.triggers import ACTIONS, CONFIG
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What triggers the fault, among actions that have nothing to do with it.
+# The actions that trigger the fault, among unrelated actions.
 NOISY = Script(
     CONFIG,
     (
@@ -34,7 +34,7 @@ NOISY = Script(
 
 @pytest.fixture(scope="module")
 def finding(sr_engine):
-    """A finding as a campaign makes it: seen, minimised, confirmed."""
+    """A finding as a campaign makes it: detected, minimised, confirmed."""
     with sr_engine.with_faults(double_free.path) as engine:
         seen = engine.run(NOISY)
         assert seen.violation is not None
@@ -62,7 +62,7 @@ def test_the_finding_is_short_and_reliable(finding):
 
 def test_the_emitted_test_fails_with_the_fault_and_passes_without(finding, tmp_path):
     path = emit(finding, tmp_path)
-    # Side by side, since each starts an engine of its own.
+    # In parallel, since each starts an engine of its own.
     runs = {"with": _pytest(path, "--sr-fault", double_free.path), "without": _pytest(path)}
     printed = {which: run.communicate()[0] for which, run in runs.items()}
     assert runs["without"].returncode == 0, printed["without"]

@@ -1,4 +1,4 @@
-"""Each seeded fault is seen, by the invariant whose business it is; without it nothing is seen."""
+"""Each seeded fault is found by the invariant that is responsible for it; without the fault nothing is found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sr_fuzz.faults import as_fault
 from sr_fuzz.faults.catalogue import FAULTS
 from tests.faults.triggers import SCRIPTS
 
-# Only the fault that hangs takes all of it; the others need a tenth of a second.
+# Only the fault that hangs uses all of this time; the others need a tenth of a second.
 LIMIT_S = 2.0
 
 
@@ -24,7 +24,7 @@ def test_every_fault_can_be_loaded_by_its_path():
 @pytest.mark.parametrize("name", FAULTS)
 def test_seen(sr_engine, name):
     fault = FAULTS[name]
-    # A hang is over when the time is; for any other outcome the time must not matter.
+    # A hang ends with the time limit; for any other outcome the time limit must not matter.
     limit_s = LIMIT_S if "hang" in fault.expected else None
     with sr_engine.with_faults(fault.path) as engine:
         outcome = compared(engine, fault.expected[0]).run(SCRIPTS[name], limit_s=limit_s)
@@ -42,11 +42,11 @@ def test_silent_without_it(sr_engine, name):
 
 
 def test_sglangs_own_forced_retraction_breaks_nothing(sr_engine):
-    """It does retract, again and again, and every invariant holds."""
+    """SGLang does retract, repeatedly, and every invariant holds."""
     script = SCRIPTS["wrong_victim"]
     with sr_engine.with_faults("sr_fuzz.faults.catalogue.sglang_own:forced_retraction") as engine:
         outcome = engine.run(script)
     assert outcome.ok, outcome.report()
-    # More prefills than requests: some of them are of requests that had been running.
+    # There are more prefills than requests: some of them are of requests that had been running.
     prefills = [record for record in outcome.trace if record.mode == "extend"]
     assert len(prefills) > len(script.names)

@@ -1,4 +1,4 @@
-"""Each fix makes the script of its bug break nothing: what the bug's file says is the cause."""
+"""With each fix, the script of its bug breaks nothing: this confirms the cause that the bug's file gives."""
 
 from __future__ import annotations
 

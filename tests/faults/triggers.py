@@ -1,4 +1,4 @@
-"""For each seeded fault a short script that brings about the condition under which it strikes. No luck involved.
+"""For each seeded fault, a short script that deterministically creates the condition under which the fault strikes.
 
 A fault that needs another configuration than `CONFIG` has its script in the ``triggers_*.py`` of its module.
 """
@@ -28,8 +28,8 @@ from tests.faults import (
     triggers_speculation,
 )
 
-# One configuration for all, since every other one is a boot more: overlap, chunks, a prefix tree, and a pool so small
-# that three requests which become 25 tokens long are admitted together but cannot end together.
+# One configuration for all faults, since every other one costs a boot: overlap, chunks, a prefix tree, and a pool so
+# small that three requests that grow to 25 tokens are admitted together but cannot end together.
 CONFIG = EngineConfig(max_total_tokens=64, max_running_requests=4, schedule_conservativeness=0.05)
 
 RETRACT: tuple[Action, ...] = (StepUntil("r0", "mid_decode"), Pause("retract"), Continue())

@@ -1,4 +1,4 @@
-"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.adapters` strike. No luck involved."""
+"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.adapters` strike deterministically."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sr_fuzz.strategies.configs import CONFIG_SETS
 
 from sr_fuzz.script import AdvanceClock, Prompt, Script, StartReq, Step, StepUntil
 
-# -- what brings them about ------------------------------------------------------------------------------------
+# -- the scripts that trigger them -----------------------------------------------------------------------------
 
 
 def _script(config: str, *actions) -> Script:

@@ -1,4 +1,4 @@
-"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.hybrid_caches` strike. No luck involved."""
+"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.hybrid_caches` strike deterministically."""
 
 from __future__ import annotations
 

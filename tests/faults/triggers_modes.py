@@ -1,4 +1,4 @@
-"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.modes` strike. No luck involved."""
+"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.modes` strike deterministically."""
 
 from __future__ import annotations
 

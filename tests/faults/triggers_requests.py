@@ -1,4 +1,4 @@
-"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.requests` strike. No luck involved."""
+"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.requests` strike deterministically."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ SCRIPTS: dict[str, Script] = {
         (StartReq("r0", Prompt(length=8), n=2), Step(5)),
     ),
 }
-"""For each a script that brings about the condition under which it strikes."""
+"""For each fault, a script that creates the condition under which it strikes."""

@@ -1,10 +1,10 @@
-"""For each fault of `sr_fuzz.faults.catalogue.scheduling` a short script that makes it strike. No luck."""
+"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.scheduling` strike deterministically."""
 
 from __future__ import annotations
 
 from sr_fuzz.script import Action, Continue, EngineConfig, FlushCache, Pause, Prompt, Script, StartReq, Step, StepUntil
 
-# That of the other triggers, so that it is booted once.
+# The configuration of the other triggers, so that it is booted once.
 PLAIN = EngineConfig(max_total_tokens=64, max_running_requests=4, schedule_conservativeness=0.05)
 
 PRIORITY = EngineConfig(
@@ -12,12 +12,12 @@ PRIORITY = EngineConfig(
     priority_scheduling_preemption_threshold=5,
 )  # fmt: skip
 
-# No rule about who goes first.
+# There is no rule about the order of requests.
 RANDOM_ORDER = EngineConfig(max_total_tokens=64, max_running_requests=4, schedule_policy="lof")
 
 RETRACT: tuple[Action, ...] = (StepUntil("r0", "mid_decode"), Pause("retract"), Continue())
 
-# Together they do not fit to their ends, so that one of them is retracted for lack of memory.
+# Together these requests do not fit until they end, so one of them is retracted for lack of memory.
 CROWD: tuple[Action, ...] = tuple(StartReq(f"r{i}", Prompt(length=1), max_new_tokens=24) for i in range(3))
 
 TOGETHER: tuple[Action, ...] = (
@@ -43,14 +43,14 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     "flush_while_busy": (StartReq("r0"), StepUntil("r0", "mid_decode"), FlushCache(), Step(2)),
 }
 
-# Two runs tell, one does not.
+# These show in two runs, not in one.
 COMPARED_ACTIONS: dict[str, tuple[Action, ...]] = {
     "shuffled_queue": tuple(StartReq(f"r{i}", Prompt(family=i, length=5)) for i in range(8)),
     "shared_limit": (StartReq("r0", max_new_tokens=3), StartReq("r1", Prompt(family=1), max_new_tokens=6), Step(4)),
 }
 
 PRIORITY_ACTIONS: dict[str, tuple[Action, ...]] = {
-    # Two rows, a third request that is not urgent enough to take one.
+    # There are two rows, and a third request that is not urgent enough to take one.
     "needless_preemption": (
         StartReq("r0", max_new_tokens=20, priority=1),
         StartReq("r1", Prompt(family=1), max_new_tokens=20, priority=1),
@@ -68,7 +68,7 @@ PRIORITY_ACTIONS: dict[str, tuple[Action, ...]] = {
         Continue(),
         Step(4),
     ),
-    # The urgent one is done soon; its row is free, and there is room for the one that it has preempted.
+    # The urgent request ends soon; its row is free, and there is room for the request that it has preempted.
     "slow_admission": (
         StartReq("r0", max_new_tokens=40, priority=9),
         StartReq("r1", Prompt(family=1), priority=1),

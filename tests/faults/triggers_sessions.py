@@ -1,4 +1,4 @@
-"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.sessions` strike. No luck involved."""
+"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.sessions` strike deterministically."""
 
 from __future__ import annotations
 
@@ -41,4 +41,4 @@ SCRIPTS: dict[str, Script] = {
     "cut_history": Script(_CONFIG, _ABORTED),
     "dead_session": Script(_CONFIG, _ABORTED),
 }
-"""For each a script that brings about the condition under which it strikes."""
+"""For each fault, a script that creates the condition under which it strikes."""

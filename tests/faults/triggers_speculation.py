@@ -1,4 +1,4 @@
-"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.speculation` strike. No luck involved."""
+"""Short scripts that make the faults of `sr_fuzz.faults.catalogue.speculation` strike deterministically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Virtual environments of their own, which see the packages of the one that runs the tests."""
+"""Virtual environments for tests, which see the packages of the environment that runs the tests."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 
 def make_environment(folder: Path, *, without: str | None = None) -> Path:
-    """Make it in that folder; its interpreter. ``without``: a package that it does not see."""
+    """Create an environment in that folder; returns its interpreter. ``without``: a package that it does not see."""
     venv.create(folder, symlinks=True)
     interpreter = folder / "bin" / "python"
     inner = subprocess.run(
         [interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
     )
-    # A path file: the folder's own path files, and with them an editable install, are not read a second time.
+    # A path file, so that the folder's own path files, and with them an editable install, are not read a second time.
     outer = Path(sysconfig.get_path("purelib"))
     lines = [str(outer if without is None else _links(outer, folder / "others", without)), *_path_files(outer)]
     (Path(inner.stdout.strip()) / "base.pth").write_text("\n".join(lines) + "\n")
@@ -33,14 +33,15 @@ def _links(site: Path, folder: Path, without: str) -> Path:
 
 
 def _path_files(site: Path) -> list[str]:
-    """Folders that plain path files of the outer environment name: where it, too, sees another one's packages."""
+    """Folders that plain path files of the outer environment name: through these it sees packages of another one
+    itself."""
     found = [line for file in site.glob("*.pth") if not file.name.startswith("__editable__")
              for line in file.read_text().splitlines()]  # fmt: skip
     return [line for line in found if line.startswith("/")]
 
 
 def install(interpreter: Path, source: Path, *, editable: bool) -> None:
-    """Install a project there, without what it depends on."""
+    """Install a project there, without its dependencies."""
     subprocess.run(
         [sys.executable, "-m", "pip", "--python", str(interpreter), "--disable-pip-version-check", "-q", "install",
          "--no-deps", "--no-build-isolation", *(["-e"] if editable else []), str(source)],

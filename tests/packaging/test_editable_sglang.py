@@ -1,4 +1,4 @@
-"""A source tree of SGLang that is installed editable: it is the one that is played, under its own version."""
+"""A source tree of SGLang that is installed editable is the one that is played, under its own version."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 VERSION = "0.5.24.dev3+gabc"
 
-# All that an editable install needs. Setuptools makes a path file of it where the second table is there, else an
-# import hook, which comes after everything that lies on the path.
+# All that an editable install needs. Setuptools makes a path file of it where the second table is there, otherwise an
+# import hook, which comes after everything on the path.
 PYPROJECT = f"""
 [build-system]
 requires = ["setuptools"]
@@ -50,7 +50,7 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_its_bug_is_found_under_its_version(python: Path, tmp_path: Path):
-    """Though the tree has no ``_version.py``, and a release of SGLang may be on the path as well."""
+    """This holds although the tree has no ``_version.py``, and a release of SGLang may be on the path as well."""
     script, small = tmp_path / "script.json", tmp_path / "small.json"
     script.write_bytes(to_json(Script(EngineConfig(), (StartReq("r0", Prompt(0, 8), 1),))))
     ran = run(python, tmp_path, "-m", "sr_fuzz", "minimise", str(script), "--out", str(small))

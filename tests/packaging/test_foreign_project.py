@@ -1,6 +1,6 @@
-"""In a project that has its own ``strategies`` and ``invariants``: nothing collides, and everything of ours is found.
+"""In a project that has its own ``strategies`` and ``invariants`` nothing collides, and all of our modules are found.
 
-Each way to install goes into a virtual environment of its own, which sees this one's other packages.
+Each way to install goes into a virtual environment of its own, which sees the other packages of this environment.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ FINDING = Finding(
 
 @pytest.fixture(scope="module", params=["wheel", "editable"])
 def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment in which sr_fuzz is installed in that way."""
+    """The interpreter of an environment in which sr_fuzz is installed in the given way."""
     folder = tmp_path_factory.mktemp(request.param)
     source = ROOT
     if request.param == "wheel":
-        # From a copy, since a build writes into the tree.
+        # Installed from a copy, since a build writes into the tree.
         source = folder / "source"
         files = ["git", "ls-files", "-co", "--exclude-standard"]
         tracked = subprocess.run(files, cwd=ROOT, capture_output=True, text=True)
@@ -108,14 +108,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_pytest_runs_there(python: Path, project: Path):
-    """The project's own tests, a property test of ours, a repro that the last version emitted and one of this."""
+    """The project's own tests, a property test of ours, and a repro each of the previous version and of this one."""
     ran = run(python, project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=few")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "2 passed, 2 xfailed" in ran.stdout
 
 
 def test_a_campaign_there_knows_the_known_bugs(python: Path, project: Path):
-    """It counts them at its start; with a folder of emitted tests there are more."""
+    """It counts them at its start; a folder of emitted tests adds to them."""
     ran = run(python, project, "-m", "sr_fuzz", "run", "--max-scripts", "1", "--no-canary", "--seed", "1")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     count = re.search(r"(\d+) known findings", ran.stdout)

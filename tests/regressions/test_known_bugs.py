@@ -1,7 +1,7 @@
-"""Each known bug of SGLang is still there: an expected failure, strict, so that a fix in SGLang turns this red.
+"""Each known bug of SGLang is still there: an expected failure, strict, so that a fix in SGLang turns this test red.
 
-What is expected is the bug itself: an engine that cannot play the script, or something else that its script shows by
-now, is no expected failure.
+Only the bug itself is expected: an engine that cannot play the script is no expected failure, and neither is another
+violation that its script shows by now.
 """
 
 from __future__ import annotations

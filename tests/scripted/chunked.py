@@ -31,7 +31,7 @@ def four_chunks(t):
 
 
 def smoke(t):
-    """A prompt of four chunks is done in four batches, one chunk each."""
+    """A prompt of four chunks is prefilled in four batches, one chunk each."""
     chunk, length = chunk_size(t), four_chunks(t)
     r = t.start_req(prompt_len=length, max_new_tokens=NEW, ignore_eos=True)
     left = []
@@ -47,7 +47,7 @@ def smoke(t):
 
 
 def one_new_token(t):
-    """It comes from the last chunk: no decode runs."""
+    """The token comes from the last chunk: no decode runs."""
     r = t.start_req(prompt_len=four_chunks(t), max_new_tokens=1, ignore_eos=True)
     yield
     req = r.req
@@ -57,7 +57,7 @@ def one_new_token(t):
 
 
 def length_at_boundary(t, chunks, offset):
-    """A prompt of ``chunks`` chunks and ``offset`` tokens: exact chunk count, exact pages, the right output."""
+    """A prompt of ``chunks`` chunks and ``offset`` tokens: exact chunk count, exact pages, and correct output."""
     chunk, page = chunk_size(t), t.engine_stats()["page_size"]
     length = chunks * chunk + offset
     stats = t.engine_stats()
@@ -81,11 +81,12 @@ def length_at_boundary(t, chunks, offset):
 
 
 def pause_retract_at(t, stage):
-    """Retracted, the request waits without memory, its output frozen; continued, it ends as if nothing had been."""
+    """A retracted request waits without memory, its output frozen; after the pause it ends as if it had never been
+    paused."""
     stats, r, req = yield from _at_stage(t, stage)
     t.pause_generation(mode="retract")
     yield
-    # The result of the last decode may have been on its way: the pause took it in, and the request was done.
+    # The result of the last decode may have been in flight: then the pause processed it, and the request finished.
     if not (stage == "last_decode" and req.finished()):
         assert r.status == "waiting" and req in t.scheduler.waiting_queue
         assert not r.is_chunking and r.kv_pages == 0 and r.lock_refs == 0
@@ -99,7 +100,8 @@ def pause_retract_at(t, stage):
 
 
 def pause_in_place_at(t, stage):
-    """Paused in place, the request keeps its place and its memory; continued, it ends as if nothing had been."""
+    """A request paused in place keeps its place and its memory; after the pause it ends as if it had never been
+    paused."""
     stats, r, req = yield from _at_stage(t, stage)
     t.pause_generation(mode="in_place")
     yield
@@ -116,7 +118,7 @@ def pause_in_place_at(t, stage):
 
 
 def abort_all_at(t, stage):
-    """Aborted at a stage, the request is over within a few steps, and everything comes back."""
+    """A request that is aborted at a stage ends within a few steps, and all resources are freed."""
     stats, r, req = yield from _at_stage(t, stage)
     t.abort_all()
     yield from run_until_finished(r, max_steps=8)
@@ -127,7 +129,7 @@ def abort_all_at(t, stage):
 
 
 def _at_stage(t, stage):
-    """A request of four chunks that has come to a stage: the pools before it, its handle, SGLang's request."""
+    """A request of four chunks that has reached a stage: the pools before it, its handle, SGLang's request."""
     length, stats = four_chunks(t), t.engine_stats()
     r = t.start_req(prompt_len=length, max_new_tokens=NEW, ignore_eos=True)
     middle = (length - 1) // chunk_size(t)
@@ -144,7 +146,7 @@ def _ended_well(t, req, stats):
 
 
 def abort_one_beside_a_chunking_one(t, victim):
-    """Of a decoding and a chunking request one is aborted; the other ends with the right output."""
+    """One of a decoding and a chunking request is aborted; the other ends with the correct output."""
     stats = t.engine_stats()
     decoding = t.start_req(prompt_len=5, max_new_tokens=12, ignore_eos=True, prompt_token=9)
     yield from advance_to_decode_step(decoding, 2)
@@ -197,7 +199,7 @@ def radix_hit_while_chunking(t):
 
 
 def same_prompt_while_chunking(t):
-    """The same long prompt comes again while the first is between its chunks: both get it right."""
+    """The same long prompt comes again while the first is between its chunks: both get the correct output."""
     length, stats = four_chunks(t), t.engine_stats()
     first = t.start_req(prompt_len=length, max_new_tokens=NEW, ignore_eos=True)
     yield from advance_to_nth_chunk(first, 2)
@@ -213,7 +215,8 @@ def same_prompt_while_chunking(t):
 
 
 def chunk_sweep(t, chunks, count):
-    """``count`` long prompts at a time, for a loop that has several batches under way; every one ends right."""
+    """``count`` long prompts at a time, for a loop that has several batches in flight; all end with the correct
+    output."""
     length, stats = chunks * chunk_size(t) - 3, t.engine_stats()
     tokens = range(3, 3 + count)
     handles = [t.start_req(prompt_len=length, max_new_tokens=2, ignore_eos=True, prompt_token=n) for n in tokens]

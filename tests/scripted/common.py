@@ -1,4 +1,4 @@
-"""What the script functions here share. They ask the engine for its sizes, so that they run on any."""
+"""Helpers of the script functions here. They ask the engine for its sizes, so that they run on any engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def reference(prompt_len, count, token=1):
 
 
 def chunks_of(prompt_len, chunk):
-    """What `chunks_done` says at the end: 0 for a prompt that fits one chunk."""
+    """The final value of `chunks_done`: 0 for a prompt that fits one chunk."""
     return 0 if prompt_len <= chunk else -(-prompt_len // chunk)
 
 
@@ -29,17 +29,17 @@ def finish_type(req):
 
 
 def output(req):
-    """Its output tokens so far."""
+    """The output tokens of a request so far."""
     return list(req.output_ids)
 
 
 def extends_of(t, r):
-    """Batches that prefilled a part of the request, so far."""
+    """Batches that have prefilled a part of the request so far."""
     return sum(1 for record in t._scheduler_hook._batch_log if r.rid in record.extend_rids)
 
 
 def forwards(t):
-    """Batches that ran so far."""
+    """Batches that have run so far."""
     return len(t._scheduler_hook._batch_log)
 
 
@@ -50,7 +50,7 @@ def steps(count):
 
 
 def back_to(t, stats):
-    """Drain, flush, and see that the pools are as full as ``stats`` (of `engine_stats`) say they were."""
+    """Drain, flush, and check that the pools are as full as ``stats`` (of `engine_stats`) say they were."""
     yield from drain_until_released(t)
     t.flush_cache()
     yield from steps(2)

@@ -1,4 +1,4 @@
-"""Script functions: the core API, one behaviour each."""
+"""Script functions for the core API, one behaviour each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.scripted.common import back_to, chunk_size, finish_type, forwards, ou
 
 
 def automatic_rids(t):
-    """Each is new, and an abort of one, which SGLang matches by prefix, takes no other with it."""
+    """Each rid is new, and an abort of one, which SGLang matches by prefix, aborts no other request."""
     handles = [t.start_req(prompt_len=4, max_new_tokens=12, ignore_eos=True) for _ in range(12)]
     assert len({r.rid for r in handles}) == 12
     assert all(r.rid.startswith("scripted-") for r in handles)
@@ -32,7 +32,7 @@ def automatic_rids(t):
 
 
 def explicit_rid(t):
-    """It is the one the engine knows the request by."""
+    """The engine knows the request by this rid."""
     r = t.start_req(prompt_len=5, max_new_tokens=3, rid="mine", ignore_eos=True)
     assert r.rid == "mine"
     assert t.find_req_by_rid("mine") is None and r.status == "unknown"
@@ -42,7 +42,7 @@ def explicit_rid(t):
 
 
 def unknown_rid(t):
-    """Nothing was ever seen of it."""
+    """No request with this rid was ever started."""
     nobody = ScriptedReqHandle(rid="nobody", context=t)
     assert nobody.req is None and t.find_req_by_rid("nobody") is None
     assert nobody.status == "unknown" and not nobody.finished and not nobody.is_chunking
@@ -53,7 +53,7 @@ def unknown_rid(t):
 
 
 def from_start_to_finish(t):
-    """Status, idleness and the list of active requests along one request."""
+    """Status, idleness and the list of active requests over the course of one request."""
     assert t.is_idle and t.is_fully_idle and t.list_active_reqs() == []
     r = t.start_req(prompt_len=8, max_new_tokens=6, ignore_eos=True)
     yield from advance_to_decode_step(r, 2)
@@ -71,7 +71,7 @@ def from_start_to_finish(t):
 
 
 def waiting_for_a_row(t):
-    """A request that gets no row waits, and is served when one is free."""
+    """A request that gets no row waits, and is served when a row becomes free."""
     rows = t.engine_stats()["req_pool_total"]
     first = [t.start_req(prompt_len=4, max_new_tokens=8, ignore_eos=True) for _ in range(rows)]
     late = t.start_req(prompt_len=4, max_new_tokens=2, ignore_eos=True)
@@ -82,14 +82,14 @@ def waiting_for_a_row(t):
 
 
 def finished_without_being_watched(t):
-    """Nobody looked at the request while it ran; the batches it was in tell."""
+    """The request was not queried while it ran; its end is known from the batches it was in."""
     r = t.start_req(prompt_len=4, max_new_tokens=2, ignore_eos=True)
     yield from steps(8)
     assert r.req is None and r.finished and r.status == "finished"
 
 
 def finish_states(t):
-    """By length, by a stop token, by an abort: each with its reason, and with the tokens up to there."""
+    """Requests end by length, by a stop token, by an abort: each has its reason, and the tokens up to that point."""
     stop = reference(8, 3)[2]
     by_length = t.start_req(prompt_len=8, max_new_tokens=5, ignore_eos=True, rid="by-length")
     by_stop = t.start_req(prompt_len=8, max_new_tokens=40, stop_token_ids=[stop], rid="by-stop")
@@ -106,7 +106,7 @@ def finish_states(t):
 
 
 def request_fields(t):
-    """What `start_req` was given is what the scheduler has."""
+    """The scheduler has the values that `start_req` was given."""
     r = t.start_req(
         prompt_len=9,
         max_new_tokens=4,
@@ -148,7 +148,7 @@ def one_step_a_yield(t):
 
 
 def chunking(t):
-    """The chunked slot, the chunks done and the prompt's rest, along a prompt of three chunks."""
+    """The chunked slot, the chunks done and the rest of the prompt, over the course of a prompt of three chunks."""
     chunk = chunk_size(t)
     r = t.start_req(prompt_len=3 * chunk, max_new_tokens=2, ignore_eos=True)
     for done in (1, 2):
@@ -164,7 +164,7 @@ def chunking(t):
 
 
 def batch_composition(t):
-    """Who is in the last batch, and as what."""
+    """The requests in the last batch, and the role of each."""
     r = t.start_req(prompt_len=4, max_new_tokens=4, ignore_eos=True)
     yield
     assert t.batch_composition()["prefill"] == [r.rid]
@@ -177,13 +177,13 @@ def batch_composition(t):
 
 
 def abort_all(t):
-    """Running, chunking and waiting requests all end, within a few steps, and everything comes back."""
+    """Running, chunking and waiting requests all end within a few steps, and all resources are freed."""
     stats = t.engine_stats()
     running = t.start_req(prompt_len=4, max_new_tokens=60, ignore_eos=True)
     yield from advance_to_decode_step(running, 1)
     chunked = t.start_req(prompt_len=3 * chunk_size(t), max_new_tokens=2, prompt_token=5)
     yield from advance_to_nth_chunk(chunked, 1)
-    # The chunk takes the whole prefill batch: these have to wait.
+    # The chunk takes the whole prefill batch, so these have to wait.
     waiting = [t.start_req(prompt_len=4, max_new_tokens=2, prompt_token=6) for _ in range(3)]
     yield
     assert [r.status for r in waiting] == ["waiting"] * 3
@@ -196,7 +196,7 @@ def abort_all(t):
 
 
 def late_abort(t):
-    """An abort whose arrival nobody awaits comes all the same."""
+    """An abort whose arrival is not awaited arrives all the same."""
     r = t.start_req(prompt_len=4, max_new_tokens=200, ignore_eos=True)
     yield from advance_to_decode_step(r, 1)
     req = r.req
@@ -206,7 +206,7 @@ def late_abort(t):
 
 
 def continue_with_an_empty_torch_cache(t):
-    """The flag goes through, and the request goes on."""
+    """The flag is passed on, and the request continues."""
     r = t.start_req(prompt_len=8, max_new_tokens=6, ignore_eos=True)
     yield from advance_to_decode_step(r, 1)
     req = r.req
@@ -218,7 +218,7 @@ def continue_with_an_empty_torch_cache(t):
 
 
 def pause_twice_continue_once(t):
-    """A pause is no counter."""
+    """Pauses are not counted: one continue ends two pauses."""
     r = t.start_req(prompt_len=8, max_new_tokens=6, ignore_eos=True)
     yield from advance_to_decode_step(r, 2)
     t.pause_generation(mode="in_place")
@@ -236,7 +236,7 @@ def pause_twice_continue_once(t):
 
 
 def warm_prefix(t):
-    """`warmup_radix` fills the tree; who comes later with that prefix hits it and locks it while it runs."""
+    """`warmup_radix` fills the tree; a later request with that prefix hits it and locks it while it runs."""
     length = 2 * chunk_size(t)
     assert t.get_all_node_hit_counts() == {} and t.get_all_node_lock_refs() == {}
     yield from warmup_radix(t, [5] * length)
@@ -268,7 +268,7 @@ def flush_empties_the_tree(t):
 
 
 def full_eviction_only(t):
-    """`evict_radix` without a prefix empties the tree; with one it fails as an assertion does."""
+    """`evict_radix` without a prefix empties the tree; with a prefix it fails as an assertion does."""
     yield from warmup_radix(t, [5] * 12)
     yield from steps(2)
     assert t.get_all_node_hit_counts()
@@ -286,7 +286,7 @@ def full_eviction_only(t):
 
 
 def exhaust_kv(t):
-    """What is held is gone for requests, which wait; released, it is all there again."""
+    """Held pages are not available to requests, which wait; after the release all pages are free again."""
     stats = t.engine_stats()
     t.exhaust_kv(leave_pages=2)
     assert t.engine_stats()["kv_pool_free"] == 2 * stats["page_size"]
@@ -301,7 +301,7 @@ def exhaust_kv(t):
 
 
 def exhaust_lock_refs(t):
-    """Every node but as many as asked for is locked until the release."""
+    """All nodes except as many as requested are locked until the release."""
     for token in (5, 6, 7):
         yield from warmup_radix(t, [token] * 12)
     yield from steps(2)
@@ -316,9 +316,9 @@ def exhaust_lock_refs(t):
 
 
 def exhaust_rows(t):
-    """Ballast takes rows for as long as it runs."""
+    """Ballast holds rows for as long as it runs."""
     stats = t.engine_stats()
-    # Each asks for all that one request may have.
+    # Each ballast request asks for all tokens that one request may have.
     count = min(3, stats["kv_pool_free"] // t.scheduler.max_req_len)
     leave = stats["req_pool_total"] - count
     yield from exhaust_row_pool(t, leave_rows=leave)
@@ -329,7 +329,7 @@ def exhaust_rows(t):
 
 
 def eos_is_no_end(t):
-    """For an engine that was started with `base_engine_kwargs`: the oracle says EOS, and the request goes on."""
+    """For an engine that was started with `base_engine_kwargs`: the oracle emits EOS, and the request continues."""
     said = reference(16, 4)
     assert EOS_TOKEN_ID in said[:2]
     r = t.start_req(prompt_len=16, max_new_tokens=4)

@@ -1,4 +1,4 @@
-"""A script function that asks SGLang's own query functions what ours answer, after every step."""
+"""A script function that compares the answers of SGLang's own query functions with ours, after every step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ BY_RID = ("is_finished", "is_chunking", "status", "remaining_prompt_tokens", "ch
 
 
 def agrees_with_sglang(t):
-    """Along chunks, decodes, a retraction, aborts and finishes; each request is asked about whether it runs or not."""
-    # In the function: the file is imported where there is no SGLang too, and only one engine's process has a scheduler.
+    """Over chunks, decodes, a retraction, aborts and finishes; each request is queried whether it runs or not."""
+    # Imported here: the file is also imported where there is no SGLang, and only an engine's process has a scheduler.
     from sglang.test.scripted_runtime.context import engine, queries
 
     compared = 0

@@ -2,7 +2,7 @@
 
 A model with full and sliding-window layers has a second, smaller pool. When it runs out while a request is between its
 chunks, the request keeps the chunked slot and sits out batches (the early return of ``PrefillAdder.add_chunked_req``).
-Meanwhile it must not be given to the tree a second time: that once left nodes locked for good.
+Meanwhile it must not be inserted into the tree a second time: a past bug of this kind left nodes locked forever.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sr_fuzz.testing.scripted_runtime import (
 )
 from tests.scripted.common import back_to, chunk_size, output, reference
 
-# Layer 0 sees everything, layer 1 a window; the oracle reads back from both.
+# Layer 0 sees all tokens, layer 1 a window; the oracle reads back from both.
 MODEL = {
     "architectures": ["SrFuzzOracleSwaForCausalLM"],
     "num_hidden_layers": 2,
@@ -35,7 +35,7 @@ CHUNK = 64
 ENGINE_KWARGS = base_engine_kwargs(
     model_path=str(MODEL_PATH),
     json_model_override_args=json.dumps(MODEL),
-    # 409 tokens for windows: the pool that is short first.
+    # 409 tokens for windows: this pool runs out first.
     swa_full_tokens_ratio=0.1,
     max_total_tokens=POOL,
     chunked_prefill_size=CHUNK,
@@ -45,7 +45,7 @@ ENGINE_KWARGS = base_engine_kwargs(
 
 @contextmanager
 def local_engine() -> Iterator[None]:
-    """For `LocalEngine.with_faults`, which enters it before a scheduler boots: boot with this model."""
+    """For `LocalEngine.with_faults`, which enters it before a scheduler boots: boots the scheduler with this model."""
     from sr_fuzz.engine import settings
 
     original = settings.oracle_settings
@@ -59,7 +59,7 @@ def local_engine() -> Iterator[None]:
 
 
 def parked_chunked_request(t):
-    """With one token of window left the chunked request sits out while the other decodes; later both end right."""
+    """With one window token left the chunked request sits out while the other decodes; later both end correctly."""
     chunk, stats = chunk_size(t), t.engine_stats()
     length = 4 * chunk - 3
     decoding = t.start_req(prompt_len=5, max_new_tokens=12, ignore_eos=True, prompt_token=9)

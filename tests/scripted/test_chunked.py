@@ -9,7 +9,7 @@ from sr_fuzz.testing.scripted_runtime import LIFECYCLE_STAGES
 
 HERE = "tests.scripted.chunked"
 
-# Room for the longest prompts here, and for nothing else to run short.
+# Room for the longest prompts here, so that no resource runs short.
 ROOM = 1024
 
 CONFIGS = {
@@ -20,7 +20,7 @@ CONFIGS = {
     "noradix": EngineConfig(max_total_tokens=ROOM, disable_radix_cache=True),
 }
 
-# Around each chunk's end, and in pages of four around the page's.
+# Around the end of each chunk, and with pages of four tokens around the end of a page.
 BOUNDARIES = [(chunks, offset) for chunks in (1, 2, 3) for offset in (-1, 0, 1)]
 PAGE_BOUNDARIES = [(2, offset) for offset in (-5, -4, -3, -1, 0, 1, 3, 4, 5)]
 

@@ -9,7 +9,7 @@ from sr_fuzz.script.errors import EngineError
 
 HERE = "tests.scripted.core"
 
-# Room for the longest prompts here, and for nothing else to run short.
+# Room for the longest prompts here, so that no resource runs short.
 CONFIG = EngineConfig(max_total_tokens=1024)
 
 EXHAUST_KV = pytest.param(
@@ -41,7 +41,7 @@ FUNCTIONS = [
     "nothing",
 ]
 
-# What fails, and what its caller is told.
+# Scripts that fail, and what their caller gets.
 RAISED = [
     ("wrong_assertion", "AssertionError: boom"),
     ("runtime_error", "RuntimeError: simulated"),
@@ -72,7 +72,7 @@ def test_core_api_on_other_configurations(sr_engine, name, config):
 
 
 def test_ballast_takes_rows(sr_engine):
-    # SGLang clips ballast to the context of 4096 tokens and reserves all of it; three of them must fit.
+    # SGLang clips ballast to the context of 4096 tokens and reserves all of it; three ballast requests must fit.
     outcome = sr_engine.execute(f"{HERE}:exhaust_rows", config=EngineConfig(max_total_tokens=16384))
     assert outcome.ok, outcome.report()
 

@@ -1,4 +1,4 @@
-"""What the step helpers say when they give up. A handle that stands still is enough for that."""
+"""The messages of the step helpers when they give up. A handle that never changes is enough for that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chunked prefill over two pipeline stages, with one batch more under way than there are stages."""
+"""Chunked prefill over two pipeline stages, with one more batch in flight than there are stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our queries answer what SGLang's own do, step by step."""
+"""Our queries give the same answers as SGLang's own, step by step."""
 
 from __future__ import annotations
 

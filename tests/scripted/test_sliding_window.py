@@ -28,7 +28,7 @@ def test_a_parked_chunked_request_is_not_freed_twice(engine):
 
 
 class TestOnServer(ScriptedTestCase):
-    """Over HTTP, in a test case as SGLang's tests write it."""
+    """Over HTTP, in a test case written like those of SGLang."""
 
     ENGINE_KWARGS = ENGINE_KWARGS
 

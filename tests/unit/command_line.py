@@ -1,4 +1,4 @@
-"""What tests of the command line share: a script with a bug, its rule, and the one line of an error."""
+"""Shared by the tests of the command line: a script with a bug, its rule, and the one line of an error."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from sr_fuzz.script.errors import EngineError
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
-    """What the commands run on, in place of a real engine. Records the faults it was started with."""
+    """The engine that the commands run on, in place of a real one. Records the faults it was started with."""
     fake = FakeEngine(leak_on_abort, {canary.path: lambda script: leak(message="the canary's page")})
     fake.kinds = []
 

@@ -1,7 +1,7 @@
-"""An engine without a scheduler: whether a script breaks something is a plain function of the script.
+"""A fake engine without a scheduler: whether a script breaks something is a plain function of the script.
 
-Enough for what happens *after* a violation, which is about scripts, runs and files only. What it finds is no evidence
-about SGLang.
+It is enough for what happens *after* a violation, which is about scripts, runs and files only. What it finds is no
+evidence about SGLang.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class FakeEngine:
     """Runs scripts by ``rule``; ``played`` holds every script in the order of the runs.
 
     ``faulty``: for each seeded fault, by import path, the rule of an engine that has it. Where that rule finds
-    something the fault was triggered, or everywhere if it is in ``unseen``; it was reached everywhere. Several at once
-    go by their paths with commas between them.
+    something, the fault was triggered; a fault in ``unseen`` is triggered everywhere. Every fault is reached
+    everywhere. Several faults at once are keyed by their paths with commas between them.
     """
 
     sglang_version = "0.0.fake"
@@ -72,7 +72,7 @@ class FakeEngine:
         raise EngineError(f"{path}: there is no scheduler here that could run it")
 
     def with_faults(self, *paths: str) -> FakeEngine:
-        """An engine with faults; one that it does not know cannot be booted."""
+        """An engine with faults; a fault that it does not know cannot be booted."""
         engine = FakeEngine(self.faulty.get(",".join(paths), _not_booted))
         engine.faults = paths
         engine.unseen = self.unseen
@@ -112,7 +112,7 @@ def _steps(action: Action) -> int:
 
 
 def trace_of(script: Script, violation: Violation | None) -> tuple[StepRecord, ...]:
-    """The steps of the script's steps, up to the violation; actions stand at the step before which they came."""
+    """The steps of the script, up to the violation; actions are recorded at the step before which they came."""
     steps: list[StepRecord] = []
     actions: list[str] = []
     last = violation.step if violation is not None and violation.when == "step" else None

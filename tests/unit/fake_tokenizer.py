@@ -1,7 +1,7 @@
-"""A small server that stands for SGLang's, with the traits of its tokenizer manager that matter to a transport.
+"""A fake of SGLang's server, with the traits of its tokenizer manager that matter to a transport.
 
-It refuses within the stream, holds requests back while paused, drops aborts of what it does not know, sends one
-flush at a time, and ends a pause in mode ``abort`` only when everything is answered.
+It refuses within the stream, holds requests back while paused, drops aborts of unknown requests, sends one flush at a
+time, and ends a pause in mode ``abort`` only when every request is answered.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class CloseSessionReqInput(SimpleNamespace):
 
 
 class FakeServer:
-    """Runs on the server's thread, but for `answer`, `answer_flush`, `hang_up` and `down`."""
+    """Runs on the server's thread, except for `answer`, `answer_flush`, `hang_up` and `down`."""
 
     def __init__(self, socket):
         self._socket = socket
@@ -73,7 +73,7 @@ class FakeServer:
         return {f"/{name}": getattr(self, name) for name in names}
 
     def answer(self, *rids):
-        """The scheduler's last word about requests."""
+        """The scheduler's last message about these requests."""
         for rid in rids:
             self.loop.call_soon_threadsafe(lambda rid=rid: self.known[rid].set())
 
@@ -178,7 +178,7 @@ class FakeServer:
 
 
 class Engine:
-    """The whole of it: the fake server, the proxy before its socket, and a transport."""
+    """The complete setup: the fake server, the proxy before its socket, and a transport."""
 
     def __init__(self, server, proxy, poster, url):
         self.server, self.proxy, self.poster, self.url = server, proxy, poster, url

@@ -15,7 +15,7 @@ from sr_fuzz.script import EngineConfig, Script
 DEFAULT = CONFIG_SETS["default"]
 CONFIGS = tuple(DEFAULT.values())
 
-# The ends of what a configuration may be; strategies must not only suit the sizes of the default set.
+# The extremes of what a configuration may be; strategies must not only suit the sizes of the default set.
 EXTREMES = (
     EngineConfig(max_total_tokens=8, chunked_prefill_size=1, max_running_requests=1),
     EngineConfig(page_size=64, max_total_tokens=64, chunked_prefill_size=64, max_queued_requests=1),
@@ -26,7 +26,7 @@ EXTREMES = (
     ),
 )  # fmt: skip
 
-# Everything is given, so that no active profile has a say. `too_slow` is left out: it looks at a clock.
+# All settings are given, so that the active profile has no effect. `too_slow` is left out: it depends on a clock.
 EXPLORING = settings(
     derandomize=True, database=None, deadline=None, phases=[Phase.generate], backend="hypothesis",
     suppress_health_check=[HealthCheck.too_slow],

@@ -1,4 +1,4 @@
-"""Comparing a request with itself alone, on engines whose outputs are a plain function of the script."""
+"""Comparing a request with the same request alone, on engines whose outputs are a plain function of the script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ TWO = Script(CONFIG, (StartReq("r0", Prompt(0, 8), 4), StartReq("r1", Prompt(0, 
 
 
 class FakeEngine:
-    """Answers each request with what ``answer(script, name)`` says; None for one that does not run to its end."""
+    """Answers each request with the result of ``answer(script, name)``; None for a request that does not run to its
+    end."""
 
     faults = ("some.module:fault",)
 

@@ -30,7 +30,7 @@ SCRIPTS = st.builds(
     st.lists(st.sampled_from(NOISE), max_size=20),
     st.lists(st.sampled_from(NOISE), max_size=20),
 )
-"""Scripts for campaigns: a million of them, so that the tests of this file do not hang on the real strategies."""
+"""Scripts for campaigns: a million of them, so that the tests of this file do not depend on the real strategies."""
 
 
 def campaign(engine: FakeEngine, out: Path, **options: object) -> tuple[Summary, list[Event]]:
@@ -126,7 +126,7 @@ def test_a_campaign_ends_when_there_are_no_other_scripts(tmp_path: Path):
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Ctrl-C as at a terminal: whoever starts the tests in the background has them ignore it."""
+    """Ctrl-C as at a terminal: it is ignored when the tests are started in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -139,7 +139,7 @@ def test_ctrl_c_ends_with_the_summary_and_loses_no_finding(tmp_path: Path):
     def rule(script: Script) -> Violation | None:
         violation = leak_on_abort(script)
         runs[0] += violation is not None
-        if runs[0] == 3:  # in the midst of minimising
+        if runs[0] == 3:  # during minimising
             signal.raise_signal(signal.SIGINT)
         return violation
 
@@ -162,7 +162,7 @@ def test_a_hang_is_not_minimised_for_ever(tmp_path: Path):
 
 
 def test_a_finding_is_not_confirmed_for_ever_where_each_run_starts_a_scheduler(tmp_path: Path):
-    """The script takes no time; to start afresh takes half a minute, as on a server."""
+    """The script takes no time; a fresh start takes half a minute, as on a server."""
     now = [0.0]
 
     class Slow(FakeEngine):
@@ -213,7 +213,7 @@ def test_run_exits_0_with_or_without_findings(
 
 @pytest.mark.parametrize("interactive", [True, False])
 def test_a_listing_of_a_campaign_is_plain_text_whatever_it_holds(tmp_path: Path, interactive: bool):
-    """Brackets are markup to the terminal library; messages and signatures are full of them."""
+    """Brackets are markup to the terminal library; messages and signatures contain many of them."""
     message = "pages [1, 2] of [/bold]: [red]"
 
     def rule(script: Script) -> Violation | None:

@@ -1,4 +1,4 @@
-"""A campaign must find its canary, is loud when it does not, and counts nothing of it. The engine is a fake one."""
+"""A campaign must find its canary, report clearly when it does not, and not count it. The engine is a fake."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def in_long_scripts(script: Script) -> Violation | None:
 
 
 def campaign(healthy: Rule, faulty: Rule | None, *, unseen: bool = False, **options: object):
-    """The summary, the events, and what stands on the terminal."""
+    """The summary, the events, and the terminal output."""
     engine = FakeEngine(healthy, {canary.path: faulty} if faulty else {})
     engine.unseen = {canary.path} if unseen else set()
     events: list[Event] = []

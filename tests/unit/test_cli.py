@@ -1,4 +1,4 @@
-"""What a user sees of the command line: exit statuses, and one line for what is wrong."""
+"""What a user sees of the command line: exit statuses, and one line for each error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sr_fuzz.outcome.files import load
 from sr_fuzz.script import EngineConfig, Script
 from sr_fuzz.script.errors import EngineError
 
-# -- what is wrong is said in one line -------------------------------------------------------------------------
+# -- errors are reported in one line ---------------------------------------------------------------------------
 
 GOOD = {"config": {}, "actions": [{"action": "start_req", "name": "r0"}], "format": 1}
 
@@ -164,7 +164,7 @@ def test_emit_makes_a_known_finding_of_a_file(
     path = Path(capsys.readouterr().out.strip())
     assert load(path).script == SCRIPT
     ran = len(engine.played)
-    # Again, from the finding, and this time with its cause: no run is needed.
+    # Once more, from the finding, and this time with its cause: no run is needed.
     assert cli.main(["emit", str(path.with_suffix(".json")), "--out", str(tmp_path / "k"), "--cause", "a cause"]) == 0
     assert [reason for _, reason in known_signatures(tmp_path / "k").values()] == ["a cause"]
     assert len(engine.played) == ran
@@ -190,7 +190,7 @@ def test_emit_writes_a_known_bug_of_the_package(
     assert "--format bug: needs --cause" in error_of(["emit", file, *out], capsys)
     assert cli.main(["emit", file, *out, "--cause", "lines 1 to 3", "--releases", "<0.5.23"]) == 0
     path = Path(capsys.readouterr().out.strip())
-    # As one of the package it is known in the releases that have it, replayed, and played by the regressions.
+    # As a bug of the package it is known in the releases that have it, replayed, and played by the regressions.
     monkeypatch.setattr(catalogue, "FOLDER", str(tmp_path / "known_bugs"))
     catalogue.shipped.cache_clear()
     try:

@@ -18,7 +18,7 @@ from sr_fuzz.script import EngineConfig, Script, StartReq
 
 @pytest.fixture
 def complaints(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> list[Path]:
-    """Emitted tests that were played on the local engine; each complains."""
+    """Emitted tests that were played on the local engine; each of them fails."""
     played: list[Path] = []
 
     def play(path: Path, config: EngineConfig) -> str | None:
@@ -72,7 +72,7 @@ def test_a_test_that_would_see_nothing_is_not_written(
 
 @pytest.fixture
 def sglang_runs(monkeypatch: pytest.MonkeyPatch, complaints: list[Path]) -> list[SglangRun]:
-    """How the coming runs on SGLang's own scripted runtime go, in order."""
+    """The results of the coming runs on SGLang's own scripted runtime, in order."""
     runs: list[SglangRun] = []
 
     def run(path: Path, faults: Sequence[str]) -> SglangRun:

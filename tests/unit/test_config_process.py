@@ -1,4 +1,4 @@
-"""A script's time: what it spends waiting for a processor is not its own."""
+"""The time of a script: waiting for a processor does not count."""
 
 from __future__ import annotations
 

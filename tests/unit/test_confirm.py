@@ -1,4 +1,4 @@
-"""Confirmation counts the runs that show the same finding, and no others."""
+"""Confirmation counts the runs that show the same finding, and no other runs."""
 
 from __future__ import annotations
 

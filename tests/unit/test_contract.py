@@ -19,7 +19,7 @@ from sr_fuzz.sglang_api.versions import installed_package
 
 ROOT = Path(__file__).parents[2]
 
-# All that may know SGLang by name; the engines, the view and the invariants get what `sglang_api` makes of it.
+# All code that may know SGLang by name; the engines, the view and the invariants use what `sglang_api` provides.
 MAY_IMPORT = tuple(
     ROOT / "sr_fuzz" / room for room in ("sglang_api", "cpu", "oracle", "faults/catalogue", "faults/fixes")
 )
@@ -52,7 +52,7 @@ def test_sglang_is_imported_in_few_rooms_alone():
     assert not [str(path) for path, tree in sources() if not knows_sglang(path) and any(imports_of_sglang(tree))]
 
 
-# Of the standard library, with an underscore because no name of a field may collide.
+# Names of the standard library, with an underscore only because no name of a field may collide.
 PUBLIC = {"_exit", "_getframe", "_fields", "_replace"}
 
 
@@ -64,7 +64,7 @@ def private_of_others(path: Path, own: set[str]) -> Iterator[str]:
 
 
 def names_of_ours() -> set[str]:
-    """What classes of this package call their own attributes and methods."""
+    """Names of the attributes and methods of this package's own classes."""
     found: set[str] = set()
     for _, tree in sources():
         for cls in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
@@ -99,7 +99,7 @@ def test_the_installed_sglang_keeps_it():
 
 
 def linked(folder: Path, changed: str, old: str, new: str) -> Path:
-    """The installed package as links, in which one file, by its path, says ``new`` for ``old``."""
+    """The installed package as links, in which one file, given by its path, has ``new`` in place of ``old``."""
     here, there = folder / "sglang", installed_package()
     for part in Path(changed).parts:
         here.mkdir()

@@ -18,7 +18,7 @@ OUTPUT = (40, 41)
 
 
 class FakeEngine(Fake):
-    """Runs scripts; every run of one that starts ``restless`` is unlike the one before."""
+    """Runs scripts; every run of a script that starts ``restless`` differs from the previous run."""
 
     def __init__(self, restless: str = "nobody", outputs=lambda script, name: OUTPUT) -> None:
         self.restless, self.outputs = restless, outputs

@@ -1,4 +1,4 @@
-"""What `sr-fuzz doctor` says of a machine that has something and of one that lacks it."""
+"""What `sr-fuzz doctor` reports for a machine that has something and for a machine that lacks it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernels for drafts against what they are to compute, said once more in the plainest way."""
+"""The kernels for drafts, compared with the simplest implementation of what they compute."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def accepted(parents: list[int], tokens: list[int], wanted: list[int], most: int
 @given(st.data(), st.integers(1, 3), st.integers(2, NODES))
 def test_the_path_that_the_model_confirms_is_accepted(data, count, most):
     parents_of = [data.draw(trees()) for _ in range(count)]
-    # Few different tokens, so that much is right.
+    # Few different tokens, so that many drafts are right.
     some = st.lists(st.integers(0, 2), min_size=NODES, max_size=NODES)
     tokens, wanted = ([data.draw(some) for _ in range(count)] for _ in range(2))
     _, index, child, sibling = reconstruct(parents_of, [5] * count)
@@ -112,7 +112,7 @@ def test_moving_reads_everything_before_it_writes():
 
 
 class _Batch:
-    """What `ancestors` reads of SGLang's ``ForwardBatch``."""
+    """The parts of SGLang's ``ForwardBatch`` that `ancestors` reads."""
 
     def __init__(self, mask: torch.Tensor, lengths: list[int], drafts: int) -> None:
         self.seq_lens = torch.tensor(lengths)

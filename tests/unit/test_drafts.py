@@ -1,4 +1,4 @@
-"""What proposes drafts on a CPU: trees in SGLang's form, right and wrong often enough, and the same ever again."""
+"""Proposing drafts on a CPU: trees in SGLang's form, right and wrong often enough, and deterministic."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_a_known_cause_marks_it_as_an_expected_failure(tmp_path: Path):
 
 
 def test_only_the_bug_itself_is_an_expected_failure(tmp_path: Path):
-    """As pytest runs it: the bug is expected, another violation and an engine without it are failures."""
+    """In a pytest run the bug is an expected failure; another violation and an engine without the bug are failures."""
     path = emit(FINDING, tmp_path, known_cause="pages of a parked chunk")
     bug = Outcome("h", "0.5.23", violation=replace(FINDING.violation, location=()), wall_s=0.1)
     path.write_text(path.read_text().replace(FINDING.signature, signature(bug.violation, SCRIPT.config)))

@@ -1,4 +1,4 @@
-"""What a user relies on: a finding becomes a test that SGLang's own suite can take as it is."""
+"""What a user relies on: a finding becomes a test that SGLang's own suite can take unchanged."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def _imported(tree: ast.Module) -> set[str]:
 
 
 def _undefined(tree: ast.Module) -> set[str]:
-    """Names that are read somewhere and bound nowhere; scopes apart."""
+    """Names that are read and not bound anywhere; scopes are ignored."""
     nodes = list(ast.walk(tree))
     read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     bound = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}

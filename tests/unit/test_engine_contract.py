@@ -1,4 +1,4 @@
-"""Every engine is what `engine.contract` says, and those who use one ask for nothing else."""
+"""Every engine implements `engine.contract`, and the code that uses an engine needs nothing else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_engine_has_every_member_with_the_contracts_parameters(engine: type):
     for member in MEMBERS:
         promised = getattr(Engine, member)
         if not inspect.isfunction(promised):
-            # What `__init__` sets on an engine of its own is seen on the instance alone.
+            # An attribute that `__init__` sets exists on the instance only.
             assert hasattr(engine, member) or hasattr(engine(**_fake(engine)), member), f"no {member}"
             continue
         offered = inspect.signature(getattr(engine, member)).parameters
@@ -54,7 +54,7 @@ def _fake(engine: type) -> dict[str, object]:
 
 
 def test_the_seam_is_typed():
-    """No parameter or field called ``engine`` is ``Any``, and nobody asks an engine by ``hasattr`` what it can."""
+    """No parameter or field called ``engine`` is ``Any``, and no code uses ``hasattr`` to ask what an engine can do."""
     loose = []
     for path in Path(sr_fuzz.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -71,7 +71,7 @@ def _name(node: ast.arg | ast.AnnAssign) -> str:
 
 
 class Shared(FakeEngine):
-    """Its scheduler is started by `fresh` only; ``starts`` counts."""
+    """Its scheduler is started by `fresh` only; ``starts`` counts the starts."""
 
     isolation = "shared"
     starts = 0

@@ -1,4 +1,4 @@
-"""Which engine the options mean, and what several ranks do to a script."""
+"""The engine that the options select, and the effect of several ranks on a script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fault says of itself: reached and triggered, counted for the fault whose code it was."""
+"""What a fault records: reached and triggered, counted for the fault that the code belongs to."""
 
 from __future__ import annotations
 

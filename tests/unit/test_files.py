@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and read without a traceback."""
+"""Files are written completely or not at all, and read without a traceback."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_full_disk_leaves_the_old_file_as_it_was(tmp_path: Path, monkeypatch: 
 
 
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path):
-    """As ``--out /dev/stdout`` is: root may replace a device by a file."""
+    """``--out /dev/stdout`` is such a case: root may replace a device by a file."""
     pipe, read = tmp_path / "pipe", []
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))

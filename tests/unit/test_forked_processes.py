@@ -1,4 +1,4 @@
-"""Processes that are forked where SGLang would spawn them begin as spawned ones do."""
+"""Processes that are forked where SGLang would spawn them start in the same state as spawned ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sr_fuzz.engine.live import process_setup
 
-# In a process of its own: what it changes is multiprocessing's own.
+# A process of its own, since it changes state of multiprocessing.
 PARENT = """
 import json, multiprocessing, os, signal, sys
 from functools import partial
@@ -71,6 +71,6 @@ def test_they_are_entered_first_with_default_signals_and_counts_of_their_own(tmp
 
 
 def test_every_function_that_sglang_starts_a_scheduler_with_has_a_role():
-    """Data-parallel attention starts them by another name."""
+    """Data-parallel attention starts schedulers with another function."""
     for function in ("run_scheduler_process", "run_scheduler_process_with_init_pipe"):
         assert process_setup._ROLES[function] == "scheduler process"

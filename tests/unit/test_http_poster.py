@@ -1,4 +1,4 @@
-"""The background poster hands on what the server says, piece by piece, and keeps no failure to itself."""
+"""The background poster forwards the server's answers piece by piece, and reports every failure."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def url():
 
 @pytest.fixture(scope="module")
 def dead_url():
-    """Nobody listens there, and nobody else can begin to."""
+    """A port on which no server listens, and on which none can start to listen."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/generate"
@@ -89,7 +89,7 @@ def test_events_are_the_same_however_the_stream_is_cut(poster, url, chunks):
 
 
 def test_a_character_may_be_cut_in_two(poster, url):
-    # The server writes latin-1, so these are the two bytes of one UTF-8 character.
+    # The server encodes as latin-1, so these are the two bytes of one UTF-8 character.
     exchange = poster.send(f"{url}/chunks", ['data: {"text": "\xc3', '\xa9"}\n\n'])
     assert exchange.wait(WAIT_S)
     assert exchange.events == [{"text": "é"}]

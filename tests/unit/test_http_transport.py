@@ -1,4 +1,4 @@
-"""Over HTTP a script's calls arrive at the scheduler in their order, and what cannot arrive holds up nobody."""
+"""Over HTTP a script's calls reach the scheduler in order, and a call that cannot arrive does not block other calls."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_continue_waits_for_the_end_of_a_pause_that_aborts(engine):
     assert "b." not in engine.transport.responses
     answered.add("a.")
     engine.server.answer("a.")
-    assert set(engine.step()) <= {"abort all"}  # at the end of it the step begins in which everything arrives
+    assert set(engine.step()) <= {"abort all"}  # at its end the step begins in which all messages arrive
     assert [word for word in engine.step() if word != "abort all"] == ["continue", "b.", "pause in_place"]
 
 

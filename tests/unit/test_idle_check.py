@@ -1,4 +1,4 @@
-"""While pages are held SGLang's idle check is lenient; afterwards it is what the user has set."""
+"""While pages are held, SGLang's idle check is lenient; afterwards it is restored to the user's setting."""
 
 from __future__ import annotations
 

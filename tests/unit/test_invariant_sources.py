@@ -1,4 +1,4 @@
-"""Invariants read the view alone, and each lies in a file that is found by its name."""
+"""Invariants read the view only, and each one is in a file that is named after it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sr_fuzz.invariants import ALL
 FOLDER = Path(__file__).parents[2] / "invariants"
 
 def reads_scheduler(source: str) -> list[int]:
-    """Lines that reach past the view to the scheduler."""
+    """Lines that bypass the view and access the scheduler."""
     nodes = ast.walk(ast.parse(source))
     return [node.lineno for node in nodes if isinstance(node, ast.Attribute) and node.attr == "scheduler"]
 

@@ -1,4 +1,4 @@
-"""The page allocation kernels' stand-ins give the slots that SGLang's kernels give, and stand a short free list."""
+"""The stand-ins for the page allocation kernels return the slots of SGLang's kernels, and handle a short free list."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def test_decode_takes_a_page_only_where_one_begins():
 
 @pytest.mark.parametrize("free", [[], [9]])
 def test_a_short_free_list_is_no_error(free):
-    # SGLang compares afterwards and throws the slots away; those that need no page are right all the same.
+    # SGLang compares afterwards and discards the slots; those that need no page are correct all the same.
     assert len(_extend([(0, 9, -1)], free)) == 9
     assert _decode([(5, 27), (9, 47), (6, 21)], free)[2] == 22
 
 
 def test_slots_are_those_of_the_real_kernels():
-    """Under Triton's interpreter, on random batches; and those of SGLang's own functions without Triton."""
+    """Compared under Triton's interpreter, on random batches, and with SGLang's own functions without Triton."""
     sglang = importlib.util.find_spec("sglang")
     assert sglang is not None and sglang.origin is not None
     done = subprocess.run(
@@ -85,7 +85,7 @@ def test_slots_are_those_of_the_real_kernels():
 
 @pytest.fixture
 def paged(monkeypatch):
-    """An SGLang that has nothing but its paged allocator's module."""
+    """An SGLang that contains only the module of its paged allocator."""
     names = ["sglang", "sglang.srt", "sglang.srt.mem_cache", "sglang.srt.mem_cache.allocator"]
     for name in names:
         monkeypatch.setitem(sys.modules, name, ModuleType(name))

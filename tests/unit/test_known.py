@@ -1,4 +1,4 @@
-"""The known list is what emitted tests say, read without running them."""
+"""The known list is made from emitted tests, which are read without running them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rooms and their layers: who may import whom, in the package as it is installed."""
+"""The rooms and their layers: which room may import which, in the package as it is installed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LAYERS = (
     "cli", "doctor", "testing", "report", "campaign", "emit", "shrink", "strategies", "engine", "bugs", "faults",
     "play", "invariants", "view", "runtime", "cpu", "oracle", "sglang_api", "outcome", "script",
 )  # fmt: skip
-"""From the top: each room may import those behind it here, none before it. ARCHITECTURE.md says what each is for."""
+"""From the top: each room may import those after it here, none before it. ARCHITECTURE.md says what each is for."""
 
-# In an engine's processes, or in what only describes and checks, nothing of a test framework has a place.
+# An engine's processes, and code that only describes and checks, must not import a test framework.
 NO_TEST_FRAMEWORK = tuple(LAYERS[LAYERS.index("engine") :])
 
 CONTRACTS = f"""
@@ -63,12 +63,13 @@ forbidden_modules =
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package as a plain copy: in a checkout the mapped packages lie elsewhere, unseen by tools."""
+    """A folder with the package as a plain copy: in a checkout the mapped packages are elsewhere, and tools miss
+    them."""
     folder = tmp_path_factory.mktemp("installed")
     install = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-deps",
                "--no-build-isolation", "--target", str(folder)]  # fmt: skip
     source = folder.parent / "source"
-    # From a copy, since a build writes into the tree.
+    # Installed from a copy, since a build writes into the tree.
     names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
     for name in names.stdout.splitlines():
         if name.split("/")[0] in ("sr_fuzz", "strategies", "invariants", "setup.py", "pyproject.toml", "README.md"):
@@ -96,7 +97,7 @@ def test_the_layers_hold(installed: Path):
 
 
 def test_every_room_is_in_the_installed_package(installed: Path):
-    """The mapped ones too; and no file lies loose beside them."""
+    """This includes the mapped rooms, and there is no file outside a room."""
     package = installed / "sr_fuzz"
     rooms = {entry.name for entry in package.iterdir() if entry.is_dir() and entry.name != "__pycache__"}
     assert rooms == set(LAYERS)
@@ -128,7 +129,7 @@ def test_a_forbidden_import_is_seen(installed: Path, room: str, line: str):
 
 
 def test_the_mapped_packages_are_imported_by_their_full_names():
-    """Under their own names they exist in a checkout only, and collide with a user's packages elsewhere."""
+    """Under their short names they exist in a checkout only, and collide with a user's packages elsewhere."""
     ran = subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--select", "TID251", "."], cwd=ROOT, capture_output=True, text=True
     )

@@ -24,7 +24,7 @@ def transport() -> tuple[LocalTransport, list]:
 
 
 def test_a_value_that_sglang_refuses_is_refused_as_by_the_http_server(transport, monkeypatch):
-    """It is the user's mistake and no failure of the scheduler, which never sees it."""
+    """It is the user's mistake and no failure of the scheduler, which never receives the value."""
 
     def refuse(**fields: object) -> None:
         raise ValueError("min_new_tokens=12 is unavailable")

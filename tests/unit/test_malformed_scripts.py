@@ -1,4 +1,4 @@
-"""A script that cannot be read or makes no sense is refused in one line that names the field."""
+"""A script that cannot be read or is not valid is refused in one line that names the field."""
 
 from __future__ import annotations
 

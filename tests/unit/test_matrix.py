@@ -1,4 +1,4 @@
-"""The matrix as text: what was seen of each mode on each release, and why not where it was not."""
+"""The matrix as text: what was observed of each mode on each release, and the reason where nothing was."""
 
 from __future__ import annotations
 

@@ -29,13 +29,13 @@ from sr_fuzz.shrink.minimise import minimise
 
 
 def has(script: Script, *wanted: Action | type) -> bool:
-    """Whether these actions (or kinds of action) come in this order."""
+    """Whether these actions (or kinds of action) occur in this order."""
     actions = iter(script.actions)
     return all(any(a == w or (isinstance(w, type) and isinstance(a, w)) for a in actions) for w in wanted)
 
 
 def noisy(*core: Action, config: EngineConfig = EngineConfig()) -> Script:
-    """A script of a campaign: the actions that matter, among requests and actions that do not."""
+    """A script as in a campaign: the actions that matter, among requests and actions that do not."""
     actions: list[Action] = []
     for index in range(8):
         name = f"n{index}"
@@ -75,7 +75,7 @@ def test_only_what_the_violation_needs_is_left():
 
 
 def test_never_slides_to_another_violation():
-    """Short of three requests the script breaks something else, which is shorter."""
+    """With fewer than three requests the script breaks another invariant, with a shorter script."""
 
     def rule(script: Script) -> Violation | None:
         if len(script.names) >= 3:
@@ -231,5 +231,5 @@ def needs(count: int) -> Callable[[Script], Violation | None]:
 @pytest.mark.parametrize("rule", [abort_while_paused, needs(1), needs(2), needs(4)])
 def test_thirty_runs_do_for_scripts_of_thirty_actions(rule: Rule):
     script, played = shrink(noisy(*CORE), rule)
-    assert len(played) <= 32  # the goal of 30, and the renaming
+    assert len(played) <= 32  # the goal is 30; the rest is the renaming
     assert signature(rule(script) or leak(), script.config) == "kv_pages:leaked:radix+overlap"

@@ -1,4 +1,4 @@
-"""Stand-ins for GPU kernel packages, each test in an interpreter of its own, since they change how it imports."""
+"""Stand-ins for GPU kernel packages; each test runs in an interpreter of its own, since they change its imports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def run(code: str, **environment: str) -> str:
-    """What ``code`` printed, with the stand-ins installed before it."""
+    """The output of ``code``, which runs after the stand-ins are installed."""
     code = f"from sr_fuzz.cpu import missing_kernels\nmissing_kernels.install()\n{code}"
     return subprocess.run(
         [sys.executable, "-c", code], env=os.environ | environment, check=True, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""Motifs and profiles bring about what they say, wherever they are played."""
+"""Motifs and profiles produce the states that they describe, on every configuration."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_bursts_come_in_one_step_or_one_after_another() -> None:
 
 
 def test_memory_is_held_only_when_no_chunk_was_promised_it() -> None:
-    """Before anything, or in an engine that has just retracted or aborted everything and turned since."""
+    """At the start of a script, or in an engine that has just retracted or aborted everything and has stepped since."""
     for script in sample(scripts(CONFIGS, exhausters=True), 200):
         for index, action in enumerate(script.actions):
             if isinstance(action, ExhaustKv) and index:

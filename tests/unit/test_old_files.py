@@ -75,7 +75,7 @@ OLD_PLACES = (
     "mem_cache/allocation.py:grow: x = 1",
 )
 OLD = "exception:RuntimeError:radix+overlap:be70d1"
-"""As the last version made it, with the source lines in it."""
+"""As the previous version made it, with the source lines in it."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Importing SGLang's modules in a test file, where its import fails without a GPU."""
+"""Importing SGLang's modules in a test file, where the import fails without a GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME = "sr_fuzz_test_vision"
 
 @pytest.fixture
 def mends(monkeypatch, tmp_path):
-    """An entry for each mending, which also leaves a file beside the module that is imported."""
+    """One entry for each patch of the imports, which also leaves a file beside the imported module."""
     log = []
 
     def mend():

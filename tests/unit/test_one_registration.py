@@ -1,4 +1,4 @@
-"""An action, a request field and a control call are said once: what else depends on them takes them from there."""
+"""An action, a request field and a control call are registered in one place, from which all other code takes them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from sr_fuzz.sglang_api.versions import installed_package
 
 
 class StartLater(StartReq, frozen=True, tag="start_later"):
-    """`StartReq` with a field more, as the next one who adds a field will have it."""
+    """`StartReq` with one more field, as a contributor would add it."""
 
     top_k: int = -1
 
@@ -123,7 +123,7 @@ def test_a_control_call_names_messages_of_sglang_and_its_reply_is_watched(call: 
 
 
 def test_every_single_action_is_drawn_somewhere():
-    """By itself, that is: not as a part of a motif."""
+    """As a single action, not as a part of a motif."""
     configs = [EngineConfig(), EngineConfig(enable_lora=True, lora_drain_wait_threshold=2.0)]
     for tag, single in SINGLES.items():
         builders = [ScriptBuilder(draw=lambda strategy: bytes(6), config=config) for config in configs]

@@ -1,4 +1,4 @@
-"""The list of what is patched is complete: read from the source of what patches."""
+"""The list of patches is complete: it is compared with the source of the code that patches."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sr_fuzz.sglang_api.patches import PATCHES
 PACKAGE = Path(__file__).parents[2] / "sr_fuzz"
 
 ROOMS = ("cpu", "sglang_api", "engine", "oracle", "runtime")
-"""Faults and fixes patch on purpose; the rooms above run in no engine's process."""
+"""Faults and fixes patch on purpose; the rooms of higher layers run in no engine's process."""
 
-# Attributes of objects that the function has made itself, or of ours.
+# Attributes of objects that the function itself has created, or of our own objects.
 OWN = {
     "sr_fuzz/cpu/missing_kernels.py": {"clamp_position", "clamp_position_cuda"},
     "sr_fuzz/cpu/missing_modules.py": {"__spec__"},
@@ -32,7 +32,7 @@ OWN = {
 
 
 def assigned(tree: ast.AST) -> Iterator[str]:
-    """Attributes of something else than ``self`` that are given a value, and names of ``patch.object``."""
+    """Attributes of objects other than ``self`` that are assigned, and names in calls of ``patch.object``."""
     for node in ast.walk(tree):
         targets = node.targets if isinstance(node, ast.Assign) else []
         for target in targets:

@@ -1,4 +1,4 @@
-"""The pytest plugin, seen from a user's command line."""
+"""The pytest plugin, as used from the command line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ for name in ("cpu", "ci", "nightly", "gpu"):
 
 
 def test_profiles_mean_the_same_whatever_the_environment():
-    """With a CI variable Hypothesis takes the values of its own ci profile for defaults."""
+    """With a CI variable set, Hypothesis uses the values of its own ci profile as defaults."""
     clean = {name: value for name, value in os.environ.items() if name != "CI"}
     shown = [
         subprocess.run([sys.executable, "-c", SHOW_ALL], env=env, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""A server's port stays its own from the moment it is named until the server listens."""
+"""A server's port stays reserved from the moment it is chosen until the server listens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other releases of SGLang in a cache: fetched once, whole, read-only; trouble is one line."""
+"""Other releases of SGLang in a cache: they are fetched once, completely, read-only; an error is one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILES = ["sglang/__init__.py", "sglang/srt/managers/scheduler.py"]
 
 @pytest.fixture
 def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
-    """Takes the place of pip: puts a package into its target, or fails. Counts its calls."""
+    """Replaces pip: puts a package into its target, or fails. Counts its calls."""
     fake = SimpleNamespace(calls=0, returncode=0, stderr="", files=FILES)
 
     def run(command: list[str], **_options: object) -> SimpleNamespace:

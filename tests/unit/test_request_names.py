@@ -1,4 +1,4 @@
-"""The script's name for a request id, whatever engine made the id."""
+"""The script's name for a request id, whichever engine made the id."""
 
 from __future__ import annotations
 

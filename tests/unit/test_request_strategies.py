@@ -1,4 +1,4 @@
-"""What requests and prompts are drawn."""
+"""The requests and prompts that strategies draw."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sr_fuzz.script import (
 
 
 def test_a_relative_prompt_shares_a_prefix_and_leaves_it_everywhere() -> None:
-    """Beyond its end, where the answer was, at its end, at a page, one token beside, and inside."""
+    """Beyond its end, where the answer was, at its end, at a page, one token beside it, and inside."""
     config = DEFAULT["overlap-chunk16"]
     earlier = StartReq("r0", Prompt(family=1, length=20, unique_tail=6), 8)
 
@@ -51,7 +51,7 @@ def test_a_relative_prompt_shares_a_prefix_and_leaves_it_everywhere() -> None:
 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 31, 32, 33, 48, 88, 89, 90, 95, 96, 97])
 def test_prompts_lie_on_the_boundaries(length: int) -> None:
-    """Of the chunk, and of the pool: of 96 tokens 89 are the longest prompt that SGLang accepts."""
+    """Of the chunk, and of the pool: with 96 tokens, 89 is the longest prompt that SGLang accepts."""
     config = EngineConfig(max_total_tokens=96, chunked_prefill_size=16)
     assert_found(prompts(config), lambda prompt: prompt.length == length)
 

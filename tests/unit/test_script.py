@@ -1,4 +1,4 @@
-"""Scripts as data: JSON there and back, the hash, the text form, and what is said of a malformed one."""
+"""Scripts as data: JSON there and back, the hash, the text form, and the messages about malformed scripts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ from sr_fuzz.script import (
 from sr_fuzz.script.text import action_text, config_text, text
 
 # -- scripts of every shape ------------------------------------------------------------------------------------
-# Not the strategies of the project: those draw scripts that are good to run, these all that the types allow.
+# The strategies of the project are not used here: they draw scripts that are worth running, these all that the types
+# allow.
 
 names = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,15}", fullmatch=True)
 
@@ -111,7 +112,7 @@ def scripts(draw: st.DrawFn) -> Script:
     return Script(draw(configs()), tuple(draw(st.permutations(actions))))
 
 
-# One script, written out, for the hash and the text.
+# One fixed script, for the hash and the text.
 EXAMPLE = Script(
     EngineConfig(page_size=4, chunked_prefill_size=8, schedule_policy="lpm", schedule_conservativeness=0.03),
     (

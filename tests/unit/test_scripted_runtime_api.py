@@ -1,6 +1,6 @@
 """Our scripted runtime has what SGLang's has, name by name: classes, methods, properties, functions, defaults.
 
-SGLang's side is parsed, not imported: its server module needs packages that running a scheduler does not.
+SGLang's side is parsed, not imported: its server module needs packages that running a scheduler does not need.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CLASSES = {
     "ScriptedLockRefExhauster": ("scripted_runtime/context/lock_ref_exhauster.py", "sr_fuzz.runtime.exhausters"),
 }
 
-# Whatever is not the same, with the reason. An entry that is no difference any more fails the test too.
+# All differences, with the reason. An entry that is no longer a difference fails the test too.
 DIFFERENCES = {
     "ScriptedContext.__init__": "made by the engines alone; it takes a transport, which is HTTP on one engine only",
     "ScriptedHttpServer.__init__": "made by `start`; the processes behind it are others",
@@ -49,7 +49,7 @@ DIFFERENCES = {
     "ScriptedTokenizerRecvProxy.wait_until_arrived": "the default of a description, which only a time-out shows",
 }
 
-# Not public by its name, yet SGLang's own tests call it.
+# Not public by name, but called by SGLang's own tests.
 USED_ALL_THE_SAME = {"__init__", "_release_exhausted_pools"}
 
 
@@ -68,7 +68,7 @@ def parsed(file: str) -> ast.Module:
 
 
 def constants_of(module: ast.Module) -> dict[str, Any]:
-    """Module-level names that stand for literals."""
+    """Module-level names that are bound to literals."""
     found = {}
     for node in module.body:
         target = node.target if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [None])[0]
@@ -105,7 +105,7 @@ def parameters_of(function: ast.FunctionDef | ast.AsyncFunctionDef, constants: d
 
 
 def parameter_differences(theirs: list[Parameter], ours: Any) -> str:
-    """What a call that SGLang accepts would meet here; empty when every such call means the same."""
+    """What is different for a call that SGLang accepts; empty when every such call means the same here."""
     mine = inspect.signature(ours).parameters
     for position, parameter in enumerate(theirs):
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
@@ -222,7 +222,7 @@ def table_rows() -> list[tuple[list[str], str]]:
 
 
 def public_members(file: str, name: str) -> set[str]:
-    """Public attributes, methods and properties; a plain record stands for its fields."""
+    """Public attributes, methods and properties; for a plain record its fields."""
     names = set()
     for node in class_body(file, name):
         found = node.target.id if isinstance(node, ast.AnnAssign) else getattr(node, "name", "_")

@@ -1,4 +1,4 @@
-"""How faults are measured, and what a report says beside an earlier one. The engine is a fake one."""
+"""How faults are measured, and how a report compares with an earlier one. The engine is a fake."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_baseline_that_is_none_is_one_line_with_its_name(content: bytes, tmp_p
 
 @pytest.fixture
 def faults_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a module of faults, which is the current one."""
+    """A folder with a module of faults, which is the current folder."""
     (tmp_path / "own_faults.py").write_text(
         "from contextlib import nullcontext\n"
         "from sr_fuzz.faults import fault\n\n\n"

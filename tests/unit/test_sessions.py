@@ -1,4 +1,4 @@
-"""Sessions as data and in what a client knows of them; several answers to one request on the local engine."""
+"""Sessions as data and as a client knows them; several answers to one request on the local engine."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def test_a_session_that_goes_by_itself_is_noticed() -> None:
 
 @pytest.fixture
 def local(monkeypatch):
-    """The transport, what it sends in a turn, and how a request ends."""
+    """The transport, what it sends in a step, and how a request ends."""
     monkeypatch.setattr("sr_fuzz.sglang_api.messages.generate_message", lambda **fields: SimpleNamespace(**fields))
     proxy, recorder = LocalRecvProxy(), OutputRecorder()
     transport = LocalTransport(proxy, recorder)

@@ -1,4 +1,4 @@
-"""Statistics: what scripts reached is added up by configuration, and what nobody reached is said to be dead."""
+"""Statistics: what scripts reached is summed by configuration, and what no script reached is reported as dead."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SCRIPTS = st.builds(
 
 
 class CountingEngine:
-    """Reaches everything but ``missing``, once a script, where the configuration has it."""
+    """Reaches everything except ``missing``, once per script, where the configuration has it."""
 
     sglang_version = "0.0.fake"
 

@@ -1,7 +1,7 @@
 """What a user of the strategies relies on: valid scripts, long enough, with memory pressure, of every kind.
 
-Every sample is derandomised, so each test gives the same answer each time; the bounds lie far from what the
-strategies aim at, so that an edit which reshuffles the sample does not matter.
+Every sample is derandomised, so each test gives the same answer each time; the bounds lie far from what the strategies
+aim at, so an edit that reshuffles the sample does not matter.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def test_scripts_are_valid(drawn: list[Script]) -> None:
 
 
 def test_hypothesis_explores_them_without_complaint() -> None:
-    """No health check but the one with the clock is off here: nothing too large, nothing filtered away."""
+    """All health checks are on here except the one that depends on a clock: no script is too large, none is filtered
+    out."""
     explored = sample(scripts(CONFIGS), 200, EXPLORING)
     assert len(explored) == 200
     for script in explored:
@@ -80,13 +81,13 @@ def test_few_scripts_have_exhausters_unless_asked_for(drawn: list[Script]) -> No
 
 
 def test_most_scripts_leave_eos_alone(drawn: list[Script]) -> None:
-    """With `ignore_eos` SGLang reserves the whole output at admission, and nothing is retracted."""
+    """With `ignore_eos` SGLang reserves the whole output at admission, and no request is retracted."""
     eos_ignored = [a.ignore_eos for script in drawn for a in script.actions if isinstance(a, StartReq)]
     assert 0 < sum(eos_ignored) / len(eos_ignored) < 0.5
 
 
 def test_scripts_differ_in_what_they_use(drawn: list[Script]) -> None:
-    """Swarm style: each kind of action is missing from a good part of the longer scripts, and is in another."""
+    """Swarm testing: each kind of action is missing from a good part of the longer scripts, and is in others."""
     longer = [script for script in drawn if len(script.actions) >= 30]
     for kind in (Abort, AbortAll, Pause, FlushCache, StepUntil):
         assert 0.02 < share(longer, lambda script: any(isinstance(a, kind) for a in script.actions)) < 0.98, kind

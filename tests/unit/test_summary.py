@@ -1,4 +1,4 @@
-"""What the summary of a campaign says of gaps and of known bugs."""
+"""What the summary of a campaign reports about gaps and about known bugs."""
 
 from __future__ import annotations
 

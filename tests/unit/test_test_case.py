@@ -1,4 +1,4 @@
-"""Test cases that own a server, and the arguments they start it with; the server itself is a recorder here."""
+"""Test cases that own a server, and the arguments they start it with; the server is a mock that records its calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sr_fuzz.testing.scripted_runtime import DEFAULT_CHUNK_SIZE, SMALL_MODEL, Sc
 
 
 class RecordingServer:
-    """Stands for ``ScriptedHttpServer``."""
+    """A mock of ``ScriptedHttpServer``."""
 
     log: list[tuple] = []
 

@@ -1,4 +1,4 @@
-"""The receive proxy hands the scheduler what the socket brought, in order, and lets a script wait for its own."""
+"""The receive proxy gives the scheduler the messages of the socket, in order, and lets a script wait for its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user relies on: a translated script is one that SGLang's public API can play, near to the first."""
+"""What a user relies on: a translated script can be played by SGLang's public API, and is close to the original."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def test_prefixes_can_be_kept_apart_instead():
 
 
 def test_a_request_ends_where_it_did():
-    """The oracle's output follows from the prompt, and with it when EOS comes: here after 8 tokens and not at once."""
+    """The oracle's output follows from the prompt, and so does its EOS: here it comes after 8 tokens and not at
+    once."""
     from sr_fuzz.oracle.function import continuation, prompt_tokens
 
     def length(prompt: Prompt) -> int:
@@ -143,7 +144,7 @@ def test_what_is_held_is_given_back_at_the_end():
     assert without_starts(Release(), Step(2)) == (Step(2),)
 
 
-# -- what it has no words for ----------------------------------------------------------------------------------
+# -- what the public API cannot express ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

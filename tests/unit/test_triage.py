@@ -1,4 +1,4 @@
-"""A new finding that is gone when a known bug is mended is another face of that bug."""
+"""A new finding that disappears when a known bug is fixed is another face of that bug."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def healthy(script: Script):
 
 
 def engine(**rules) -> FakeEngine:
-    """``a``, ``b``, ``both``: what breaks while these are mended; all of them act."""
+    """``a``, ``b``, ``both``: what breaks while these bugs are fixed; all fixes act."""
     made = FakeEngine(broken, {{"a": A, "b": B, "both": f"{A},{B}"}[name]: rule for name, rule in rules.items()})
     made.unseen = {A, B}
     return made
@@ -70,7 +70,7 @@ def test_a_fix_that_cannot_be_played_is_passed_over_and_named():
 
 
 def test_a_difference_of_two_runs_is_looked_for_in_two_runs():
-    """One run of the mended engine breaks nothing; two of them still differ, so that nothing is explained."""
+    """One run of the fixed engine breaks nothing; two of its runs still differ, so nothing is explained."""
     seen = []
 
     def differs(script: Script):
@@ -113,5 +113,5 @@ def test_a_campaign_counts_another_face_as_known_and_keeps_its_repro(tmp_path: P
     assert tally.status == ("known" if face else "new") and tally.path is not None and tally.path.is_file()
     assert ("TEST_A" if face else "") in tally.reason.upper().replace(".PY", "")
     assert [event.tests for event in events if isinstance(event, Explained)] == ([(TEST_A,)] if face else [])
-    # Beside the others of its folder it is an expected failure, and known the next time.
+    # Beside the other tests of its folder it is an expected failure, and known the next time.
     assert len(known_signatures(tmp_path)) == face

@@ -1,6 +1,6 @@
-"""What the version-adapting module promises: which releases run, and one answer whatever the release keeps things in.
+"""The guarantees of the version-adapting module: which releases run, and the same answers from every release.
 
-SGLang is not imported: the shapes of its releases are small stand-ins.
+SGLang is not imported: small stand-ins imitate the layouts of its releases.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def test_a_bug_of_some_releases_may_be_in_a_tree_without_a_version():
 
 
 def _package(folder: Path, version: str | None, name: str = "somepackage") -> Path:
-    """A package's folder; ``version`` is what its ``_version.py`` says, None without one."""
+    """A package's folder; ``version`` is the content of its ``_version.py``, None for a package without one."""
     (folder / name).mkdir(parents=True)
     if version:
         (folder / name / "_version.py").write_text(f"__version__ = version = {version!r}\n__version_tuple__ = (0, 5)\n")
@@ -123,7 +123,7 @@ _FIXED = {
 
 @pytest.fixture
 def release(monkeypatch):
-    """Install a made-up SGLang: ``release("sglang.srt.server_args", ServerArgs=…)`` adds a module with these names."""
+    """Install a mock of SGLang: ``release("sglang.srt.server_args", ServerArgs=…)`` adds a module with these names."""
 
     def install(name: str, **attributes: object) -> None:
         parts = name.split(".")
@@ -145,7 +145,7 @@ def release(monkeypatch):
 
 @pytest.fixture
 def server_args_of(release):
-    """``server_args_of(without=…)`` makes up a release whose ``ServerArgs`` lacks these settings."""
+    """``server_args_of(without=…)`` makes a mock release whose ``ServerArgs`` lacks these settings."""
 
     def install(*, without: set[str] = frozenset(), resolves: bool = True, policies: tuple[str, ...] = ("lof",)):
         known = (set(EngineConfig.__struct_fields__) | _FIXED) - without
@@ -184,7 +184,7 @@ def test_a_schedule_policy_that_the_release_lacks_is_refused(server_args_of):
 
 
 class _Scheduler:
-    """Remembers what it was built with; the parameters differ by release."""
+    """Records the arguments it was built with; the parameters differ by release."""
 
     def __init__(self, server_args, port_args):
         self.built_with = (server_args, port_args)
@@ -204,7 +204,7 @@ def _with_scheduler(release, scheduler: type) -> SimpleNamespace:
 
 def test_a_scheduler_of_many_arguments_gets_rank_zero_everywhere(release):
     args = _with_scheduler(release, _SchedulerOfMany)
-    # The stand-in has no `runtime_context`: up to 0.5.16 the constructor publishes.
+    # The mock has no `runtime_context`: up to 0.5.16 the constructor publishes.
     scheduler = seams.make_scheduler(args)
     assert scheduler.built_with == (args, "ports")
     assert scheduler.ranks == (0, 0, 0, 0, 0, None)

@@ -1,4 +1,4 @@
-"""The view's adapters read the same facts from every allocator and tree layout that the supported releases have."""
+"""The view's adapters read the same facts from every allocator and tree layout of the supported releases."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_without_a_tree_there_are_no_nodes(cache):
 
 
 class RustCore:
-    """What the Rust core tells of itself."""
+    """The information that the Rust core gives about itself."""
 
     @property
     def root_node(self):

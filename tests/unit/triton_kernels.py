@@ -1,7 +1,7 @@
 """Compares our page allocation with SGLang's: ``python triton_kernels.py FOLDER_OF_SGLANG``, TRITON_INTERPRET=1.
 
-SGLang itself is not imported, which would take ten seconds: its kernels' module needs Triton alone, and of the module
-with its functions for machines without Triton those functions are taken.
+SGLang itself is not imported, which would take ten seconds: the module of its kernels needs Triton only, and from the
+module with its functions for machines without Triton only those functions are taken.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def functions_of(folder: Path) -> dict[str, Any]:
 def batch(rng: random.Random, page: int, grow: int) -> tuple[torch.Tensor, ...]:
     """Prefix lengths, lengths, last slots, free pages (as many as are needed, and some more)."""
     count = rng.randint(1, 9)
-    # Lengths around page borders, where the cases differ.
+    # Lengths around page boundaries, where the cases differ.
     prefix = [max(0, page * rng.randint(0, 3) + rng.randint(-2, 2)) for _ in range(count)]
     end = [length + (rng.randint(1, 3 * page) if grow > 1 else 1) for length in prefix]
     last = [page * rng.randint(100, 999) + (length - 1) % page if length else -1 for length in prefix]
