@@ -1,1 +1,1 @@
-"""Campaigns: looking for findings within a time budget."""
+"""Campaigns: the search for findings within a time budget."""

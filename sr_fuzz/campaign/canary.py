@@ -1,7 +1,7 @@
-"""Whether the campaign sees anything at all: the canary, a seeded fault that it must find.
+"""The canary: a seeded fault that the campaign must find, as a check that the campaign detects anything at all.
 
-While a campaign searches, some of its scripts are played once more on a second engine of the same kind that has the
-canary fault. What that shows is compared with what the script shows without the fault; it counts into no statistics.
+While a campaign searches, some of its scripts are played again on a second engine of the same kind that has the canary
+fault. The outcome is compared with the outcome without the fault; it is not counted in any statistics.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from sr_fuzz.script.errors import EngineError
 StartCanary = Callable[[], Engine]
 """Starts an engine like the campaign's own, with the canary fault."""
 
-# The first configuration is looked at from the first script on; each further one, which is a boot more, only while all
-# this has taken no more than a twentieth of the campaign.
+# The first configuration is checked from the first script on. Each further configuration costs another boot, so it is
+# checked only while all checks have taken no more than a twentieth of the campaign.
 SHARE = 0.05
 
-# What a busy machine or a dying process brings about says nothing about invariants.
+# A hang or a crash may come from a busy machine or a dying process, so it is no evidence about the invariants.
 _NO_SIGHT = ("hang", "crash")
 
 
 class CanaryWatch:
-    """Plays scripts on a faulty engine until the canary is found there, or must have been."""
+    """Plays scripts on a faulty engine until the canary is found there, or until it should have been found."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class CanaryWatch:
         self.spent_s = 0.0
 
     def look(self, script: Script, healthy: Outcome, elapsed_s: float) -> None:
-        """Play ``script`` once more if its configuration is to be looked at. ``healthy``: its outcome."""
+        """Play ``script`` again if its configuration is to be checked. ``healthy``: its outcome without the fault."""
         name = self._name_of(script.config)
         tally = self._tallies.get(name)
         if tally is None:
@@ -63,7 +63,7 @@ class CanaryWatch:
             took = self._clock() - began
             self.spent_s += took
         if tally.verdict != "undecided":
-            # What it was booted for is done: it takes memory.
+            # The check of this configuration is done, so the engine only takes memory now.
             self.close()
         self._on_event(CanaryPlayed(name, tally.verdict, tally.scripts, took, tally.found_by, tally.why_blind))
 

@@ -1,4 +1,4 @@
-"""What a campaign counts of each run, and what it makes of that at its end."""
+"""The counts that a campaign takes of each run, and the totals it derives from them at its end."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from sr_fuzz.play.reach_kinds import add_reach, dead_kinds
 from sr_fuzz.script import EngineConfig
 
 GAPS = ("not_played", "not_checked", "coarse", "not_counted")
-"""Fields that `Outcome` and `Summary` both have, on what was left out."""
+"""Fields of both `Outcome` and `Summary` that list what was left out."""
 
 
 class Counts:
-    """Fills in a `Summary`, run by run."""
+    """Fills in a `Summary`, one run at a time."""
 
     def __init__(self, summary: Summary) -> None:
         self._summary = summary
@@ -48,11 +48,11 @@ class Counts:
             known.configs.append(name)
 
     def add_not_booted(self, name: str, reason: str) -> None:
-        """A configuration of which no scheduler could be made."""
+        """Count a configuration for which no scheduler could be booted."""
         self._summary.not_played.append(Gap(f"configuration {name}", reason))
 
     def end(self) -> None:
-        """Take stock: what was never reached, and which invariants had nothing to look at anywhere."""
+        """Fill in the totals: kinds that were never reached, and invariants without a subject on any configuration."""
         summary = self._summary
         had_one = summary.checks.keys() | {gap.what for gap in summary.not_checked}
         summary.no_subject = {name: why for name, why in summary.no_subject.items() if name not in had_one}

@@ -1,6 +1,6 @@
-"""What a campaign tells while it runs: one stream of immutable events, and the summary at its end.
+"""The events that a campaign sends while it runs, all immutable, and the summary at its end.
 
-A listener is any callable that takes an event. The campaign knows no terminal and no file format.
+A listener is any callable that takes an event. The campaign depends on no terminal and no file format.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class ScriptDone(msgspec.Struct, frozen=True):
-    """A script has run. ``elapsed_s`` counts from the start of the campaign, ``wall_s`` is the run's own."""
+    """A script has run. ``elapsed_s`` counts from the start of the campaign; ``wall_s`` is the time of this run."""
 
     config: str
     steps: int
@@ -47,7 +47,7 @@ class FindingNew(msgspec.Struct, frozen=True):
 
 
 class FindingKnown(msgspec.Struct, frozen=True):
-    """A violation seen again. ``reason`` is that of the known list, None for one found in this campaign."""
+    """A violation was seen again. ``reason`` comes from the known list; it is None for one found in this campaign."""
 
     signature: str
     reason: str | None = None
@@ -62,7 +62,7 @@ class Minimising(msgspec.Struct, frozen=True):
 
 
 class Minimised(msgspec.Struct, frozen=True):
-    """It has been shrunk."""
+    """The script of the new finding has been shrunk."""
 
     signature: str
     actions: int
@@ -78,14 +78,14 @@ class Confirmed(msgspec.Struct, frozen=True):
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """It is gone when known bugs are mended: those of ``tests``, files of the known list."""
+    """The finding is gone when the known bugs of ``tests`` (files of the known list) are fixed."""
 
     signature: str
     tests: tuple[Path, ...]
 
 
 class Emitted(msgspec.Struct, frozen=True):
-    """The repro is written."""
+    """The repro has been written."""
 
     finding: Finding
     path: Path
@@ -97,7 +97,7 @@ Verdict = Literal["found", "blind", "undecided"]
 class CanaryPlayed(msgspec.Struct, frozen=True):
     """A script was played on the engine with the canary fault; counts are those of its configuration so far.
 
-    It counts as no script of the campaign; ``wall_s`` is the time it took, a boot included.
+    The run is not counted as a script of the campaign; ``wall_s`` is the time it took, including a boot.
     """
 
     config: str
@@ -108,23 +108,23 @@ class CanaryPlayed(msgspec.Struct, frozen=True):
     why_blind: str = ""
 
 
-# Most scripts have a request that the canary strikes: fifty without one are no accident. What it does is seen in the
-# same step, so that one script in which it was not is suspicious, and two are proof.
+# Most scripts have a request that triggers the canary, so fifty scripts without one are no accident. Its effect is
+# visible in the same step, so one script in which it was triggered and not seen is suspicious, and two are proof.
 _MUST_STRIKE = 50
 _MUST_BE_SEEN = 2
 
 
 class CanaryTally(msgspec.Struct):
-    """What became of the canary on one configuration."""
+    """The result of the canary on one configuration."""
 
     scripts: int = 0
-    """Played with the canary fault, the one that showed it included."""
+    """Scripts played with the canary fault, including the one that showed it."""
     triggered: int = 0
-    """Scripts in which it struck."""
+    """Scripts in which it was triggered."""
     found_by: str = ""
-    """``invariant: rule``, once it is found."""
+    """``invariant: rule`` of the violation, once the canary is found."""
     problem: str = ""
-    """Why it could not be played."""
+    """Why the canary could not be played."""
 
     @property
     def verdict(self) -> Verdict:
@@ -135,7 +135,7 @@ class CanaryTally(msgspec.Struct):
 
     @property
     def why_blind(self) -> str:
-        """Empty when it is not."""
+        """Why the campaign is blind on this configuration; empty when it is not."""
         if self.verdict != "blind":
             return ""
         if self.problem:
@@ -146,7 +146,7 @@ class CanaryTally(msgspec.Struct):
 
 
 class Gap(msgspec.Struct):
-    """What some scripts left out, for one reason: an invariant, or a part of it, an action, a count."""
+    """Something that some scripts left out for one reason: an invariant or a part of it, an action, or a count."""
 
     what: str
     reason: str
@@ -156,7 +156,7 @@ class Gap(msgspec.Struct):
 
 
 class ConfigTally(msgspec.Struct):
-    """What ran on one configuration. ``wall_s`` is the time of its runs, in seconds."""
+    """The runs on one configuration. ``wall_s`` is their total time, in seconds."""
 
     scripts: int = 0
     steps: int = 0
@@ -166,57 +166,57 @@ class ConfigTally(msgspec.Struct):
 
 
 class FindingTally(msgspec.Struct):
-    """One signature: how often it was seen, and what is known of it."""
+    """One signature: how often it was seen, and what is known about it."""
 
     status: Literal["new", "known"]
-    """``known`` also when it turned out to be another face of a known bug."""
+    """Also ``known`` when the finding turned out to be another face of a known bug."""
     violation: Violation
     count: int = 1
     path: Path | None = None
-    """Its repro, or its file on the known list."""
+    """The repro, or the file on the known list."""
     reason: str = ""
-    """From the known list, or which known bug it is another face of."""
+    """The reason from the known list, or the known bug of which this is another face."""
     finding: Finding | None = None
-    """For a new one."""
+    """The finding itself; set for a new one only."""
 
 
 class Summary(msgspec.Struct):
-    """What a campaign did. Times in seconds."""
+    """The result of a campaign. Times are in seconds."""
 
     elapsed_s: float = 0.0
     search_s: float = 0.0
-    """``elapsed_s`` without minimising, confirming and writing: what the rate refers to."""
+    """``elapsed_s`` without the time for minimising, confirming and writing; the script rate is based on this."""
     scripts: int = 0
     steps: int = 0
     forwards: int = 0
     configs: dict[str, ConfigTally] = {}
     findings: dict[str, FindingTally] = {}
-    """By signature, in the order of their first appearance."""
+    """The findings by signature, in the order of their first appearance."""
     checks: dict[str, int] = {}
     """How often each invariant was checked."""
     not_checked: list[Gap] = []
     """Invariants that could not be checked on some configurations."""
     not_played: list[Gap] = []
-    """Kinds of action that this SGLang lacks something for."""
+    """Kinds of action that need a name that this SGLang lacks."""
     not_counted: list[Gap] = []
-    """Parts of `reach` that this SGLang lacks something for."""
+    """Parts of `reach` that need a name that this SGLang lacks."""
     coarse: list[Gap] = []
     """Invariants of which only a part was checked on some configurations."""
     no_subject: dict[str, str] = {}
-    """Invariants that have nothing to look at on any configuration played, with the reason."""
+    """Invariants that have no subject on any configuration played, with the reason."""
     unplayed_fixes: dict[str, str] = {}
-    """Fixes that could not be played, with the reason: what they would explain is called new."""
+    """Fixes that could not be played, with the reason. Findings that they would explain are reported as new."""
     canary: dict[str, CanaryTally] = {}
-    """By configuration; empty when no canary was played."""
+    """The canary's result by configuration; empty when no canary was played."""
     reach: dict[str, int] = {}
     """How often each kind of `sr_fuzz.play.reach_kinds` was reached."""
     never_reached: list[str] = []
-    """Kinds that could occur on one of the configurations and never did; empty where nothing was counted."""
+    """Kinds that could occur on one of the configurations but never did; empty where nothing was counted."""
     interrupted: bool = False
 
     @property
     def blind(self) -> dict[str, CanaryTally]:
-        """Configurations on which the canary was not found although it must have been."""
+        """Configurations on which the canary was not found although it should have been."""
         return {name: tally for name, tally in self.canary.items() if tally.verdict == "blind"}
 
     @property

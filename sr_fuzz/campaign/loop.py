@@ -1,7 +1,7 @@
-"""The campaign loop: random scripts until the time is up; each new finding is minimised, confirmed, written out.
+"""The campaign loop: it plays random scripts until the time is up.
 
-A finding never ends a campaign. One whose signature is known, or was found before in the same campaign, is counted;
-so one bug does not hide the next.
+Each new finding is minimised, confirmed and written out. A finding never ends a campaign: one whose signature is known,
+or was already found in the same campaign, is only counted, so that one bug does not hide the next.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from sr_fuzz.shrink.finding_steps import Investigated, first_seen, reproduce, sh
 from sr_fuzz.shrink.minimise import MAX_RUNS
 from sr_fuzz.strategies import draw
 
-# Hypothesis begins each round with a few small examples, which is good now and then, and keeps what it has generated
-# until the round ends, which costs memory. A hundred keeps both small.
+# Hypothesis begins each round with a few small examples, which are useful only now and then, and keeps all generated
+# examples until the round ends, which costs memory. A round of one hundred limits both.
 ROUND = 100
 
-# A strategy whose scripts have all been played brings nothing new however often it is asked. A round of a useful
-# strategy is nearly all new, so three empty ones in a row mean that it is exhausted.
+# A strategy whose scripts have all been played generates nothing new. Nearly all scripts of a useful strategy's round
+# are new, so three rounds in a row without a new script mean that the strategy is exhausted.
 EMPTY_ROUNDS = 3
 
-# A hang takes the whole wall-clock limit in each run, 20 s unless told otherwise: sixty runs of it would be a campaign
-# of their own. So shrinking a finding starts no run after this time, and confirming makes as many runs as fit into it.
+# A hang takes the whole wall-clock limit in each run (20 s by default), so sixty runs would take twenty minutes.
+# Therefore shrinking a finding starts no run after this time, and confirming makes as many runs as fit into it.
 PATIENCE_S = 60.0
 
 # Keeps the rounds of neighbouring seeds apart: seed 7, round 1 must not be seed 8, round 0.
@@ -58,7 +58,7 @@ _SEED_STRIDE = 1_000_003
 
 
 class _Leave(BaseException):
-    """Leaves Hypothesis at once. Not an `Exception`, which it would take for a failure, and replay."""
+    """Leaves Hypothesis at once. It is not an `Exception`, which Hypothesis would treat as a failure and replay."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
@@ -82,17 +82,17 @@ def run_campaign(
 ) -> Summary:
     """Play scripts drawn from ``scripts`` on ``engine`` for ``time_s`` seconds, or until ``max_scripts`` are done.
 
-    Of several strategies each has its share of the time, one after the other. The same ``seed`` draws the same scripts.
-    Repros go into ``out``; signatures in ``known`` (as `known_signatures` reads them) are only counted. A finding that
-    is being minimised when the time is up is finished, so the end may come later by its ``max_runs``, or twice
-    `PATIENCE_S`. Ctrl-C ends the campaign with its summary; a finding in work is then written as it is. ``canary``
-    starts an engine with the canary fault, which must be found: see `CanaryWatch` and `Summary.blind`. ``triage`` tells
-    which new findings are faces of known bugs; their repros are marked as expected failures. ``name_of`` names a
-    configuration in events and summary.
+    Several strategies run one after the other, each with an equal share of the time. The same ``seed`` draws the same
+    scripts. Repros go into ``out``; signatures in ``known`` (as `known_signatures` reads them) are only counted. A
+    finding that is being minimised when the time is up is completed, so the campaign may end later by its ``max_runs``,
+    or by twice `PATIENCE_S`. Ctrl-C ends the campaign with its summary; a finding in progress is then written as it is.
+    ``canary`` starts an engine with the canary fault, which must be found: see `CanaryWatch` and `Summary.blind`.
+    ``triage`` decides which new findings are faces of known bugs; their repros are marked as expected failures.
+    ``name_of`` gives the name of a configuration in events and in the summary.
 
-    Raises `EngineError` when the engine cannot go on, after the `Finished` event.
+    Raises `EngineError`, after the `Finished` event, when the engine cannot continue.
     """
-    # Before the clock starts: asking for the version starts the engine.
+    # This comes before the clock starts, because reading the version starts the engine.
     version = engine.sglang_version
     campaign = _Campaign(engine, out, known, on_event, max_runs, canary, triage, name_of, clock)
     on_event(Started(version, seed, time_s, max_scripts, out, len(known)))
@@ -108,7 +108,7 @@ def run_campaign(
 
 
 class _Campaign:
-    """State of one campaign: what was played, what was found."""
+    """The state of one campaign: the scripts played and the findings so far."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class _Campaign:
         )
 
     def end(self) -> None:
-        """Take the time and stock, and shut down what was started here."""
+        """Fill in the times and totals, and shut down what was started here."""
         self.summary.elapsed_s = self._clock() - self._start
         if self._canary is not None:
             self._set_aside_s += self._canary.spent_s
@@ -161,7 +161,7 @@ class _Campaign:
     def _search(
         self, scripts: SearchStrategy[Script], rounds: Iterator[int], until_s: float, max_scripts: int | None
     ) -> None:
-        """Round after round, until the time is up, enough scripts are done, or there are no others."""
+        """Play round after round until the time is up, enough scripts are done, or no new scripts are generated."""
 
         def play(script: Script) -> None:
             if self._clock() - self._start >= until_s or self.summary.scripts == max_scripts:
@@ -233,7 +233,7 @@ class _Campaign:
             seen = self._confirm(seen)
             cause = self._explain(seen)
         finally:
-            # Also when interrupted, or when the engine dies of it: what was found is never lost.
+            # This also runs on an interrupt or when the engine dies, so that a finding is never lost.
             path = emit(seen.finding, self._out, trace=seen.outcome.trace, known_cause=cause)
             tally.finding, tally.path = seen.finding, path
             if cause is not None:
@@ -243,7 +243,7 @@ class _Campaign:
 
     def _explain(self, seen: Investigated) -> str | None:
         if self._triage is None or not seen.finding.reproduced:
-            return None  # what is gone by itself would be gone with any fix
+            return None  # a finding that does not reproduce would be gone with any fix
         tests = self._triage.explain(seen.finding)
         self.summary.unplayed_fixes |= self._triage.unplayed
         if not tests:
@@ -261,7 +261,8 @@ class _Campaign:
         return small
 
     def _confirm(self, seen: Investigated) -> Investigated:
-        # By the clock: where the scheduler is started anew for each run, that takes longer than the script.
+        # The limit is in time, not in runs: where the scheduler is restarted for each run, that takes longer than the
+        # script.
         give_up = self._clock() + PATIENCE_S
         seen = reproduce(seen, self._engine, stop=lambda: self._clock() >= give_up)
         self._on_event(Confirmed(seen.finding.signature, seen.finding.reproduced, seen.finding.tried))

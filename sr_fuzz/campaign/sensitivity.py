@@ -1,7 +1,7 @@
-"""What the fuzzer would see: how soon each seeded fault is found, by which invariant, and how short its script becomes.
+"""Sensitivity of the fuzzer: how soon each seeded fault is found, by which invariant, and how short its script becomes.
 
 For each fault the same random scripts are played, in the same order, until one of them shows a violation that it does
-not show on the healthy scheduler. That script is minimised and the result confirmed.
+not show on the healthy scheduler. That script is minimised, and the result is confirmed.
 """
 
 from __future__ import annotations
@@ -26,42 +26,43 @@ from sr_fuzz.shrink.minimise import minimise
 FORMAT = 1
 """Raised whenever an old report would be read with another meaning."""
 
-# A hang takes it whole in every run. Scripts take a tenth of a second, so that it is enough on a busy machine too.
+# A hang takes the whole limit in every run. Scripts take a tenth of a second, so the limit suffices on a busy machine
+# too.
 LIMIT_S = 10.0
 
-# Only hangs come near: sixty runs of one would take ten minutes.
+# Only hangs come near this limit: sixty runs of a hang would take ten minutes.
 PATIENCE_S = 60.0
 
 
 class Search(msgspec.Struct):
-    """What was measured for one fault. Without ``detected_by`` it was not seen."""
+    """The measurement of one fault. If ``detected_by`` is empty the fault was not detected."""
 
     fault: str
     stands_for: str = ""
     expected: tuple[str, ...] = ()
     scripts: int = 0
-    """Scripts played, the one that showed it included."""
+    """Scripts played, including the one that showed the fault."""
     reached: int = 0
-    """Scripts in which the patched place was executed."""
+    """Scripts in which the patched code was executed."""
     triggered: int = 0
-    """Scripts in which it misbehaved."""
+    """Scripts in which the fault misbehaved."""
     cut_short: bool = False
     """Whether the time was up before all scripts were played."""
     search_s: float = 0.0
-    """Time until it was seen, booting the configurations included."""
+    """Time until the fault was detected, including the boots of the configurations."""
     detected_by: str = ""
     """``invariant:rule``."""
     as_expected: bool = False
     first_actions: int = 0
     reruns: int = 0
-    """Runs the minimiser used."""
+    """Runs that the minimiser used."""
     minimise_s: float = 0.0
     minimal_actions: int = 0
     minimal: str = ""
     reproduced: int = 0
     tried: int = 0
     problem: str = ""
-    """Why it could not be measured, or what is to be known about the result."""
+    """Why the fault could not be measured, or a remark on the result."""
 
     @property
     def detected(self) -> bool:
@@ -69,7 +70,7 @@ class Search(msgspec.Struct):
 
     @property
     def why_not(self) -> str:
-        """Why it was not detected; empty when it was."""
+        """Why the fault was not detected; empty when it was."""
         if self.detected:
             return ""
         if not self.scripts:
@@ -85,17 +86,17 @@ class Search(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """The JSON file."""
+    """The report, as it is stored in the JSON file."""
 
     sglang_version: str
     seed: int
     max_scripts: int
     searches: list[Search] = msgspec.field(name="rows")
     median_s: float | None = None
-    """Of the time until a fault was seen, over those that were."""
+    """Median time until detection, over the faults that were detected."""
     median_scripts: float | None = None
     median_actions: float | None = None
-    """Of the length of the minimal scripts."""
+    """Median length of the minimal scripts."""
     format: int = FORMAT
 
     def summarise(self) -> None:
@@ -111,7 +112,7 @@ class Report(msgspec.Struct):
 
 
 def load_report(path: Path) -> Report:
-    """Raises ``ValueError``, one line that names the file; `OSError` when it cannot be read."""
+    """Read a report. Raises ``ValueError``, one line that names the file; `OSError` when it cannot be read."""
     try:
         raw = msgspec.json.decode(path.read_bytes())
         if isinstance(raw, dict) and raw.get("format") != FORMAT:
@@ -123,7 +124,7 @@ def load_report(path: Path) -> Report:
 
 
 class Sensitivity:
-    """Measures fault after fault; ``healthy`` is an engine that has none, and can make others that do."""
+    """Measures one fault after another; ``healthy`` is an engine without faults that can create engines with faults."""
 
     def __init__(self, healthy: Engine, *, time_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """``time_s``: the longest search for one fault, in seconds."""
@@ -133,7 +134,7 @@ class Sensitivity:
         self._on_healthy: dict[str, Outcome] = {}
 
     def measure(self, fault: Fault, scripts: Sequence[Script]) -> Search:
-        """Search for one fault. What it makes of the engine itself is in ``Search.problem``."""
+        """Search for one fault. An engine that cannot play it is reported in ``Search.problem``."""
         one = Search(fault.name, fault.stands_for, fault.expected)
         with self._healthy.with_faults(fault.path) as engine:
             self._search(one, fault, engine, scripts)
@@ -160,12 +161,15 @@ class Sensitivity:
                     self._shrink(one, script, outcome, seen, engine)
                     return
             except EngineError as error:
-                # Some releases lack what a fault patches, or what a configuration asks for.
+                # Some releases lack the function that a fault patches, or the feature that a configuration asks for.
                 unusable.add(script.config)
                 one.problem = f"{_configurations(len(unusable))} could not be played: {str(error).splitlines()[0]}"
 
     def _shows(self, script: Script, found: str) -> bool:
-        """What the healthy scheduler shows too is a finding, but not this fault."""
+        """Whether the fault causes this signature.
+
+        One that the healthy scheduler shows too is a finding, but not this fault.
+        """
         key = script_hash(script)
         if key not in self._on_healthy:
             self._on_healthy[key] = _run(self._healthy, script)
@@ -202,20 +206,24 @@ def _run(engine: Engine, script: Script) -> Outcome:
 
 
 class Comparison(msgspec.Struct):
-    """A report beside an earlier one; each entry is a line of text that begins with the fault's name."""
+    """The comparison of a report with an earlier one.
+
+    Each entry is a line of text that begins with the fault's name.
+    """
 
     lost: list[str] = []
-    """Detected before, and not any more."""
+    """Faults that were detected before and are not detected now."""
     slower: list[str] = []
-    """More scripts until it was seen, a longer minimal script, or no time for as many scripts as it took before."""
+    """Faults that took more scripts, got a longer minimal script, or ran out of time before the number of scripts it
+    took before."""
     gained: list[str] = []
-    """Not detected before, or not there."""
+    """Faults that are detected now and were not detected, or not in the report, before."""
     unmeasured: list[str] = []
-    """Detected before, and not among those measured now."""
+    """Faults that were detected before and are not among those measured now."""
 
 
 def compare(now: Report, before: Report) -> Comparison:
-    """What became worse, and what better. Seconds are no reason to call it slower: they depend on the machine."""
+    """Return what became worse and what became better. Times are not compared, because they depend on the machine."""
     result = Comparison()
     searches = {one.fault: one for one in now.searches}
     for old in before.searches:

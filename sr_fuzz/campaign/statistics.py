@@ -1,4 +1,4 @@
-"""Statistics of scripts: what they reach, configuration by configuration, so that a dead strategy is seen."""
+"""Statistics of scripts: what they reach on each configuration, which shows a strategy that reaches nothing."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sr_fuzz.strategies import draw
 
 
 class ConfigReach(msgspec.Struct):
-    """What was reached on one configuration."""
+    """The kinds that were reached on one configuration."""
 
     config: EngineConfig
     scripts: int = 0
     steps: int = 0
     forwards: int = 0
     violations: dict[str, int] = {}
-    """By signature."""
+    """Number of violations by signature."""
     reach: dict[str, int] = {}
 
     def count(self, kind: str) -> int | None:
@@ -33,14 +33,14 @@ class ConfigReach(msgspec.Struct):
 
 
 class Statistics(msgspec.Struct):
-    """What scripts reached, by configuration name."""
+    """The kinds that scripts reached, by configuration name."""
 
     sglang_version: str
     seed: int
     configs: dict[str, ConfigReach]
     total: dict[str, int] = {}
     never_reached: list[str] = []
-    """Kinds that could occur on one of the configurations and never did."""
+    """Kinds that could occur on one of the configurations but never did."""
     elapsed_s: float = 0.0
 
     @property
@@ -49,7 +49,7 @@ class Statistics(msgspec.Struct):
 
     @property
     def kinds(self) -> list[str]:
-        """All kinds, the listed ones in their order, then whatever else occurred."""
+        """All kinds: the listed ones in their order, then any others that occurred."""
         return [*KINDS, *sorted(kind for kind in self.total if kind not in KINDS)]
 
 
@@ -66,7 +66,7 @@ def measure(
 ) -> Statistics:
     """Play ``count`` scripts over ``configs`` on ``engine``, or as many as ``time_s`` seconds allow, and count.
 
-    The same ``seed`` draws the same scripts. A violation does not end it: it is counted.
+    The same ``seed`` draws the same scripts. A violation does not end the measurement: it is counted.
     """
     found = Statistics(engine.sglang_version, seed, {name: ConfigReach(config) for name, config in configs.items()})
     names = {config: name for name, config in configs.items()}

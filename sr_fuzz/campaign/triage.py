@@ -1,8 +1,8 @@
-"""Whether a new finding is another face of a known bug.
+"""Triage: whether a new finding is another face of a known bug.
 
-A bug often breaks several rules, on several kinds of engine, and each is a signature of its own. Where the test of a
-known bug names what fixes it (``FIXED_BY``, see `sr_fuzz.faults.fixes`), the minimal script of a new finding is played
-once more with that bug mended. If nothing is broken then, and the fix has acted, it was that bug.
+A bug often breaks several rules, on several kinds of engine, and each of these has its own signature. Where the test of
+a known bug names its fixes (``FIXED_BY``, see `sr_fuzz.faults.fixes`), the minimal script of a new finding is played
+again with that bug fixed. If there is no violation then, and the fix was triggered, the finding is that bug.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from sr_fuzz.script.errors import EngineError
 
 
 class Triage:
-    """Plays a script on engines in which known bugs are mended."""
+    """Plays a script on engines in which known bugs are fixed."""
 
     def __init__(self, engine: Engine, fixes: Mapping[Path, tuple[str, ...]]) -> None:
-        """``engine`` makes others (``with_faults``). ``fixes``: by the file of a known bug's test."""
+        """``engine`` creates the engines with fixes (``with_faults``). ``fixes``: by the file of a known bug's test."""
         self._engine = engine
         self._fixes = fixes
         self.unplayed: dict[str, str] = {}
-        """Why fixes could not be played, by their import paths: what they would explain is called new."""
+        """Why fixes could not be played, by their import paths. Findings that they would explain are reported as
+        new."""
 
     def explain(self, finding: Finding) -> tuple[Path, ...]:
-        """Tests of the bugs without which its script breaks nothing: one where one is enough; empty when it is news."""
+        """Return tests of the bugs whose fixes remove the violation: one where one suffices, none for a new finding."""
         by_fixes: dict[tuple[str, ...], Path] = {}
-        # A test that shows one bug says more than one that shows two.
+        # A test that shows one bug is more specific than one that shows two.
         for path, fixes in sorted(self._fixes.items(), key=lambda item: len(item[1])):
             by_fixes.setdefault(fixes, path)
         usable: dict[tuple[str, ...], Path] = {}
@@ -44,7 +45,7 @@ class Triage:
         return tuple(path for fixes, path in usable.items() if set(fixes) & set(acted or ()))
 
     def _gone(self, finding: Finding, fixes: tuple[str, ...]) -> tuple[str, ...] | None:
-        """The fixes that acted, if the script broke nothing with them, else none; None where they cannot be played."""
+        """Return the triggered fixes if there is no violation with them, else none. None: they cannot be played."""
         try:
             with self._engine.with_faults(*fixes) as engine:
                 outcome = compared(engine, finding.signature).run(finding.script)
@@ -54,5 +55,5 @@ class Triage:
         if outcome.violation is not None:
             return ()
         acted = {name for name, (_, times) in outcome.faults.items() if times > 0}
-        # A fix has the name of its function: this process need not be able to import it.
+        # A fix has the name of its function, so this process does not have to import it.
         return tuple(fix for fix in fixes if fix.rpartition(":")[2] in acted)

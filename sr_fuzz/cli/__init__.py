@@ -1,7 +1,7 @@
-"""The command line, ``sr-fuzz``: one command, or a few that belong together, in each file.
+"""The command line ``sr-fuzz``: each file has one command, or a few related ones.
 
-SGLang, the engine and the strategies are imported only inside the commands that need them, so that help and mistakes
-are instant.
+SGLang, the engine and the strategies are imported only inside the commands that need them, so that help texts and usage
+errors appear at once.
 """
 
 from __future__ import annotations

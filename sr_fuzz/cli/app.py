@@ -1,4 +1,4 @@
-"""The program: its commands, in the order in which help lists them."""
+"""The program with its commands, in the order in which the help text lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting the engine that the options ask for."""
+"""Start of the engine that the options ask for."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def start(
     *,
     keep: int | None = None,
 ) -> Iterator[Engine]:
-    """An engine, started when it is used.
+    """Yield an engine that starts when it is first used.
 
-    ``sglang``: a release, a source tree or a wheel, None for the installed one. ``keep``: how many configurations it
-    keeps booted, None for as many as the kind of engine does.
+    ``sglang``: a release, a source tree or a wheel; None for the installed SGLang. ``keep``: how many configurations it
+    keeps booted; None for the default of this kind of engine.
     """
     from sr_fuzz.sglang_api.sources import sglang_folder
 
@@ -37,7 +37,7 @@ def start(
     if sys.stderr.isatty():
         took = "half a minute" if kind is EngineKind.SERVER else "about ten seconds"
         print(f"starting the engine: importing SGLang takes {took} ...", file=sys.stderr)
-    # Faults may lie in the project at hand, as with `python -m`.
+    # Faults may be defined in the current project, so the current folder is on the path, as with `python -m`.
     folders = [*source, os.getcwd()]
     engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=folders)
     if keep is not None:
@@ -55,10 +55,10 @@ def _mention_untested(package: Path | None) -> None:
 
 
 def start_canary(engine: Engine) -> Engine:
-    """A second engine of the same kind, with the canary fault; nothing starts yet."""
+    """Return a second engine of the same kind with the canary fault. It starts no process yet."""
     from sr_fuzz.faults.canary import canary
 
     faulty = engine.with_faults(canary.path)
     if faulty.isolation == "shared":
-        faulty.keep(1)  # each is a scheduler that takes memory beside those that search
+        faulty.keep(1)  # each one is a scheduler that takes memory in addition to those of the search
     return faulty

@@ -1,4 +1,4 @@
-"""Whatever is wrong is said in exactly one line on standard error, with exit status 2."""
+"""Error reporting: an error is exactly one line on standard error, with exit status 2."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 import typer
 
 INTERRUPTED = 130
-"""What a shell reports for a program ended by Ctrl-C: 128 + SIGINT."""
+"""The exit status that a shell reports for a program ended by Ctrl-C: 128 + SIGINT."""
 
 
 class InputError(Exception):
-    """Something the user gave makes no sense. The message is one line."""
+    """The user's input is invalid. The message is one line."""
 
 
 def exit_status(command: Callable[[], object]) -> int:
-    """Run ``command``; its exit status, or that of the error it ended with, which is told."""
+    """Run ``command`` and return its exit status. An error is printed, and its exit status is returned."""
     from sr_fuzz.bugs.known import KnownError
     from sr_fuzz.emit.public_api import NotExpressible
     from sr_fuzz.script import ScriptError
@@ -35,7 +35,7 @@ def exit_status(command: Callable[[], object]) -> int:
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except Exception as error:
-        # Usage errors of Typer, whose base class has lived in two packages; all of them can say what is wrong.
+        # Usage errors of Typer have a base class that has been in two packages; all of them have ``format_message``.
         if not hasattr(error, "format_message"):
             raise
         return _fail(error.format_message())
@@ -48,9 +48,9 @@ def _fail(message: str) -> int:
 
 
 def _engine_trouble(message: str) -> str:
-    """The first line says what happened; the last one of a log behind it, if any, mostly says why."""
+    """Join the first line, which says what happened, and the last line of an appended log, which usually says why."""
     first, *log = [line.strip() for line in message.splitlines() if line.strip()] or ["the engine failed"]
     reason = log[-1] if log else ""
-    # A traceback ends in the error that the first line may have given already.
+    # A traceback ends with the error that the first line may already contain.
     told = reason.partition(": ")[2] or reason
     return f"{first.rstrip('.')}: {reason}" if reason and told not in first else first

@@ -13,7 +13,7 @@ OUT = Path("findings")
 
 
 def duration(value: str) -> float:
-    """Seconds in ``90``, ``60s``, ``5m``, ``1h`` or ``1h30m``. Raises `typer.BadParameter`."""
+    """Return the seconds in ``90``, ``60s``, ``5m``, ``1h`` or ``1h30m``. Raises `typer.BadParameter`."""
     match = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9}(?:\.\d{1,9})?)s?)?", value.strip())
     hours, minutes, seconds = match.groups() if match else (None, None, None)
     total = 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds or 0)
@@ -23,7 +23,7 @@ def duration(value: str) -> float:
 
 
 def fault_path(value: str) -> str:
-    """``package.module:function``. Raises `typer.BadParameter`."""
+    """Check a path ``package.module:function``. Raises `typer.BadParameter`."""
     if not re.fullmatch(r"[\w.]+:[\w.]+", value):
         raise typer.BadParameter(f"{value!r} is no fault; expected an import path, package.module:function")
     return value
@@ -42,7 +42,7 @@ FaultOption = Annotated[
 
 
 class EngineKind(StrEnum):
-    """What plays the scripts."""
+    """The kind of engine that plays the scripts."""
 
     LOCAL = "local"
     PERSISTENT = "persistent"

@@ -1,4 +1,4 @@
-"""``sr-fuzz replay`` and ``sr-fuzz minimise``: what a script in a file does."""
+"""``sr-fuzz replay`` and ``sr-fuzz minimise``: commands on a script in a file."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sr_fuzz.script import EngineConfig
 
 BLIND = 3
-"""Exit status of a campaign that did not see what it must see."""
+"""Exit status of a campaign that did not find the canary."""
 
 
 def run(
@@ -75,7 +75,7 @@ def run(
     """
     configs = find_configs(config or ["default"])
     shares = _shares(configs, engine_kind, asked=config is not None)
-    _known(known)  # a folder that cannot be read is no reason to start an engine
+    _known(known)  # an unreadable folder is an error before an engine starts
     make_folder(out)
     if differential is not None and engine_kind is not EngineKind.LOCAL:
         raise InputError(f"--differential: needs a fresh process for each script, not --engine {engine_kind.value}")
@@ -92,7 +92,7 @@ def run(
         console.print(_shares_line(shares, engine_kind, time_s), soft_wrap=True)
     kept = _KEPT.get(engine_kind)
     with engines.start(fault, engine_kind, sglang, keep=kept) as engine, Terminal(console) as terminal:
-        with contextlib.suppress(ConfigNotBooted):  # said in the summary, unless no other boots either
+        with contextlib.suppress(ConfigNotBooted):  # in the summary, unless no other configuration boots either
             engine.start(shares[0][0])
         done = run_campaign(
             engine if differential is None else DifferentialEngine(engine, differential),
@@ -110,13 +110,17 @@ def run(
     return BLIND if done.blind else 0
 
 
-# Schedulers that a live engine keeps at once: one takes 0.7 GB, a server with its three processes 2 GB, and to start
-# another one for the next script would take longer than all scripts.
+# Schedulers that a live engine keeps at the same time. One takes 0.7 GB, a server with its three processes 2 GB.
+# Starting another one for each script would take longer than all scripts.
 _KEPT = {EngineKind.PERSISTENT: 6, EngineKind.SERVER: 3}
 
 
 def _shares(configs: dict[str, EngineConfig], kind: EngineKind, *, asked: bool) -> list[list[EngineConfig]]:
-    """What runs together: all, or as many as the engine keeps; of those asked for, the others have a share of time."""
+    """Group the configurations that run together.
+
+    A group holds as many as the engine keeps. Of the configurations that the user asked for, all are played: each group
+    has a share of the time. Otherwise only the first group is played.
+    """
     every = list(configs.values())
     most = _KEPT.get(kind, len(every))
     if not asked:
@@ -134,7 +138,7 @@ def _shares_line(shares: list[list[EngineConfig]], kind: EngineKind, time_s: flo
 
 
 def _triage(engine: Engine, known: Path | None) -> Triage:
-    """On the local engine alone, where a mended bug is a boot of a second and not another server."""
+    """Used on the local engine only, where a fix costs a boot of one second and not another server."""
     from sr_fuzz.bugs.known import all_fixes
     from sr_fuzz.campaign.triage import Triage
 

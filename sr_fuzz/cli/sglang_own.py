@@ -1,4 +1,4 @@
-"""From a file of any kind to a test for SGLang's own scripted runtime."""
+"""Translation of a file of any kind into a test for SGLang's own scripted runtime."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write(
     cause: str | None = None,
     purpose: str = "emit",
 ) -> SglangTest:
-    """A test for SGLang's own scripted runtime, from a file of any kind."""
+    """Write a test for SGLang's own scripted runtime from a file of any kind."""
     from sr_fuzz.emit.confirmed_sglang_repro import write_sglang_test
     from sr_fuzz.shrink.finding_steps import first_seen
 

@@ -1,4 +1,4 @@
-"""What several commands need of a file, a folder or an engine."""
+"""Helpers for files, folders and engines that several commands share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def find_configs(names: Sequence[str], *, option: str = "--config") -> dict[str,
 
 
 def make_folder(folder: Path) -> None:
-    """Now, rather than when the first finding is to be written."""
+    """Create the folder now, so that an error shows before the first finding is to be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -38,7 +38,7 @@ def make_folder(folder: Path) -> None:
 
 
 def check_target(option: str, path: Path | None) -> None:
-    """Refuse a file that could not be written, before the work whose result goes there."""
+    """Refuse a file that could not be written, before the work that produces its content."""
     if path is None:
         return
     folder = path.absolute().parent
@@ -58,7 +58,10 @@ def violating(engine: Engine, case: Case, purpose: str) -> Outcome:
 
 
 def mention_faults(case: Case, given: Sequence[str] | None) -> None:
-    """A file does not switch faults on by itself: that would run code that it names."""
+    """Print a note on the faults that the file names.
+
+    A file does not activate them by itself, because that would run code that it names.
+    """
     missing = set(case.finding.faults if case.finding else ()) - set(given or ())
     if missing:
         options = " ".join(f"--fault {path}" for path in sorted(missing))

@@ -1,1 +1,1 @@
-"""Looking at the installation."""
+"""Checks of the installation."""

@@ -1,4 +1,4 @@
-"""What a check of `doctor` and `doctor_live` is, and what both look at."""
+"""The result of one check of ``sr-fuzz doctor``, and helpers that several checks use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing looked at. ``how`` says how to get it, empty where nothing need be done."""
+    """The result of one check. ``how`` says how to get what is missing; it is empty where nothing has to be done."""
 
     name: str
     ok: bool
@@ -17,20 +17,20 @@ class Check(msgspec.Struct, frozen=True):
     needed: str
     how: str = ""
     required: bool = True
-    """False: the main job works without it; ``needed`` says what does not."""
+    """False: fuzzing on the local engine works without it; ``needed`` says what does not work."""
 
 
 class Torch(NamedTuple):
-    """What importing torch showed: a version, or the error in one line."""
+    """The result of importing torch: a version, or the error in one line."""
 
     version: str
     error: str
     gpus: tuple[str, ...]
-    """Names of the CUDA devices, empty where CUDA does not work."""
+    """Names of the CUDA devices; empty where CUDA does not work."""
 
 
 def installed(package: str) -> str | None:
-    """The installed version of a distribution, None where there is none."""
+    """Return the installed version of a distribution; None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,8 +1,8 @@
-"""What is installed here, what will work, what is missing and how to get it.
+"""Checks of what is installed, what will work, what is missing and how to get it.
 
-Looks without importing SGLang (that takes seconds and can fail in ways that are themselves the question); only torch
-is imported, because a torch that cannot load its libraries looks fine from outside. What only the persistent and the
-server engine need is in `doctor_live`.
+The checks do not import SGLang, which takes seconds, and whose import errors are what they are to explain. Only torch
+is imported, because a torch that cannot load its libraries looks intact from the outside. The checks for the persistent
+and the server engine are in `live_checks`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from sr_fuzz.sglang_api.versions import TESTED, installed_package, untested, ver
 MIN_PYTHON = (3, 11)
 
 # Measured on SGLang 0.5.23: 0.65 GB for the process that has SGLang and a scheduler loaded. Forked children share most
-# of it; each further configuration and worker adds some hundred megabytes.
+# of it; each further configuration and each worker adds some hundred megabytes.
 MIN_FREE_GB = 2.0
 
 _PR_GET_PDEATHSIG = 2
-"""From Linux's ``prctl.h``: asking is harmless and shows that the call is there."""
+"""From Linux's ``prctl.h``: this call has no side effect and shows that ``prctl`` is available."""
 
 
 def checks(sglang: Path | None = None) -> list[Check]:
-    """Look at this machine, the required things first. Takes about two seconds, for importing torch; never raises.
+    """Check this machine, required things first. Takes about two seconds, for importing torch; never raises.
 
-    ``sglang``: the folder of the package to run, None for the installed one.
+    ``sglang``: the folder of the package to run; None for the installed one.
     """
     torch, package = load_torch(), sglang or installed_package()
     free_gb = free_memory_gb()
@@ -57,7 +57,7 @@ def checks(sglang: Path | None = None) -> list[Check]:
 
 
 def load_torch() -> Torch:
-    """Import torch and ask it for GPUs. A broken installation raises OSError as often as ImportError."""
+    """Import torch and list its GPUs. A broken installation raises OSError as often as ImportError."""
     try:
         import torch
 
@@ -68,7 +68,7 @@ def load_torch() -> Torch:
 
 
 def can_prctl() -> bool:
-    """Whether a child can ask Linux to be killed with its parent."""
+    """Whether a child process can ask Linux to kill it when its parent ends."""
     try:
         signal = ctypes.c_int()
         return ctypes.CDLL(None).prctl(_PR_GET_PDEATHSIG, ctypes.byref(signal), 0, 0, 0) == 0
@@ -77,7 +77,7 @@ def can_prctl() -> bool:
 
 
 def free_memory_gb(control_group: Path = Path("/sys/fs/cgroup")) -> float:
-    """Memory that can be had without swapping, in GB: the smaller of the machine's and the container's."""
+    """Return the memory available without swapping, in GB: the minimum of the machine's and the container's."""
     import psutil
 
     free = [psutil.virtual_memory().available]
@@ -85,10 +85,10 @@ def free_memory_gb(control_group: Path = Path("/sys/fs/cgroup")) -> float:
         limit = int((control_group / "memory.max").read_text())
         used = int((control_group / "memory.current").read_text())
         stat = dict(line.split() for line in (control_group / "memory.stat").read_text().splitlines())
-        # File cache counts as used, but the kernel drops it before anything is killed.
+        # File cache counts as used, but the kernel drops it before it kills a process.
         free.append(limit - used + int(stat.get("inactive_file", 0)))
     except (OSError, ValueError):
-        pass  # no control group of the second version, or one without a limit ("max")
+        pass  # no cgroup v2, or one without a limit ("max")
     return max(min(free), 0) / 1e9
 
 
@@ -132,7 +132,7 @@ def _lacking(package: Path) -> tuple[Name, ...]:
 
 
 def check_contract(lacking: Sequence[Name]) -> Check:
-    """Every name of SGLang that is relied on; only one that is a seam is required."""
+    """Check the names of SGLang that sr_fuzz relies on; only a missing seam is an error."""
     seams = [name.shown for name in lacking if name.seam]
     asked = len(CONTRACT) + len(fault_rows())
     found = f"{asked} names" if not lacking else f"{len(lacking)} of {asked} names are missing"

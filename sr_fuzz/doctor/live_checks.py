@@ -1,4 +1,4 @@
-"""What the live engines (persistent, server), several ranks and real models need, and whether it is here."""
+"""Checks of what the live engines (persistent, server), several ranks and real models need."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from sr_fuzz.cpu import missing_kernels
 from sr_fuzz.doctor.check import Check, Torch, installed
 
 SERVER_PACKAGES = ("aiohttp", "fastapi", "orjson", "python-multipart", "pyzmq", "soundfile", "uvicorn", "uvloop")
-"""Distributions that SGLang's HTTP server, or ours in front of it, cannot be imported without."""
+"""Distributions without which SGLang's HTTP server, or our HTTP client for it, cannot be imported."""
 
 # Measured on SGLang 0.5.23: three processes with SGLang imported, one of them with a scheduler.
 SERVER_GB = 2.0
-# One process more.
+# One more process.
 RANK_GB = 0.7
 
-# SGLang reports its load through a few KB, NCCL and gloo exchange some MB a rank; 64 MB is what a container has.
+# SGLang reports its load through a few KB; NCCL and gloo use some MB per rank. A container has 64 MB by default.
 MIN_SHARED_MB = 32
 
-# sun_path of unix(7) holds 108 bytes, the last of which is 0. The longest name that is put behind the folder for
-# temporary files is that of an SGLang socket in an engine's private one.
+# sun_path of unix(7) holds 108 bytes, the last of which is 0. The longest name that is appended to the folder for
+# temporary files is that of an SGLang socket in an engine's private folder.
 _MAX_SOCKET_PATH = 107
 _SOCKET_NAME = len("/sr-fuzz-12345678/tmp/tmp12345678")
 
 
 def checks(torch: Torch, free_gb: float) -> list[Check]:
-    """Look at this machine. None of it is required: the local engine works without."""
+    """Check this machine. None of the results is required: the local engine works without them."""
     return [
         check_packages({name: installed(name) for name in SERVER_PACKAGES}),
         check_shared_memory(shared_memory_mb()),
@@ -43,7 +43,7 @@ def checks(torch: Torch, free_gb: float) -> list[Check]:
 
 
 def shared_memory_mb(folder: Path = Path("/dev/shm")) -> float | None:
-    """Free space for shared memory, in MB; None where nothing can be written."""
+    """Return the free space for shared memory, in MB; None where nothing can be written."""
     return shutil.disk_usage(folder).free / 1e6 if os.access(folder, os.W_OK) else None
 
 

@@ -1,1 +1,1 @@
-"""Writing findings out as tests: for pytest, and in the style of SGLang's own."""
+"""Writers of findings as tests: for pytest, and in the style of SGLang's own tests."""

@@ -1,4 +1,4 @@
-"""Confirmation elsewhere: a finding as a test for SGLang's own scripted runtime, written only where it shows."""
+"""Writes a finding as a test for SGLang's own scripted runtime, only if the test fails on the local engine."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from sr_fuzz.script import EngineConfig
 from sr_fuzz.shrink.minimise import Run
 
 PlayTest = Callable[[Path, EngineConfig], str | None]
-"""Plays the script function of an emitted test on the local engine; returns what it complained about, or None."""
+"""Plays the script function of an emitted test on the local engine; returns the error that it raised, or None."""
 
 
 class SglangTest(NamedTuple):
-    """A finding as a test for SGLang's own scripted runtime, that fails on the local engine too."""
+    """A test for SGLang's own scripted runtime that was written for a finding and also fails on the local engine."""
 
     path: Path
     finding: Finding
-    """With the translated script, and the violation as that shows it."""
+    """The finding with the translated script, and the violation that this script shows."""
     complaint: str
-    """What the test said on the local engine."""
+    """The error of the test on the local engine."""
 
 
 def translate(finding: Finding, run: Run) -> tuple[Finding, tuple[StepRecord, ...]]:
-    """The finding with a script that SGLang's public API can play, and the trace of a run that shows it still.
+    """Return the finding with a script that SGLang's public API can play, and the trace of a run that still shows it.
 
-    It must break the same rule of the same invariant; the place in SGLang may be another one. Raises `NotExpressible`.
+    The violation must have the same invariant and rule; its location in SGLang may differ. Raises `NotExpressible`.
     """
     wanted, shown = finding.violation, None
     for share_prefixes in (True, False):
@@ -55,8 +55,8 @@ def write_sglang_test(
 ) -> SglangTest:
     """Translate ``finding`` and write it into ``folder`` as a test for SGLang's own scripted runtime.
 
-    A test whose own checks see nothing on the local engine is not written: `NotExpressible`, as for a script that
-    SGLang's API cannot play.
+    A test whose own checks detect nothing on the local engine is not written: `NotExpressible` is raised, as for a
+    script that SGLang's API cannot play.
     """
     translated, trace = translate(finding, run)
     with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as trial:

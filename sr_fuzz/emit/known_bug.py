@@ -1,4 +1,4 @@
-"""A finding with a known cause as a file of `sr_fuzz.bugs.known_bugs`, for whoever adds it to the package."""
+"""Writes a finding with a known cause as a file of `sr_fuzz.bugs.known_bugs`, to be added to the package."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def emit_bug(
 ) -> Path:
     """Write ``<invariant>_<rule>_<hash>.json`` into ``folder``, which is created; returns its path.
 
-    What was filled in by hand in a file that is there already (its page, its fixes, its other signatures, its releases)
-    stays. ``releases``: a version specifier, None for every release. Raises ``ValueError``, one line, for a finding
-    that is none of SGLang's, did not reproduce, or is not shown by one run, and for a file of another bug;
-    `KnownError` for a file that cannot be read; `OSError`.
+    In an existing file, the fields that are filled in by hand (page, fixes, other signatures, releases) are kept.
+    ``releases``: a version specifier; None for every release. Raises ``ValueError``, one line, for a finding that is
+    not a bug of SGLang, did not reproduce, or needs more than one run, and for a file of another bug; `KnownError` for
+    a file that cannot be read; `OSError`.
     """
     if why_not := _why_no_bug(finding):
         raise ValueError(why_not)

@@ -1,10 +1,10 @@
-"""A script in the words of SGLang's own scripted runtime: the same actions, as far as its public API can say them.
+"""Translates a script to the public API of SGLang's own scripted runtime, as far as that API can express it.
 
-The API sends prompts of equal tokens over HTTP and awaits that each message arrives. So prompts become uniform, and
-what the tokenizer manager would not let through at that moment (a request while paused, a second abort of one request)
-is moved or dropped. What the API has no words for is `NotExpressible`.
+The API sends prompts of equal tokens over HTTP and waits for the arrival of each message. So prompts become uniform,
+and a message that the tokenizer manager would not pass on at that moment (a request while paused, a second abort of one
+request) is moved or dropped. What the API cannot express raises `NotExpressible`.
 
-The result is another script. Whether it still shows the violation is for a run of it to say.
+The result is a different script. The caller has to run it to see whether it still shows the violation.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _TOKENS = VOCAB_SIZE - 3
 
 
 class NotExpressible(ValueError):
-    """SGLang's public API cannot say this. The message is one line: what, and why."""
+    """SGLang's public API cannot express this. The message is one line: what, and why."""
 
 
 def to_public_api(script: Script, *, share_prefixes: bool = True) -> Script:
-    """Rewrite ``script`` so that SGLang's ``ScriptedContext`` can play it. A script that it can play stays as it is.
+    """Rewrite ``script`` so that SGLang's ``ScriptedContext`` can play it; one that it can play is returned unchanged.
 
-    ``share_prefixes``: prompts of a family stay of one family, and so share all that the shorter one has; else each
-    request gets a family of its own. Raises `NotExpressible`.
+    ``share_prefixes``: prompts of a family stay in one family, so that the shorter one is a prefix of the longer one;
+    otherwise each request gets its own family. Raises `NotExpressible`.
     """
     if script.config.world_size > 1:
         raise NotExpressible(f"config: only one scheduler process can be driven, not {script.config.world_size}")
@@ -73,13 +73,13 @@ def to_public_api(script: Script, *, share_prefixes: bool = True) -> Script:
 
 
 def _prompts_set(actions: list[Action], config: EngineConfig, share_prefixes: bool) -> tuple[Action, ...]:
-    """Uniform prompts instead of whatever they were, each family with a token of its own."""
+    """Replace all prompts by uniform ones; each family gets its own token."""
     groups: dict[int, list[StartReq]] = {}
     families: dict[str, int] = {}
     tokens = all_prompt_tokens(actions)
     for index, action in enumerate(actions):
         if isinstance(action, StartReq):
-            # Who comes after another shares with it what its family would.
+            # A prompt with ``after`` shares a prefix with that request, as a prompt of its family would.
             families[action.name] = families.get(action.prompt.after or "", action.prompt.family)
             groups.setdefault(families[action.name] if share_prefixes else index, []).append(action)
     prompts: dict[str, Prompt] = {}
@@ -94,9 +94,9 @@ def _prompts_set(actions: list[Action], config: EngineConfig, share_prefixes: bo
 def _family(
     starts: list[StartReq], tokens: dict[str, list[int]], config: EngineConfig, taken: set[int], *, first: int
 ) -> int:
-    """The family, of those whose token nobody has, with which these requests end most nearly where they did.
+    """Return the unused family with which these requests end most nearly where they ended before.
 
-    On the oracle a prompt decides when EOS or a stop token comes, and with it what meets what in a batch.
+    On the oracle the prompt decides when EOS or a stop token comes, and so which requests share a batch.
     """
     wanted = [_output_length(start, tokens[start.name], config) for start in starts]
 
@@ -106,7 +106,7 @@ def _family(
         found = [_output_length(start, prompt, config) for start, prompt in zip(starts, uniform, strict=True)]
         return sum(abs(a - b) for a, b in zip(wanted, found, strict=True))
 
-    # With more families than tokens some must share one.
+    # With more families than tokens, some families must share a token.
     free = [f for f in (first, *range(_TOKENS)) if uniform_token(f) not in taken] or [first]
     best, least = first, None
     for family in free:
@@ -119,7 +119,7 @@ def _family(
 
 
 def _output_length(start: StartReq, prompt: list[int], config: EngineConfig) -> int:
-    """Output tokens on the oracle when the request runs alone; the pool is the most that it can ask for."""
+    """Return the number of output tokens on the oracle when the request runs alone; the pool is the upper bound."""
     longest = min(start.max_new_tokens, config.max_total_tokens)
     if start.ignore_eos:
         return longest
@@ -131,7 +131,7 @@ def _output_length(start: StartReq, prompt: list[int], config: EngineConfig) -> 
 # -- actions ---------------------------------------------------------------------------------------------------
 
 
-# What its ``start_req`` takes, and `stream`: its requests always stream.
+# The fields that the API's ``start_req`` takes, and ``stream``: its requests always stream.
 _START_FIELDS = {
     "name", "prompt", "max_new_tokens", "ignore_eos", "stop_token_ids", "priority", "return_logprob",
     "logprob_start_len", "top_logprobs_num", "stream",
@@ -147,7 +147,7 @@ def _check_fields(start: StartReq) -> None:
 
 
 class _Translation:
-    """The actions so far, and what the tokenizer manager knows at that point."""
+    """The translated actions so far, and the state of the tokenizer manager at that point."""
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
@@ -176,7 +176,7 @@ class _Translation:
             case StepUntil():
                 self._step_until(action)
             case Pause(mode="abort") | AbortAll(await_arrival=True):
-                # In that mode the tokenizer manager aborts everything and pauses nobody but itself.
+                # In mode ``abort`` the tokenizer manager aborts all requests and pauses only itself, not the scheduler.
                 self._abort_all()
             case Abort(await_arrival=True):
                 self._abort(action.name)
@@ -188,7 +188,7 @@ class _Translation:
             case Continue():
                 self._continue(action)
             case FlushCache():
-                # A second one waits in the tokenizer manager for the answer to the first.
+                # A second flush waits in the tokenizer manager for the reply to the first one.
                 if not self._flushed_in_step:
                     self._actions.append(action)
                 self._flushed_in_step = True
@@ -199,7 +199,7 @@ class _Translation:
                 self._holding = True
 
     def end(self) -> list[Action]:
-        """All actions, once the last one was added."""
+        """Return all actions, after the last one was added."""
         if self._late:
             self._one_step()
         if self._held_back:
@@ -222,7 +222,7 @@ class _Translation:
 
     def _abort(self, name: str) -> None:
         self._held_back = [start for start in self._held_back if start.name != name]
-        # The tokenizer manager passes an abort on once, and only for a request that it has sent.
+        # The tokenizer manager passes on one abort per request, and only for a request that it has sent.
         if name in self._started - self._aborted:
             self._aborted.add(name)
             self._actions.append(Abort(name))
@@ -242,7 +242,7 @@ class _Translation:
         self._flushed_in_step = False
 
     def _one_step(self) -> None:
-        """One step, after which the messages arrive whose arrival nobody awaits."""
+        """Add one step, after which the messages sent with ``await_arrival=False`` arrive."""
         self._actions.append(Step(1))
         self._flushed_in_step = False
         late, self._late = self._late, []
@@ -253,7 +253,7 @@ class _Translation:
                 self._abort_all()
 
     def _step_until(self, action: StepUntil) -> None:
-        # Nothing moves while paused, and who was never started reaches nothing.
+        # No request makes progress while paused, and a request that was never started reaches no stage.
         if self._paused or action.name not in self._started:
             return self._step(Step(action.max_steps))
         if self._late:

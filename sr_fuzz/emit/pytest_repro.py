@@ -1,8 +1,8 @@
-"""The repro writer: a finding as an ordinary pytest test that a person can read, run and commit.
+"""The repro writer: it writes a finding as an ordinary pytest test that a user can read, run and commit.
 
-A repro is one file: what broke, in words; ``SIGNATURE``, by which later runs recognise it; ``SCRIPT``, as Python
-source; and a test that plays it. Beside it lies the finding as JSON, for ``sr-fuzz replay``, ``minimise`` and
-``emit``. Only fields that differ from their default are written: what is left is what matters.
+A repro is one file: a description of the violation; ``SIGNATURE``, by which later runs recognise it; ``SCRIPT``, as
+Python source; and a test that plays it. The finding is written beside it as JSON, for ``sr-fuzz replay``, ``minimise``
+and ``emit``. Only fields that differ from their default are written, so that the reader sees what matters.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from sr_fuzz.script.defaults import defaults_of
 from sr_fuzz.script.text import text
 
 WIDTH = 120
-"""Columns, as in the rest of the project."""
+"""Line width in columns, as in the rest of the project."""
 
 TRACE_STEPS = 8
-"""Steps of the trace in a repro: what led to the violation; `replay` shows more."""
+"""Number of steps of the trace in a repro, which shows what led to the violation; `replay` shows more."""
 
 
 def emit(
@@ -41,9 +41,9 @@ def emit(
     """Write ``finding`` into ``folder`` as ``test_<invariant>_<rule>_<hash>.py`` and, beside it, as ``.json``.
 
     The hash is that of the signature, so a finding that is emitted again replaces its older repro. ``known_cause``
-    marks the test ``xfail``: it passes while the bug is open and fails once it is fixed; ``releases``, a
-    version specifier, says so for these releases of SGLang alone, and on any other the test must pass. ``trace`` is
-    that of the run that showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
+    marks the test as a strict ``xfail``, which fails once the bug is fixed. ``releases``, a version specifier, limits
+    this mark to these releases of SGLang; on any other release the test must pass. ``trace`` is that of the run that
+    showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _file(finding)
@@ -54,7 +54,7 @@ def emit(
 
 
 def stem(finding: Finding) -> str:
-    """``<invariant>_<rule>_<hash of the signature>``, for the names of its files."""
+    """Return ``<invariant>_<rule>_<hash of the signature>``, for the names of the finding's files."""
     digest = hashlib.sha256(finding.signature.encode()).hexdigest()[:6]
     words = f"{finding.violation.invariant}_{finding.violation.rule}"
     return f"{re.sub(r'[^a-z0-9]+', '_', words.lower()).strip('_')[:60]}_{digest}"
@@ -78,7 +78,7 @@ def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | No
     parts += [
         f"def test_{stem(finding)}({engine}):",
         f"    outcome = {f'DifferentialEngine({engine})' if needs_comparison(finding) else engine}.run(SCRIPT)",
-        # Another violation of the same script is no expected failure.
+        # Another violation of the same script is not an expected failure.
         "    assert outcome.ok, outcome.report()" if known_cause is None
         else "    assert_bug_is_gone(outcome, SCRIPT, SIGNATURE)",
         "",
@@ -86,17 +86,17 @@ def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | No
     return "\n".join(parts)
 
 
-# What `sr_fuzz.engine.around.differential` names its violations, which are about two runs of a script.
+# The violations of `sr_fuzz.engine.around.differential`, which compare two runs of a script.
 _COMPARISONS = ("determinism", "schedule_dependent_output")
 
 
 def needs_comparison(finding: Finding) -> bool:
-    """Whether one run alone cannot show it."""
+    """Whether a single run cannot show the finding."""
     return finding.violation.invariant in _COMPARISONS
 
 
 def needs_server(finding: Finding) -> bool:
-    """Whether only the server engine can show it: it is about HTTP clients, or about several ranks."""
+    """Whether only the server engine can show the finding, because it needs HTTP clients or several ranks."""
     return finding.violation.invariant == "http_answers" or finding.script.config.world_size > 1
 
 
@@ -125,7 +125,7 @@ def _docstring(finding: Finding, trace: Sequence[StepRecord]) -> str:
     return f'"""{body}\n"""'
 
 
-# To be copied, so it is not cut, however long the path.
+# The command is to be copied, so it is not cut, however long the path is.
 _COMMAND = "pytest --sr-sglang"
 
 
@@ -145,7 +145,7 @@ def _reliability(finding: Finding) -> str:
 
 
 def _script_lines(script: Script) -> list[str]:
-    """The one-line form, broken between actions only."""
+    """Return the one-line form of the script, with line breaks between actions only."""
     lines = [""]
     for part in re.split(r"(?<=; )", text(script)):
         if lines[-1] and len(lines[-1]) + len(part) > WIDTH - 8:
@@ -172,7 +172,7 @@ def _shown(line: str) -> str:
 def _clip(line: str) -> str:
     if len(line) <= WIDTH:
         return line
-    # An escape that is cut in two would not compile.
+    # A truncated escape sequence would not compile.
     return line[: WIDTH - 3].rstrip("\\") + "..."
 
 
@@ -180,7 +180,7 @@ def _clip(line: str) -> str:
 
 
 def to_source(script: Script) -> str:
-    """``script`` as a Python expression, one action a line, at most `WIDTH` columns, fields at defaults left out."""
+    """Return ``script`` as Python source: one action per line, at most `WIDTH` columns, without default fields."""
     config = _source(script.config, indent=4, before=len("config="), after=1)
     actions = [f"        {_source(action, indent=8, before=0, after=1)}," for action in script.actions]
     body = "\n".join(["(", *actions, "    )"]) if actions else "()"
@@ -188,7 +188,7 @@ def to_source(script: Script) -> str:
 
 
 def _source(value: Any, *, indent: int, before: int, after: int) -> str:
-    """``value`` on one line if it fits between ``before`` and ``after`` other columns, else one part a line."""
+    """Return ``value`` on one line if it fits with ``before`` and ``after`` other columns, else one part per line."""
     flat = _flat(value)
     if indent + before + len(flat) + after <= WIDTH or not isinstance(value, msgspec.Struct | tuple):
         return flat
@@ -208,7 +208,7 @@ def _flat(value: Any) -> str:
 
 
 def _arguments(struct: msgspec.Struct) -> list[tuple[str, Any]]:
-    """``(keyword=, value)``; fields without a default are positional, and so is what needs no name: a step's n."""
+    """Return pairs ``(keyword=, value)``. Fields without a default, and a step's ``n``, are positional."""
     defaults = defaults_of(struct)
     result: list[tuple[str, Any]] = []
     for index, field in enumerate(struct.__struct_fields__):
@@ -237,11 +237,11 @@ def _quoted(value: str) -> str:
 
 
 def _literal(value: str, room: int) -> list[str]:
-    """A string literal: one line if it fits into ``room`` columns, else several that Python joins."""
+    """Return a string literal: one line if it fits into ``room`` columns, else several literals that Python joins."""
     shown = _quoted(value)
     if len(shown) <= room:
         return [shown]
-    # Escapes make a line longer than its text, up to tenfold; the blank stays at the end of its line.
+    # Escapes make a line up to ten times longer than its text; a space stays at the end of its line.
     for width in (room - 20, room // 2, room // 12):
         chunks = textwrap.wrap(value, width, drop_whitespace=False, break_on_hyphens=False)
         lines = [_quoted(chunk) for chunk in chunks]
@@ -251,7 +251,7 @@ def _literal(value: str, room: int) -> list[str]:
 
 
 def _assignment(name: str, value: str) -> str:
-    """``name = "value"``, in parentheses where one line does not hold it."""
+    """Return ``name = "value"``, in parentheses where it does not fit on one line."""
     line = f"{name} = {_quoted(value)}"
     if len(line) <= WIDTH:
         return line
@@ -259,9 +259,9 @@ def _assignment(name: str, value: str) -> str:
 
 
 def _mark(cause: str, releases: str | None) -> str:
-    """The decorator that says that a bug is open."""
+    """Return the decorator that marks the test of an open bug."""
     cause = " ".join(cause.split())
-    # An engine that does not start is no sight of the bug.
+    # The mark is limited to AssertionError: an engine that does not start does not show the bug.
     always = ("xfail", "strict=True, raises=AssertionError")
     name, first = always if releases is None else ("sglang_bug", _quoted(releases))
     arguments = f"{first}, reason={_quoted(cause)}"

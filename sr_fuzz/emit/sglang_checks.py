@@ -1,7 +1,8 @@
-"""What a test on SGLang's own scripted runtime checks, by the invariant that broke: source text, no code of ours.
+"""The checks of a test for SGLang's own scripted runtime, by the violated invariant, as source text.
 
-A check there must stand alone, so it looks at what SGLang itself offers (its ``ScriptedContext``, the scheduler's
-pools). Each is the part of our invariant that can be seen that way, at the end of the script or after each step.
+A check there must not import our code, so it reads only what SGLang itself offers (its ``ScriptedContext``, the
+scheduler's pools). Each check is the part of our invariant that can be observed this way, at the end of the script or
+after each step.
 """
 
 from __future__ import annotations
@@ -14,54 +15,56 @@ from sr_fuzz.script import EngineConfig
 
 
 class Checks(Struct, frozen=True, kw_only=True):
-    """Source that a test needs for one invariant. Lines without indentation; helpers are whole functions."""
+    """Source that a test needs for one invariant. Lines have no indentation; helpers are whole functions."""
 
     helpers: tuple[str, ...] = ()
-    """Functions, in the order in which they stand in the file."""
+    """Functions, in the order in which they appear in the file."""
     step: str | None = None
-    """A call that takes ``{n}`` steps and looks on meanwhile; None for plain yields."""
+    """A call that makes ``{n}`` steps and checks after each of them; None for plain yields."""
     paused_step: str | None = None
-    """The same for steps of a paused engine, but for the first, which takes the pause."""
+    """The same for steps of a paused engine, except the first step, in which the pause takes effect."""
     begin: tuple[str, ...] = ()
     abort: tuple[str, ...] = ()
-    """Before the abort of ``{handle}``."""
+    """Lines before the abort of ``{handle}``."""
     abort_all: tuple[str, ...] = ()
-    """Before an abort of everybody."""
+    """Lines before an abort of all requests."""
     end: tuple[str, ...] = ()
-    """After the drain."""
+    """Lines after the drain."""
     compares_outputs: bool = False
-    """Requests are data of the module, since each runs a second time, alone; greedily, for any model."""
+    """Whether requests are data of the module, because each one runs a second time alone; greedy sampling, for any
+    model."""
     lenient: bool = False
-    """SGLang's own idle check would kill the server before the check could say what is wrong."""
+    """Whether SGLang's idle check must not be strict, as it would kill the server before this check reports the
+    problem."""
 
     @property
     def keeps_requests(self) -> bool:
-        """Whether steps, and so the drain, take the dictionary ``seen``."""
+        """Whether the step function, and so the drain, takes the dictionary ``seen``."""
         return self.step is not None and "seen" in self.step
 
     def steps(self, n: int) -> tuple[str, ...]:
-        """Source of ``n`` steps."""
+        """Return the source of ``n`` steps."""
         if self.step is not None:
             call = self.step.format(n=n)
-            # One step is the default.
+            # One step is the default argument.
             return (f"yield from {call.removesuffix(', 1)') + ')' if n == 1 else call}",)
         return ("yield",) if n == 1 else (f"for _ in range({n}):", "    yield")
 
     def drain(self) -> str:
-        """Source of the function that drains the engine."""
+        """Return the source of the function that drains the engine."""
         (step,) = self.steps(1)
         return DRAIN.format(step=step, seen=", seen" if self.keeps_requests else "")
 
 
 def checks_for(violation: Violation, config: EngineConfig) -> Checks:
-    """The checks for the rule that ``violation`` broke. Raises `NotExpressible` for what the API does not show."""
+    """Return the checks for the violated rule. Raises `NotExpressible` for a rule that the API cannot observe."""
     name, rule = violation.invariant, violation.rule
     if name in ("exception", "crash", "hang", "sglang_idle_check"):
-        return Checks()  # the server dies, or never answers
+        return Checks()  # the server dies, or it never answers
     if rule in ("flush_refused", "flush_unanswered", "lost_at_flush"):
         return Checks(end=_FLUSH, lenient=True)
     if name == "liveness" and "nowhere" not in rule:
-        return Checks()  # the drain does not come to its end
+        return Checks()  # the drain does not end
     match name:
         case "kv_pages":
             helper = _PAGES if config.disable_radix_cache else _PAGES_AND_TREE
@@ -114,7 +117,7 @@ def _drain(t{seen}):
             f"{{t.batch_composition()}}, waiting {{waiting}}, {{t.engine_stats()}}"
         )
     {step}  # an idle step'''
-"""``{step}`` is one step; a drain that looks on meanwhile takes what it needs for that as a further argument."""
+"""``{step}`` is one step; a drain that checks after each step takes the data for that as a further argument."""
 
 # -- memory ----------------------------------------------------------------------------------------------------
 

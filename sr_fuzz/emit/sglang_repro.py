@@ -1,7 +1,8 @@
-"""The repro writer for SGLang: a finding as a test case of SGLang's own scripted runtime, for its own test suite.
+"""The repro writer for SGLang: it writes a finding as a test case of SGLang's own scripted runtime.
 
-The file needs SGLang and the standard library, nothing of ours. It is written out action by action, as a person would
-write it: what a reader there knows are calls on the context and `yield`.
+The file is meant for SGLang's own test suite. It needs SGLang and the standard library, and nothing of this project. It
+is written action by action, as a person would write it, with the calls on the context and the `yield` that an SGLang
+maintainer knows.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ SCRIPT_FUNCTION = "_script"
 """Name of the script function in an emitted file."""
 
 MODEL = "Qwen/Qwen3-0.6B"
-"""What SGLang's scripted tests run on a GPU."""
+"""The model that SGLang's scripted tests run on a GPU."""
 
 TRACE_STEPS = 8
 TRACE_WIDTH = 120
-"""Lines of a trace are cut, not wrapped."""
+"""Lines of a trace are truncated to this width, not wrapped."""
 
-# A request may be prefilled and decoded several times over when it is retracted again and again; an idle engine may
-# need some steps to settle.
+# A request that is retracted repeatedly may be prefilled and decoded several times; an idle engine may need some steps
+# to settle.
 _REWORK, _SLACK = 6, 80
 
 
@@ -41,9 +42,9 @@ def emit_sglang(
 ) -> Path:
     """Write ``finding`` into ``folder`` as ``test_sglang_<invariant>_<rule>_<hash>.py``; returns the path.
 
-    The script is translated first (`sr_fuzz.emit.public_api.to_public_api`); whether it still shows the violation then
-    is the caller's to find out. ``known_cause`` marks the test an expected failure. ``trace`` is that of the run that
-    showed the violation. Creates ``folder``. Raises `NotExpressible` or `OSError`.
+    The script is translated first (`sr_fuzz.emit.public_api.to_public_api`); the caller has to check whether it still
+    shows the violation. ``known_cause`` marks the test as an expected failure. ``trace`` is that of the run that showed
+    the violation. Creates ``folder``. Raises `NotExpressible` or `OSError`.
     """
     module = _Module(finding, tuple(trace)[-TRACE_STEPS:], known_cause).text()
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ def _words(finding: Finding) -> str:
 
 
 class _Module:
-    """One file."""
+    """The source of one emitted file."""
 
     def __init__(self, finding: Finding, trace: Sequence[StepRecord], known_cause: str | None) -> None:
         self._finding = finding
@@ -116,7 +117,7 @@ class _Module:
 
     def _helpers(self, body: Sequence[str]) -> list[str]:
         needed = [OUTPUT_LEN] if any("_output_len(" in line for line in body) else []
-        # A function that looks on during steps comes before the drain, which takes such steps.
+        # The function that checks during steps comes before the drain, which calls it.
         helpers = self._checks.helpers
         looking = [source for source in helpers if source.startswith("def _step(")]
         return [*needed, *looking, self._checks.drain(), *(source for source in helpers if source not in looking)]
@@ -135,7 +136,7 @@ class _Module:
 
 
 def _engine_kwargs(config: EngineConfig) -> dict[str, str]:
-    """``ServerArgs`` as source: sizes always, since SGLang's defaults are others; the rest where it differs."""
+    """Return ``ServerArgs`` as source: sizes always, since SGLang's defaults differ; other fields where they differ."""
     sizes = ("page_size", "max_total_tokens", "max_running_requests", "chunked_prefill_size")
     values = {name: getattr(config, name) for name in sizes}
     values |= {name: value for name, value in msgspec.to_builtins(config).items() if name not in sizes}
@@ -161,5 +162,5 @@ def _escape(line: str) -> str:
 
 
 def _clip(line: str) -> str:
-    # An escape that is cut in two would not compile.
+    # A truncated escape sequence would not compile.
     return line if len(line) <= TRACE_WIDTH else line[: TRACE_WIDTH - 3].rstrip("\\") + "..."

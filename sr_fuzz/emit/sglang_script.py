@@ -1,4 +1,4 @@
-"""The script function of a test for SGLang's own scripted runtime: one line an action, stages as loops, checks."""
+"""The script function of a test for SGLang's own scripted runtime: a line for each action, loops for stages, checks."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from sr_fuzz.script import (
 from sr_fuzz.script.text import action_text
 
 WIDTH = 88
-"""Columns, as in SGLang's code."""
+"""Line width in columns, as in SGLang's code."""
 
-# Other variables of the script function, and what it calls.
+# Names of other variables of the script function and of the functions that it calls.
 _RESERVED = frozenset(
     "t r n seen aborted ballast rows new_tokens rid req name runs node pool locks lost free allocator output reason "
     "complete alone expected extra length unaborted envs len range sorted set dict list max REQUESTS".split()
@@ -38,7 +38,7 @@ _RESERVED = frozenset(
 
 
 def script_lines(script: Script, checks: Checks) -> list[str]:
-    """The body of the script function, indented by 4; ``script`` is in the words of SGLang's public API."""
+    """Return the body of the script function, indented by 4; ``script`` is translated to SGLang's public API."""
     return _Body(script, checks).lines()
 
 
@@ -56,7 +56,7 @@ class _Body:
         self._handles = _handles(script.names)
 
     def lines(self) -> list[str]:
-        """The whole body. Call it once."""
+        """Return the whole body. Call it once."""
         exhausts = any(isinstance(a, ExhaustKv | ExhaustLockRefs | ExhaustRows) for a in self._script.actions)
         ballast = any(isinstance(a, ExhaustRows) for a in self._script.actions)
         if self._checks.lenient or any(isinstance(a, ExhaustKv) for a in self._script.actions):
@@ -174,7 +174,7 @@ class _Body:
 
 
 def _handles(names: Sequence[str]) -> dict[str, str]:
-    """A variable for each request of the script."""
+    """Return a variable name for each request of the script."""
     handles: dict[str, str] = {}
     for name in names:
         variable = name
@@ -185,7 +185,7 @@ def _handles(names: Sequence[str]) -> dict[str, str]:
 
 
 def start_arguments(start: StartReq) -> dict[str, str]:
-    """Arguments of ``start_req`` as source."""
+    """Return the arguments of ``start_req`` as source."""
     arguments = {
         "prompt_len": start.prompt.length,
         "prompt_token": uniform_token(start.prompt.family),
@@ -204,7 +204,7 @@ def start_arguments(start: StartReq) -> dict[str, str]:
 
 
 def _reached(action: StepUntil, start: StartReq, config: EngineConfig, r: str) -> str:
-    """A condition on the handle ``r``, as source; see `sr_fuzz.play.stages`."""
+    """Return a condition on the handle ``r``, as source; see `sr_fuzz.play.stages`."""
     wanted = condition(
         action,
         prompt_len=start.prompt.length,
@@ -222,7 +222,7 @@ def _reached(action: StepUntil, start: StartReq, config: EngineConfig, r: str) -
 
 
 def call_lines(function: str, arguments: dict[str, str], *, indent: int, before: int = 0, after: str = "") -> list[str]:
-    """A call on one line where it fits behind ``before`` columns, else one argument a line."""
+    """Return a call on one line if it fits after ``before`` columns, else with one argument per line."""
     pairs = [f"{name}={value}" for name, value in arguments.items()]
     pad = " " * indent
     flat = f"{pad}{function}({', '.join(pairs)}){after}"
@@ -233,7 +233,7 @@ def call_lines(function: str, arguments: dict[str, str], *, indent: int, before:
 
 
 def _collection(name: str, items: Sequence[str], brackets: str) -> list[str]:
-    """An assignment of a list or a dictionary, in lines that fit into a function."""
+    """Return an assignment of a list or a dictionary, in lines that fit into a function."""
     flat = f"{name} = {brackets[0]}{', '.join(items)}{brackets[1]}"
     if len(flat) <= WIDTH - 4:
         return [flat]

@@ -1,6 +1,6 @@
-"""What a run of a script gives back: trace, violation, outcome; and what a search makes of it: a finding.
+"""The result of a run (trace, violation, outcome), and the finding that a search derives from it.
 
-Plain immutable data, like scripts, so that it crosses process borders as msgpack and goes into files as JSON.
+These are plain immutable data, like scripts, so that they can be sent between processes as msgpack and stored as JSON.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scripts and findings as files.
 
-Four kinds of file can be handed to the command line, and `load` reads them all: a script (JSON), a finding (JSON,
-saved beside its repro), a known bug (JSON, see `sr_fuzz.bugs`), and the repro itself (the emitted Python test).
+The command line accepts four kinds of file, and `load` reads all of them: a script (JSON), a finding (JSON, saved
+beside its repro), a known bug (JSON, see `sr_fuzz.bugs`), and the repro itself (the emitted Python test).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from sr_fuzz.outcome.violation import Violation
 from sr_fuzz.script import Script, ScriptError, from_json, validate
 
 BUG_FORMAT = 1
-"""Of the files of known bugs; raised whenever an old one would be read with another meaning."""
+"""Format version of the files of known bugs; raised whenever an old file would be read with another meaning."""
 
 FINDING_FORMAT = 1
-"""Raised whenever an old finding file would be read with another meaning."""
+"""Format version of finding files; raised whenever an old file would be read with another meaning."""
 
 
 class Case(msgspec.Struct, frozen=True):
-    """What a file holds: always a script, and for a finding or a repro what it is known to show."""
+    """The content of a file: a script, and for a finding or a repro the violation that it is known to show."""
 
     path: Path
     script: Script
     signature: str | None = None
     finding: Finding | None = None
     trace: tuple[StepRecord, ...] = ()
-    """Last steps of the run that showed the finding."""
+    """The last steps of the run that showed the finding."""
 
 
 class _FindingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,17 +47,17 @@ class _FindingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def save_finding(finding: Finding, path: Path, trace: Sequence[StepRecord] = ()) -> None:
-    """Write ``finding`` and the steps before its violation as readable JSON."""
+    """Write ``finding`` and the steps before its violation as indented JSON."""
     data = msgspec.json.encode(_FindingFile(FINDING_FORMAT, finding, tuple(trace)))
     write_whole(path, msgspec.json.format(data, indent=2) + b"\n")
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, or leave the one that is there as it is: a full disk must not cost it. Raises `OSError`."""
+    """Write a file atomically: an error, such as a full disk, leaves an existing file unchanged. Raises `OSError`."""
     if path.exists() and not path.is_file():
         path.write_bytes(data)  # a device or a pipe, such as /dev/stdout, which must not be replaced by a file
         return
-    path = path.resolve()  # what a link leads to, not the link
+    path = path.resolve()  # the target of a link is replaced, not the link
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         unfinished.write_bytes(data)
@@ -68,14 +68,14 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def load(path: Path) -> Case:
-    """Read a script, a finding or a repro. Raises `ScriptError`, one line that names the file and the trouble.
+    """Read a script, a finding or a repro. Raises `ScriptError`, one line that names the file and the problem.
 
-    A ``.py`` file is *executed*, as pytest would: pass only repros that you trust.
+    A ``.py`` file is *executed*, as pytest does: pass only repros that you trust.
     """
     data = _read(path)
     if path.suffix == ".py":
         return _load_repro(path)
-    raw = read_json(data)  # where it is none, `from_json` says what is wrong with it
+    raw = read_json(data)  # if it is not JSON, `from_json` reports the error
     if isinstance(raw, dict) and "finding" in raw:
         return _load_finding(path, raw)
     if isinstance(raw, dict) and "bug_format" in raw:
@@ -102,7 +102,7 @@ def _load_finding(path: Path, raw: dict[str, Any]) -> Case:
     unknown = sorted(set(body) - set(Finding.__struct_fields__))
     if unknown:
         raise ScriptError(f"{path}: finding: unknown field `{unknown[0]}`")
-    # First, because it explains what is wrong with a script far better than the general decoder.
+    # The script is decoded first, because `from_json` explains an error far better than the general decoder.
     script = from_json(msgspec.json.encode(body.get("script")), source=f"{path}: finding.script")
     try:
         file = msgspec.convert(raw, _FindingFile)
@@ -123,7 +123,7 @@ def _load_bug(path: Path, raw: dict[str, Any]) -> Case:
 
 
 def violation_beside(repro: Path) -> Violation | None:
-    """What the finding file of an emitted test says was violated; None where there is none, or something else."""
+    """Return the violation in the finding file of an emitted test; None where there is no valid one."""
     path = repro.with_suffix(".json")
     raw = read_json(_read(path)) if path.is_file() else {}
     if raw is None:
@@ -133,7 +133,7 @@ def violation_beside(repro: Path) -> Violation | None:
 
 
 def read_json(data: bytes) -> Any:
-    """None where it is no JSON."""
+    """Decode JSON; None where the data is not JSON."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

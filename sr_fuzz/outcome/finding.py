@@ -21,13 +21,13 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     reproduced: Annotated[int, Meta(ge=0)] = 0
     tried: Annotated[int, Meta(ge=0)] = 0
     original_actions: int = 0
-    """Length of the script that first showed it."""
+    """Number of actions of the script that first showed the finding."""
     reruns: int = 0
     """Runs that the minimiser used."""
     faults: tuple[str, ...] = ()
-    """Seeded faults that were on."""
+    """Seeded faults that were active."""
     sglang_tree: str | None = None
-    """Folder of the source tree that it was found in; None for what is installed, and for a release."""
+    """Folder of the SGLang source tree that it was found in; None for the installed SGLang and for a release."""
 
     @property
     def reliability(self) -> str:

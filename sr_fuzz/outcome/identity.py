@@ -1,4 +1,4 @@
-"""The signature: what makes two violations the same finding."""
+"""The signature of a finding: two violations with the same signature are the same finding."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from sr_fuzz.script.traits import traits
 
 
 def signature(violation: Violation, config: EngineConfig) -> str:
-    """What makes two violations the same finding: invariant, rule, functions of SGLang, engine traits.
+    """Return the signature of a violation: invariant, rule, functions of SGLang, engine traits.
 
-    No address, request name, page number or count goes in, and no source line either, which any edit of it would
-    change: the two innermost functions, with their files. The traits are those of `sr_fuzz.script.traits`.
+    Of the location it contains the two innermost functions, with their files. It contains no address, request name,
+    page number or count, and no source line, since any edit of the line would change the signature. The traits are
+    those of `sr_fuzz.script.traits`.
     """
-    # Where a hang was interrupted is chance: a loop has many lines.
+    # The line at which a hang is interrupted is random, because a loop has many lines.
     places = () if violation.invariant == "hang" else violation.location[:2]
     parts = [violation.invariant, violation.rule, "+".join(traits(config))]
     return ":".join([*parts, _digest(map(_function, places))] if places else parts)
 
 
 def renewed(signature: str, violation: Violation | None) -> str:
-    """A signature, or a pattern of one, that a file holds beside the violation it stands for.
+    """Return a stored signature, or pattern of one, in the current form; ``violation`` is the one stored with it.
 
-    The last version put the source lines of the functions into the digest; such a one is replaced by today's.
+    The previous version included the source lines of the functions in the digest; such a signature is replaced.
     """
     places = violation.location[:2] if violation is not None else ()
     rest, _, digest = signature.rpartition(":")
@@ -33,7 +34,7 @@ def renewed(signature: str, violation: Violation | None) -> str:
 
 
 def _function(place: str) -> str:
-    """``file:function`` of a location ``file:function: source line``."""
+    """Return ``file:function`` of a location ``file:function: source line``."""
     return place.partition(": ")[0]
 
 

@@ -1,4 +1,4 @@
-"""Addresses that tests emitted by earlier versions import: a module that has moved is found under its old name too."""
+"""Old module names that tests emitted by earlier versions import: a moved module is also found under its old name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOVED = {
     "sr_fuzz.scripted_runtime": "sr_fuzz.testing.scripted_runtime",
     "sr_fuzz.test_case": "sr_fuzz.testing.test_case",
 }
-"""What an emitted test, or a test file for SGLang's scripted runtime, may import: old address -> new one."""
+"""Modules that an emitted test, or a test file for SGLang's scripted runtime, may import: old name -> new name."""
 
 
 class _Moved(MetaPathFinder, Loader):
@@ -27,10 +27,10 @@ class _Moved(MetaPathFinder, Loader):
         return importlib.import_module(MOVED[spec.name])
 
     def exec_module(self, module: ModuleType) -> None:
-        """The module was executed under its new name."""
+        """Do nothing: the module was already executed under its new name."""
 
 
 def install() -> None:
-    """From now on the old addresses resolve, after everything that is really there. Idempotent."""
+    """Make the old names importable; existing modules take precedence. Idempotent."""
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         sys.meta_path.append(_Moved())

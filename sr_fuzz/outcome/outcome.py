@@ -1,4 +1,4 @@
-"""The outcome: what a run of a script gives back."""
+"""The outcome: the result of a run of a script."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     checks: dict[str, int] = {}
     """How often each invariant was checked."""
     no_subject: dict[str, str] = {}
-    """Invariants that are about something that this engine does not have, with what."""
+    """Invariants about something that this engine does not have, with what that is."""
     not_played: dict[str, str] = {}
-    """Kinds of action that were left out because this SGLang lacks something for them, with what that is."""
+    """Kinds of action that were not played because this SGLang lacks a name that they need, with that name."""
     not_counted: dict[str, str] = {}
-    """The same for parts of `reach`."""
+    """Parts of `reach` that were not counted for the same reason, with that name."""
     not_checked: dict[str, str] = {}
-    """Invariants that could not be checked here, with the reason: what they are about may be broken unseen."""
+    """Invariants that could not be checked on this engine, with the reason: a violation of them would not be
+    detected."""
     coarse: dict[str, str] = {}
-    """Invariants that were checked in part, with what was checked and why not the rest."""
+    """Invariants that were checked in part, with what was checked and why the rest was not."""
     outputs: dict[str, tuple[int, ...]] = {}
-    """Tokens that were sent of each request that finished by length or at a stop, by the script's name for it."""
+    """The tokens sent for each request that finished by length or at a stop, by the request's name in the script."""
     log: tuple[str, ...] = ()
-    """Last lines that SGLang logged (warnings and worse)."""
+    """The last lines that SGLang logged (warnings and worse)."""
     notes: tuple[str, ...] = ()
-    """Remarks on what the script did that not every client can do, e.g. sending requests while paused."""
+    """Remarks on actions of the script that not every client can perform, e.g. sending requests while paused."""
     faults: dict[str, tuple[int, int]] = {}
-    """How often each seeded fault was reached and triggered, by its name; unknown where a live scheduler died."""
+    """How often each seeded fault was reached and triggered, by its name. Not known where a live scheduler died."""
     reach: dict[str, int] = {}
     """How often each kind of `sr_fuzz.play.reach_kinds` was reached."""
 
@@ -46,7 +47,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.violation is None
 
     def report(self, last: int = 30) -> str:
-        """A readable text: the violation, then the last steps of the trace."""
+        """Return a text report: the violation, then the last steps of the trace."""
         left_out = [f"not played: {action}: {reason}" for action, reason in self.not_played.items()]
         if self.violation is None:
             ran = f"no violation in {self.steps} steps ({self.forwards} forwards) on SGLang {self.sglang_version}"

@@ -1,36 +1,36 @@
-"""The trace: what was seen, step by step."""
+"""The trace: one record for each step."""
 
 from __future__ import annotations
 
 import msgspec
 
 NOT_TOLD = -1
-"""Stands for a number that an SGLang does not tell."""
+"""Value of a number that cannot be read from this SGLang."""
 
 
 class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One step of the event loop, as seen at the head of the next one. Sizes in tokens unless they say pages."""
+    """One step of the event loop, as observed at the start of the next one. Sizes are in tokens unless named pages."""
 
     step: int
     actions: tuple[str, ...] = ()
-    """Text of the actions that were sent before this step."""
+    """Text of the actions that were played before this step."""
     mode: str | None = None
-    """Forward mode of the batch that ran (``extend``, ``decode``, ``mixed``), None when none ran."""
+    """Forward mode of the batch that ran (``extend``, ``decode``, ``mixed``); None when no batch ran."""
     batch: tuple[str, ...] = ()
     """Names of the requests in that batch."""
     chunked: str | None = None
     waiting: tuple[str, ...] = ()
     running: tuple[str, ...] = ()
     free_pages: int = 0
-    """`NOT_TOLD` where SGLang lacks what it is read from; rows alike."""
+    """`NOT_TOLD` where this SGLang lacks the name that it is read from; the same holds for rows."""
     free_rows: int = 0
     paused: bool = False
     sent: tuple[str, ...] = ()
-    """What the engine answered in this step, e.g. ``r0 +2``, ``r1 +1 finish:length``, ``r2 abort``."""
+    """The answers that the engine sent in this step, e.g. ``r0 +2``, ``r1 +1 finish:length``, ``r2 abort``."""
 
     @property
     def line(self) -> str:
-        """One line for a report."""
+        """The step as one line of a report."""
         ran = f"{self.mode}[{' '.join(self.batch)}]" if self.mode else ("paused" if self.paused else "-")
         parts = [f"{self.step:4d}  {ran:<28}"]
         pages, rows = ("?" if free == NOT_TOLD else free for free in (self.free_pages, self.free_rows))

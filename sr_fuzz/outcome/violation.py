@@ -13,14 +13,14 @@ class Violation(msgspec.Struct, frozen=True, omit_defaults=True):
     """One invariant broken at one step."""
 
     invariant: str
-    """Name of the invariant, or ``exception``, ``crash``, ``hang`` for what the engine itself did."""
+    """Name of the invariant, or ``exception``, ``crash`` or ``hang`` for a failure of the engine itself."""
     rule: str
-    """Which part of the invariant; stable text without numbers (``leaked``, ``AssertionError`` …)."""
+    """The part of the invariant that was violated; stable text without numbers (``leaked``, ``AssertionError`` …)."""
     message: str
-    """What was seen and what was expected, with page numbers and request names."""
+    """What was observed and what was expected, with page numbers and request names."""
     step: int
     when: When = "step"
     location: tuple[str, ...] = ()
     """Innermost code locations inside SGLang, innermost first: ``managers/scheduler.py:run_batch: <source line>``."""
     stack: str = ""
-    """The Python stack, where there was one."""
+    """The Python stack, if there is one."""

@@ -1,1 +1,1 @@
-"""What people see of a campaign."""
+"""Output of campaigns and measurements, for the terminal and for pages."""

@@ -1,4 +1,4 @@
-"""A sensitivity report: on the terminal a line for each fault while it is measured, then the table; and as a page."""
+"""Output of a sensitivity report: on the terminal a line for each measured fault, then the table; and as a page."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sr_fuzz.campaign.sensitivity import Comparison, Report, Search
 
 
 def line(one: Search) -> str:
-    """Progress."""
+    """Return the progress line of one measured fault."""
     if not one.detected:
         return f"{one.fault}: not detected: {one.why_not}"
     return f"{one.fault}: {one.detected_by} after {one.scripts} scripts; minimal: {one.minimal}"
 
 
 def table(report: Report) -> RenderableType:
-    """All rows, medians, and why what was not detected was not; a violation that was not expected is marked."""
+    """Return all rows, the medians, and the reasons why faults were not detected; unexpected violations are marked."""
     rows = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("fault", "reached", "triggered", "detected by"):
         rows.add_column(name, overflow="fold")
@@ -61,7 +61,7 @@ _COLUMNS = (
 
 
 def markdown(report: Report) -> str:
-    """The table as a page of documentation."""
+    """Return the table as a page of documentation."""
     lines = [
         "# Which seeded bugs are seen, and how soon",
         "",
@@ -84,7 +84,7 @@ def markdown(report: Report) -> str:
 
 
 def comparison(changes: Comparison) -> RenderableType:
-    """Against the baseline: what is worse first."""
+    """Return the comparison with the baseline; what became worse comes first."""
     groups = (
         ("NOT DETECTED ANY MORE", changes.lost),
         ("slower", changes.slower),

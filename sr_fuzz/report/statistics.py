@@ -1,4 +1,4 @@
-"""Statistics as tables: kinds in rows, configurations in columns, what was never reached at the end."""
+"""Output of statistics as tables: kinds in rows, configurations in columns, and the kinds never reached at the end."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.text import Text
 
 from sr_fuzz.campaign.statistics import Statistics
 
-# A column takes its longest number or the longest word of its name, and two blanks.
+# A column is as wide as its longest number or the longest word of its name, plus two blanks.
 _GAP = 2
 
 
 def statistics_report(found: Statistics, width: int) -> RenderableType:
-    """As many tables beside each other's rows as ``width`` columns of text ask for, then what is dead.
+    """Split the configurations into as many tables as ``width`` columns of text require; then list the unreached kinds.
 
-    A cell without a number: cannot occur on that configuration. ``never``: nowhere in the whole run.
+    An empty cell means that the kind cannot occur on that configuration; ``never`` that it occurred nowhere in the run.
     """
     parts: list[RenderableType] = []
     for table in _tables(found, width):
@@ -78,5 +78,5 @@ def _table(found: Statistics, names: list[str]) -> Table:
 
 
 def print_statistics(console: Console, found: Statistics) -> None:
-    """Print the report as wide as the console is."""
+    """Print the report in the width of the console."""
     console.print(statistics_report(found, console.width))

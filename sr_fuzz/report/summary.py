@@ -1,4 +1,4 @@
-"""The summary at the end of a campaign: what ran, what was not checked, what was found."""
+"""Output of the summary at the end of a campaign: what ran, what was not checked, what was found."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.text import Text
 from sr_fuzz.campaign.events import FindingTally, Summary
 from sr_fuzz.script.text import text
 
-# A short campaign leaves many unreached, which says little about the strategies.
+# A short campaign leaves many kinds unreached, which says little about the strategies.
 _SHOWN_KINDS = 12
 
 
 def summary(done: Summary) -> RenderableType:
-    """What ran, as a table of configurations, and what was found, new findings first."""
+    """Return a table of the configurations that ran, and the findings, new ones first."""
     parts: list[RenderableType] = [Text(), _configurations(done), Text(), Text(_totals(done))]
     parts += [Text(line) for line in _gap_lines(done)]
     if done.canary:
@@ -53,7 +53,7 @@ _GAP_WORDS = {
 
 
 def _gap_lines(done: Summary) -> list[str]:
-    """What the findings say nothing about."""
+    """Return lines on what was left out, on which the findings say nothing."""
     lines = []
     for kind, what in _GAP_WORDS.items():
         for gap in getattr(done, kind):
@@ -67,7 +67,7 @@ def _gap_lines(done: Summary) -> list[str]:
 
 
 def _canary(done: Summary) -> Text:
-    """Loud when it was not found."""
+    """Return the result of the canary; it is highlighted when the canary was not found."""
     if done.blind:
         lines = [f"BLIND on {name}: the canary was not found: {tally.why_blind}." for name, tally in done.blind.items()]
         return Text("\n".join([*lines, "Where it is blind, that nothing was found says nothing."]), style="bold red")
@@ -104,7 +104,7 @@ def _new_lines(tally: FindingTally) -> list[str]:
 
 
 def _known_lines(faces: Sequence[FindingTally]) -> list[str]:
-    """One known bug, with all that it broke."""
+    """Return lines on one known bug, with all its findings."""
     rules = ", ".join(dict.fromkeys(_what(tally) for tally in faces))
     paths = ", ".join(dict.fromkeys(str(tally.path) for tally in faces if tally.path is not None))
     times = plural(sum(tally.count for tally in faces), "time")

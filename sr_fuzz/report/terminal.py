@@ -1,6 +1,6 @@
-"""A campaign on the terminal: live progress, each finding when it is found, and a summary at the end.
+"""Output of a campaign on the terminal: live progress, each finding when it is found, and a summary at the end.
 
-Where there is no terminal (a log file, a CI job) progress is a plain line every ten seconds.
+Without a terminal (a log file, a CI job) progress is a plain line every ten seconds.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from sr_fuzz.campaign.events import (
 from sr_fuzz.report.summary import duration, first_line, plural, summary
 
 PLAIN_EVERY_S = 10.0
-"""Often enough to see that it lives, rare enough for a log that is kept."""
+"""Often enough to see that the campaign is running, and rarely enough for a log that is kept."""
 
 PLAIN_WIDTH = 120
-"""Columns where there is no terminal to ask."""
+"""Width in columns where there is no terminal."""
 
 
 def make_console(stderr: bool = False) -> Console:
-    """A console that does not wrap a log at the 80 columns that Rich assumes without a terminal."""
+    """Return a console that does not wrap a log at the 80 columns that Rich assumes without a terminal."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False)
 
@@ -77,7 +77,7 @@ class Terminal:
 
     @singledispatchmethod
     def _on(self, event: Event) -> None:
-        """Events that nothing is shown for."""
+        """Ignore events for which nothing is shown."""
 
     @_on.register
     def _(self, event: Started) -> None:

@@ -1,1 +1,1 @@
-"""From a violation to a small, confirmed script."""
+"""Minimising and confirming: from a violation to a small, confirmed script."""

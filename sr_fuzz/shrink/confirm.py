@@ -1,4 +1,4 @@
-"""Confirmation: how often does a script show its violation, each time in a fresh scheduler?"""
+"""Confirmation: how often a script shows its violation, each time in a fresh scheduler."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import signature
 from sr_fuzz.script import Script
 
-# If one run shows the violation with probability p, all five show it with p^5, which stays below 5 % as long as
-# p < 0.55: so "5 of 5" says "in most runs" with 95 % confidence. A violation of p = 0.5 shows at least once in five
-# with 1 - 0.5^5 = 97 %, so one that is merely flaky is rarely mistaken for one that is gone. Ten runs would raise the
-# 0.55 to 0.74 and cost a second for each finding; a reader's decision would be the same.
+# If one run shows the violation with probability p, all five show it with p^5, which stays below 5 % as long as p <
+# 0.55: so "5 of 5" means "in most runs" with 95 % confidence. A violation with p = 0.5 shows at least once in five runs
+# with 1 - 0.5^5 = 97 %, so a flaky violation is rarely mistaken for one that is gone. Ten runs would raise the 0.55 to
+# 0.74 and cost a second for each finding; a reader's decision would be the same.
 CONFIRM_RUNS = 5
 
 
@@ -27,9 +27,9 @@ def confirm(
 ) -> tuple[int, int]:
     """Run ``script`` ``n`` times; returns ``(k, runs)``, ``k`` being the runs with a violation of that signature.
 
-    Once ``stop`` says so no further run begins; one is made in any case. ``invariants`` and ``limit_s`` are those of
-    `Engine.run`. Raises ``ValueError`` for an engine whose runs share a scheduler, `EngineError` when a run is not
-    possible.
+    Once ``stop`` returns True no further run begins; at least one run is made. ``invariants`` and ``limit_s`` are those
+    of `Engine.run`. Raises ``ValueError`` for an engine whose runs share a scheduler, and `EngineError` when a run is
+    not possible.
     """
     if engine.isolation != "fresh":
         raise ValueError(f"isolation {engine.isolation!r}: to confirm, every run needs a fresh scheduler; see fresh()")

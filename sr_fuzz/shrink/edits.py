@@ -1,7 +1,7 @@
-"""Simplifications of a script: what the minimiser's passes are made of.
+"""Edits of a script, from which the minimiser's passes are built.
 
-An *edit* is a pure function from one `State` to a simpler one. Edits made for one state stay meaningful after others
-have been applied, because actions are known by key, not by position.
+An *edit* is a pure function from one `State` to a simpler one. Edits made for one state stay valid after others have
+been applied, because actions are identified by key, not by position.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from sr_fuzz.script.defaults import defaults_of
 from sr_fuzz.script.text import action_text
 
 MAX_STEP = 1000
-"""What ``Step.n`` allows; steps are not merged beyond it."""
+"""The maximum of ``Step.n``; steps are not merged beyond it."""
 
 
 class State(msgspec.Struct, frozen=True):
-    """A script whose actions have keys. Keys rise in the order of the actions."""
+    """A script whose actions have keys, which increase in the order of the actions."""
 
     config: EngineConfig
     actions: dict[int, Action]
@@ -31,7 +31,7 @@ class State(msgspec.Struct, frozen=True):
         return Script(config=self.config, actions=tuple(self.actions.values()))
 
     def merged(self) -> State:
-        """Neighbouring steps as one, under the key of the first: the engine sees no difference."""
+        """Merge adjacent steps under the key of the first one; for the engine nothing changes."""
         actions: dict[int, Action] = {}
         last = -1
         for key, action in self.actions.items():
@@ -45,14 +45,14 @@ class State(msgspec.Struct, frozen=True):
 
 
 Edit = Callable[[State], State]
-"""One simplification. It leaves a state as it is where what it is about has gone."""
+"""One simplification. It returns the state unchanged if its subject is no longer there."""
 
 
 # -- edits -----------------------------------------------------------------------------------------------------
 
 
 def drop(keys: Iterable[int]) -> Edit:
-    """Drop actions. A prompt that comes after a request that has gone becomes one of its family."""
+    """Drop actions. A prompt whose ``after`` names a dropped request becomes a plain prompt of its own family."""
     gone = frozenset(keys)
 
     def edit(state: State) -> State:
@@ -115,7 +115,7 @@ def configure(**values: Any) -> Edit:
 
 
 def rename(names: Mapping[str, str]) -> Edit:
-    """Give requests and sessions other names, unless an action that now names nobody would then name one of them."""
+    """Rename requests and sessions, unless an action that names no request or session now would name one then."""
 
     def renamed(action: Action) -> Action:
         old = getattr(action, "name", None)
@@ -151,7 +151,7 @@ def _named(action: Action) -> set[str | None]:
 
 
 def cut(state: State, outcome: Outcome) -> Edit:
-    """Drop what the run did not come to, down to the last steps of a step. Changes nothing where the trace is mute."""
+    """Drop all actions and steps that the run did not reach. Changes nothing where the trace does not tell."""
     steps = _first_steps(state, outcome.trace)
     if not steps:
         return drop(())
@@ -166,7 +166,7 @@ def cut(state: State, outcome: Outcome) -> Edit:
 
 
 def steps_of_step_until(state: State, outcome: Outcome) -> dict[int, int]:
-    """How many steps each ``StepUntil`` took, as far as the trace tells: ``{key: steps}``, steps at least 1."""
+    """Return how many steps each ``StepUntil`` took, as far as the trace tells: ``{key: steps}``, at least 1 step."""
     steps = _first_steps(state, outcome.trace)
     nexts = [*list(steps.values())[1:], _end(outcome)]
     taken = {key: end - begin for (key, begin), end in zip(steps.items(), nexts, strict=False)}
@@ -174,11 +174,11 @@ def steps_of_step_until(state: State, outcome: Outcome) -> dict[int, int]:
 
 
 EPILOGUE = "epilogue"
-"""How the trace's lines begin for what the interpreter does after the script."""
+"""Prefix of the trace's lines for what the interpreter does after the script."""
 
 
 def _first_steps(state: State, trace: Sequence[StepRecord]) -> dict[int, int]:
-    """The step at whose head each action was played, for those in the trace: a long one has lost its beginning."""
+    """Return the step before which each action in the trace was played. A long trace has lost its beginning."""
     played = [(text, step.step) for step in trace for text in step.actions if not text.startswith(EPILOGUE)]
     keys = list(state.actions)
     texts = [action_text(action) for action in state.actions.values()]
@@ -190,7 +190,7 @@ def _first_steps(state: State, trace: Sequence[StepRecord]) -> dict[int, int]:
 
 
 def _end(outcome: Outcome) -> int:
-    """The step after the script's last: that of the epilogue, or the one after the violation."""
+    """Return the step after the script's last one: the first of the epilogue, or the one after the violation."""
     for step in outcome.trace:
         if any(text.startswith(EPILOGUE) for text in step.actions):
             return step.step
@@ -198,19 +198,19 @@ def _end(outcome: Outcome) -> int:
 
 
 def optional_fields(action: Action) -> list[tuple[str, Any]]:
-    """Fields that are not at their default, with the default. Sizes are the matter of `numbers`."""
+    """Return the fields that are not at their default, with the default. Sizes are handled by `numbers`."""
     sizes = ("prompt", "max_new_tokens") if isinstance(action, StartReq) else ("n",)
     return [(f, d) for f, d in defaults_of(action).items() if f not in sizes and getattr(action, f) != d]
 
 
 class Number(msgspec.Struct, frozen=True):
-    """A size somewhere in a script: a prompt's ``length``, ``max_new_tokens``, the ``n`` of a step."""
+    """A size in a script: a prompt's ``length``, ``max_new_tokens``, or the ``n`` of a step."""
 
     key: int
     field: str
 
     def value(self, state: State) -> int:
-        """Its value now; 0 when it has gone."""
+        """Return its value in ``state``; 0 when its action was dropped."""
         action: Any = state.actions.get(self.key)
         return getattr(getattr(action, "prompt", None) if self.field == "length" else action, self.field, 0)
 
@@ -220,7 +220,7 @@ class Number(msgspec.Struct, frozen=True):
 
 
 def numbers(key: int, action: Action) -> list[Number]:
-    """The sizes in ``action`` that could be smaller."""
+    """Return the sizes in ``action`` that could be smaller."""
     sizes: dict[str, int] = {}
     if isinstance(action, StartReq):
         sizes = {"length": action.prompt.length, "max_new_tokens": action.max_new_tokens}

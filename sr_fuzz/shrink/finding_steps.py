@@ -1,4 +1,4 @@
-"""From a violation to a finding: minimise the script, then confirm it in fresh runs."""
+"""The steps from a violation to a finding: minimise the script, then confirm it in fresh runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Investigated(NamedTuple):
 
 
 def first_seen(script: Script, outcome: Outcome, engine: Engine) -> Investigated:
-    """The finding as ``engine`` showed it: not minimised, not confirmed.
+    """Return the finding as ``engine`` showed it: not minimised and not confirmed.
 
     Raises ``ValueError`` when nothing was violated.
     """
@@ -44,7 +44,7 @@ def first_seen(script: Script, outcome: Outcome, engine: Engine) -> Investigated
 def shrink(
     seen: Investigated, run: Run, *, max_runs: int = MAX_RUNS, stop: Callable[[], bool] = lambda: False
 ) -> Investigated:
-    """Minimise; the signature stays."""
+    """Minimise the script; the signature does not change."""
     finding, outcome = seen
     small = minimise(finding.script, finding.violation, run, max_runs=max_runs, outcome=outcome, stop=stop)
     shrunk = replace(finding, script=small.script, violation=small.violation, reruns=small.runs)
@@ -58,7 +58,7 @@ def reproduce(
     invariants: Sequence[str] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Investigated:
-    """Confirm by fresh runs on ``engine``; once ``stop`` says so no further one begins."""
+    """Confirm by fresh runs on ``engine``; once ``stop`` returns True no further run begins."""
     finding, outcome = seen
     k, tried = confirm(finding.script, finding.signature, engine.fresh(), invariants=invariants, stop=stop)
     return Investigated(replace(finding, reproduced=k, tried=tried), outcome)

@@ -1,35 +1,36 @@
-"""The script minimiser: the shortest script that still breaks the same rule at the same place.
+"""The script minimiser: it finds a short script that still breaks the same rule at the same location.
 
-Hypothesis shrinks the choices behind a script; this works on the script itself, where names tie actions to
-requests and the trace tells where the violation happened, and so needs an order of magnitude fewer runs.
+Hypothesis shrinks the choices from which a script was generated. This minimiser works on the script itself, where names
+connect actions to requests and the trace tells where the violation happened, so it needs an order of magnitude fewer
+runs.
 
 Rules:
 
 * A candidate is accepted only if its run shows the *same whole signature* (`sr_fuzz.outcome.signature`). A run that
-  shows another violation is a rejection, however similar it looks: a minimal script never slides to another bug.
-* Every candidate is simpler than what it was made from: it has fewer actions, a smaller number, or one more field
-  at its default. So the search ends, and the same script and engine give the same result every time.
-* No script runs twice (what was rejected is remembered by `script_hash`), and a candidate that changes nothing, or
-  that `validate` refuses, does not run at all.
-* At most ``max_runs`` runs. Passes are ordered by what they win for a run: deletion before cosmetics; and
+  shows another violation is a rejection, however similar it looks, so that a minimal script never shows another bug.
+* Every candidate is simpler than the script it was made from: it has fewer actions, a smaller number, or one more field
+  at its default. So the search ends, and the same script and engine always give the same result.
+* No script runs twice (rejected scripts are remembered by `script_hash`), and a candidate that changes nothing, or that
+  `validate` refuses, does not run.
+* There are at most ``max_runs`` runs. Passes are ordered by their gain per run: deletion before cosmetics; and
   cosmetics stop at half of the budget.
 
-Each pass is a list of independent edits (`sr_fuzz.shrink.edits`). `_Search.apply` tries all of them at once and, where
-that fails, halves: where nearly all edits succeed (most actions of a random script are noise) that takes few runs,
-and where a half succeeded, the other half is known to fail without a run, because the two together are a script
-already seen.
+Each pass is a list of independent edits (`sr_fuzz.shrink.edits`). `_Search.apply` tries all of them at once and, if
+that fails, each half. That takes few runs where nearly all edits succeed (most actions of a random script are noise).
+If one half succeeded, the other half is known to fail without a run, because both together are a script that was
+already rejected.
 
 The passes, in order:
 
-1. *bold*: cut what was never played, and keep only the requests that the violation names, or those of its step;
-2. *actions*: drop everything but the requests; neighbouring steps are merged on the way, at no cost. It comes before
-   the requests because they are easier to drop once what is noise between them has gone;
+1. *bold*: drop what was never played, and keep only the requests that the violation names, or those of its step;
+2. *actions*: drop everything but the requests; adjacent steps are merged, at no cost. This comes before the requests
+   because they are easier to drop once the noise between them is gone;
 3. *requests*: drop whole requests, each with the actions that name it;
-4. *configuration*: every field to its default at once, then by halves. Traits in the signature stay. Each run here
-   boots a scheduler, so there are few;
-5. *fields*: optional fields of actions to their defaults, ``StepUntil`` to the ``Step`` that it amounted to;
-6. *again*: requests, then all actions, one by one: of a simpler script more is superfluous. A script that is still
-   long may use up the whole budget here, a short one only what cosmetics may;
+4. *configuration*: every field to its default at once, then by halves. Traits in the signature are kept. Each run here
+   boots a scheduler, so there are few runs;
+5. *fields*: optional fields of actions to their defaults, ``StepUntil`` to the equivalent ``Step``;
+6. *again*: requests, then all actions, one by one, because more is superfluous in a simpler script. A script that is
+   still long may use the whole budget here, a short one only the budget of cosmetics;
 7. *numbers*: to 1, then by halves;
 8. *names*: ``r0``, ``r1`` … in order of appearance.
 """
@@ -69,18 +70,18 @@ MAX_RUNS = 60
 """At 20 to 50 ms a run this is one to three seconds for a finding; most findings need half of it."""
 
 SHORT = 6
-"""Actions that a reader takes in at a glance: going over a longer script again is worth the whole budget."""
+"""Length in actions that a reader understands at a glance; a longer script is worth the whole budget."""
 
 
 class Minimised(msgspec.Struct, frozen=True):
-    """What the minimiser made of a script."""
+    """The result of the minimiser."""
 
     script: Script
     violation: Violation
-    """As the minimal script shows it: same signature, usually another step and other names."""
+    """The violation that the minimal script shows: same signature, usually at another step and with other names."""
     runs: int
     outcome: Outcome
-    """The run of the minimal script. Without a violation when the script given did not reproduce at all."""
+    """The run of the minimal script. It has no violation when the given script did not reproduce."""
 
 
 def minimise(
@@ -94,10 +95,10 @@ def minimise(
 ) -> Minimised:
     """Shrink ``script`` while ``run`` shows a violation with the signature of ``violation``.
 
-    ``outcome`` is the run that showed it, if at hand: its trace guides the search. Without it the script is run
-    once more, which counts. ``stop`` is asked before each run; once it says True the search ends with what it has.
-    Raises `EngineError` only if that first run does; a candidate that the engine cannot run (say, a configuration
-    that it refuses) is rejected like any other.
+    ``outcome`` is the run that showed the violation, if available: its trace guides the search. Without it the script
+    is run again, which counts. ``stop`` is called before each run; once it returns True the search ends with the result
+    so far. Raises `EngineError` only if that first run does; a candidate that the engine cannot run (for example
+    because it refuses the configuration) is rejected like any other.
     """
     runs = 0
     if outcome is None:
@@ -118,7 +119,7 @@ def _shows(outcome: Outcome, config: EngineConfig, target: str) -> bool:
 
 
 class _Search:
-    """The simplest script so far, and the ways to try for a simpler one."""
+    """The search: the simplest script so far, and the methods that try a simpler one."""
 
     def __init__(
         self,
@@ -143,11 +144,11 @@ class _Search:
 
     @property
     def cosmetics_left(self) -> bool:
-        """False once half of the budget is gone: from 40 tokens to 37 helps no reader."""
+        """False once half of the budget is used: going from 40 tokens to 37 helps no reader."""
         return self.runs < self._max_runs // 2
 
     def accept(self, *edits: Edit) -> bool:
-        """Try all ``edits`` together; keep them if the same signature shows."""
+        """Try all ``edits`` together; keep them if the run shows the same signature."""
         state = self.state
         for edit in edits:
             state = edit(state)
@@ -180,7 +181,7 @@ class _Search:
             return None
 
     def apply(self, edits: Sequence[Edit], *, cosmetic: bool = False) -> list[Edit]:
-        """Keep as many of ``edits`` as reproduce; returns those that failed on their own."""
+        """Keep as many of ``edits`` as possible; returns those that failed alone."""
         if not edits or (cosmetic and not self.cosmetics_left):
             return []
         if self.accept(*edits):

@@ -1,4 +1,4 @@
-"""Playing a script, a finding or a repro again, and comparing what shows with what its file promises."""
+"""Replay of a script, a finding or a repro, and comparison with the violation that its file states."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from sr_fuzz.outcome.files import Case
 
 
 def replay(engine: Engine, case: Case) -> tuple[Outcome, str]:
-    """Play ``case`` once; returns the outcome and one sentence that compares it with what the file promises."""
+    """Play ``case`` once; returns the outcome and one sentence that compares it with the file."""
     outcome = engine.run(case.script)
     if outcome.violation is None:
         return outcome, "not reproduced"
     found = signature(outcome.violation, case.script.config)
     if case.signature in (None, found):
         return outcome, f"reproduced: {found}"
-    # Still a failure: another SGLang version alone moves code, and with it the location in a signature.
+    # This is still a failure: another SGLang version moves code, which changes the location in a signature.
     return outcome, f"reproduced, with another signature: {found}; the file says {case.signature}"
