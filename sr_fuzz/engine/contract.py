@@ -1,4 +1,4 @@
-"""What an engine is: the one seam between those who have scripts and the scheduler that plays them."""
+"""The engine protocol: the interface between the callers that have scripts and the scheduler that plays them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from sr_fuzz.script import EngineConfig, Script
 
 Isolation = Literal["fresh", "shared"]
 """``fresh``: every run starts in a scheduler that has played nothing. ``shared``: one scheduler plays many scripts, one
-after the other, emptied in between; what one leaves behind may show in the next."""
+after the other, and is emptied in between; state that one script leaves behind may affect the next."""
 
 
 class Engine(Protocol):
-    """What plays scripts on a real scheduler; a context manager that ends its processes.
+    """An engine plays scripts on a real scheduler; it is a context manager that ends its processes.
 
-    Nothing starts before the first member that needs a scheduler is used.
+    No process starts before the first use of a member that needs a scheduler.
     """
 
     @property
     def sglang_version(self) -> str:
-        """Version of the SGLang under test. Starts the engine if need be; `EngineError` when it cannot start."""
+        """Version of the SGLang under test. Starts the engine if needed; raises `EngineError` when it cannot start."""
         ...
 
     @property
     def sglang_tree(self) -> str | None:
-        """Folder of the source tree under test; None for what is installed, and for a release. Starts nothing."""
+        """Folder of the source tree under test; None for the installed SGLang and for a release. Starts no process."""
         ...
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """Import paths of the context managers (seeded faults, fixes) that its schedulers run under."""
+        """Import paths of the context managers (seeded faults, fixes) that are active in its schedulers."""
         ...
 
     @property
@@ -41,10 +41,10 @@ class Engine(Protocol):
     def run(
         self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
     ) -> Outcome:
-        """Play ``script``; what SGLang does, a crash or a hang too, is in the outcome.
+        """Play ``script``. A failure of SGLang, including a crash or a hang, is returned in the outcome.
 
-        ``invariants``: names or families to check, None for all. ``limit_s``: limit of the run in seconds, None for the
-        engine's own. Raises `EngineError` when the script could not be played, `ScriptError` when it is invalid.
+        ``invariants``: names or families to check; None for all. ``limit_s``: limit of the run in seconds; None for the
+        engine's default. Raises `EngineError` when the script could not be played, `ScriptError` when it is invalid.
         """
         ...
 
@@ -59,12 +59,12 @@ class Engine(Protocol):
     ) -> Outcome:
         """Run a script function, ``module:function``, in the scheduler process; ``args`` are plain data.
 
-        Raises ``AssertionError`` with the function's traceback when it raises, otherwise as `run`.
+        Raises ``AssertionError`` with the function's traceback when the function raises; otherwise as `run`.
         """
         ...
 
     def refuse(self, config: EngineConfig) -> None:
-        """Raises `EngineError`, with the reason, for a configuration that cannot run on this engine."""
+        """Raise `EngineError`, with the reason, for a configuration that cannot run on this engine."""
         ...
 
     def start(self, config: EngineConfig) -> None:
@@ -72,15 +72,19 @@ class Engine(Protocol):
         ...
 
     def keep(self, n: int) -> None:
-        """Keep at most ``n`` configurations booted at a time; the one that was used longest ago ends first."""
+        """Keep at most ``n`` configurations booted at a time; the least recently used one is ended first."""
         ...
 
     def fresh(self) -> Engine:
-        """This engine with isolation ``fresh``, at whatever cost. To close one closes the other."""
+        """Return this engine with isolation ``fresh``, which may be slow. Closing one closes the other."""
+        ...
+
+    def restart(self) -> None:
+        """End every process of this engine; the next run starts others. For an engine that broke."""
         ...
 
     def with_faults(self, *faults: str) -> Engine:
-        """A second engine of the same kind, with these faults in place of its own. Close it before this one."""
+        """Return a second engine of the same kind, with these faults instead of its own. Close it before this one."""
         ...
 
     def close(self) -> None:

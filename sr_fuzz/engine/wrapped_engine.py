@@ -1,4 +1,4 @@
-"""Base of the engines around engines: they change what goes in or look at what comes out, and pass on the rest."""
+"""Base of the engines that wrap another engine: they change its input or check its output."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sr_fuzz.script import EngineConfig, Script
 
 
 class WrappedEngine:
-    """An engine that does what the one inside does; to close it closes that one."""
+    """An engine that forwards every call to the wrapped engine; closing it closes the wrapped engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def around(self, engine: Engine) -> Self:
-        """The same around another engine."""
+        """Return the same wrapper around another engine."""
         return type(self)(engine)
 
     @property
@@ -63,6 +63,9 @@ class WrappedEngine:
 
     def fresh(self) -> Engine:
         return self if self.isolation == "fresh" else self.around(self._engine.fresh())
+
+    def restart(self) -> None:
+        self._engine.restart()
 
     def with_faults(self, *faults: str) -> Self:
         return self.around(self._engine.with_faults(*faults))

@@ -1,1 +1,1 @@
-"""Live schedulers, which play many scripts each: the persistent and the server engine."""
+"""Live schedulers, each of which plays many scripts: the persistent and the server engine."""

@@ -15,7 +15,7 @@ _MAX_PATH = 107
 
 
 class Channel:
-    """One end. The path lies in a folder that only its owner may enter, so nobody else can connect."""
+    """One end of the channel. The socket is in a folder that only its owner may enter, so no other user can connect."""
 
     def __init__(self, path: Path, *, bind: bool) -> None:
         if len(str(path)) > _MAX_PATH:
@@ -27,16 +27,16 @@ class Channel:
         self._socket.bind(address) if bind else self._socket.connect(address)
 
     def send(self, message: Any) -> None:
-        """Raises ``zmq.Again`` when nobody is connected at the other end."""
+        """Send a message. Raises ``zmq.Again`` when no process is connected at the other end."""
         self._socket.send(encode(message), zmq.NOBLOCK)
 
     def receive(self, wait_s: float | None = None) -> bytes | None:
-        """The next message, undecoded; None when none comes within ``wait_s`` seconds (None: wait for ever)."""
+        """Return the next message, undecoded; None when none arrives within ``wait_s`` seconds (None: no limit)."""
         if not self._socket.poll(None if wait_s is None else int(wait_s * 1000)):
             return None
         return self._socket.recv()
 
     def close(self, linger_s: float = 0.0) -> None:
-        """Give what was sent ``linger_s`` seconds to leave. Idempotent."""
+        """Close the socket; messages that were sent get ``linger_s`` seconds to be delivered. Idempotent."""
         self._socket.close(linger=int(linger_s * 1000))
         self._context.term()

@@ -1,8 +1,8 @@
-"""The dispatcher: runs inside a live scheduler, as the generator of its hook, and plays job after job.
+"""The dispatcher: it runs in a live scheduler, as the generator of its hook, and plays one job after another.
 
-After each job the engine is brought back to an empty state through its own doors: release, continue, abort all, drain,
-flush. What cannot be brought back is said (`Reset.problem`), and the user's side replaces the engine: no script ever
-starts from what another one left.
+After each job the dispatcher resets the engine to an empty state through the engine's own calls: release, continue,
+abort all, drain, flush. If that fails it reports the reason (`Reset.problem`), and the user's process replaces the
+engine, so that no script starts from the state that another one left.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from sr_fuzz.sglang_api.allocators import two_pools
 from sr_fuzz.view.sessions import open_sessions, read_slots
 from sr_fuzz.view.view import SchedulerView
 
-# A drained engine has aborted everything: each request needs a step or two, results in flight some more.
+# To drain the engine all requests are aborted: each one needs a step or two, and results in flight some more.
 _DRAIN_STEPS = 200
-# The flush's answer comes in the step after the one that takes it; a data-parallel one waits for other ranks.
+# The reply to a flush comes in the step after the one that receives it; with data parallelism it waits for other ranks.
 _FLUSH_STEPS = 50
-# SGLang looks once in nine steps after sessions whose closing it has put off.
+# Once in nine steps SGLang checks the sessions whose close it has deferred.
 _CLOSE_STEPS = 30
-# HTTP answers need no step of the scheduler once everything is sent; only a stuck server takes seconds.
+# HTTP responses need no step of the scheduler once everything is sent; only a stuck server takes seconds.
 _HTTP_S = 5.0
-# Below the limit of the user's side for starting, so that a warm-up that sticks is reported as one.
+# Below the start limit of the user's process, so that a warm-up that hangs is reported as such.
 _WARM_UP_S = 120.0
 
 
 class Dispatcher:
-    """``started`` is the monotonic time at which this process's part of the engine began."""
+    """The dispatcher of one scheduler process; ``started`` is the monotonic time at which our plugin began in it."""
 
     def __init__(self, booted: Booted, channel: Channel, pid: int, started: float) -> None:
         self._booted = booted
@@ -46,7 +46,7 @@ class Dispatcher:
         self._played = 0
 
     def loop(self, warm_up: Generator) -> Generator:
-        """The hook's generator; never ends by itself."""
+        """The hook's generator; it never ends by itself."""
         yield from warm_up
         self._channel.send(
             Attached(
@@ -65,13 +65,13 @@ class Dispatcher:
             self._channel.send(Reset(problem))
 
     def scheduler_raised(self, error: BaseException) -> None:
-        """SGLang's loop ended by an exception: it belongs to the job that is being played."""
+        """Report an exception that ended SGLang's event loop as the result of the job that is being played."""
         if self._player is not None:
             self._channel.send(self._player.judge(error))
         else:
             line = f"SGLang raised {type(error).__name__} while no script ran: {error}".splitlines()[0]
             self._channel.send(Failed(line, traceback.format_exc()))
-        # The process ends now; what was sent must have left before.
+        # The process ends now, so sent messages must be delivered before.
         self._channel.close(linger_s=1.0)
 
     def _play(self, job: Run | Execute) -> Generator:
@@ -100,7 +100,7 @@ class Dispatcher:
     # -- back to an empty state --------------------------------------------------------------------------------
 
     def _reset(self) -> Generator[None, None, str]:
-        """Returns what is wrong with the state afterwards; an empty text when it is as after booting."""
+        """Reset the engine; returns the problem with its state, an empty text when it is as after a boot."""
         if self._player is None:
             return ""  # nothing was played
         context, view = self._player.context, self._player.view
@@ -124,7 +124,7 @@ class Dispatcher:
             yield from self._step_until(lambda: not open_sessions(scheduler), _CLOSE_STEPS)
 
     def _step_until(self, holds: Callable[[], bool], steps: int) -> Generator[None, None, None]:
-        """At most ``steps`` steps, until ``holds`` for as long as the pipeline may hide something."""
+        """Make at most ``steps`` steps, until ``holds`` is true for as many steps as the pipeline may hide a result."""
         quiet = 0
         for _ in range(steps):
             yield
@@ -150,7 +150,7 @@ class Dispatcher:
 
 
 def _not_free(view: SchedulerView) -> str:
-    """What of pages and rows is not free, though nothing runs."""
+    """Return which pages or rows are not free although no request runs; an empty text when all are free."""
     free = _free_pages(view)
     if free != view.num_pages:
         return f"{free} of {view.num_pages} pages are free after a flush"
@@ -159,20 +159,20 @@ def _not_free(view: SchedulerView) -> str:
 
 
 def _free_pages(view: SchedulerView) -> int:
-    """Free pages, each counted once; of two pools what SGLang itself counts."""
+    """Return the number of distinct free pages; with two pools, the number that SGLang itself counts."""
     if two_pools(view.allocator):
         return view.allocator.available_size() // view.page_size
     return len(set(view.now.free_pages))
 
 
 def no_warm_up() -> Generator:
-    """For an engine that is told to skip SGLang's warm-up."""
+    """The warm-up of an engine that is told to skip SGLang's warm-up."""
     return
     yield
 
 
 def warm_up(booted: Booted) -> Generator:
-    """Turn the loop until SGLang's own warm-up request has come and is done, so that no script sees it."""
+    """Step the event loop until SGLang's own warm-up request has arrived and finished, so that no script sees it."""
     deadline = time.monotonic() + _WARM_UP_S
     quiet = 0
     while quiet < scheduler_state.pipeline_steps(booted.scheduler):

@@ -1,4 +1,4 @@
-"""A live engine whose scheduler is started afresh for every run: slow, and what a confirmation needs."""
+"""A live engine that restarts the scheduler for every run, which is slow and which a confirmation needs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sr_fuzz.script import EngineConfig, Script, validate
 
 
 class FreshRuns(WrappedEngine):
-    """Starts the scheduler of a configuration anew before each run on it."""
+    """Restarts the scheduler of a configuration before each run on it."""
 
     def __init__(self, engine: Engine, start_anew: Callable[[EngineConfig], None]) -> None:
-        """``start_anew`` ends what ``engine`` has running for a configuration, unless that has played nothing."""
+        """``start_anew`` ends the scheduler that ``engine`` runs for a configuration, unless it has played nothing."""
         super().__init__(engine)
         self._start_anew = start_anew
 
     def around(self, engine: Engine) -> Engine:
-        """Around another engine it is that one's own fresh runs: only that knows how to start anew."""
+        """Return the fresh runs of the other engine, because only that engine can restart its scheduler."""
         return engine.fresh()
 
     @property
@@ -30,7 +30,7 @@ class FreshRuns(WrappedEngine):
     def run(
         self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
     ) -> Outcome:
-        # What is refused needs no other scheduler.
+        # A script that is refused needs no restart.
         validate(script)
         self.refuse(script.config)
         self._start_anew(script.config)

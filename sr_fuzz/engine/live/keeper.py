@@ -1,12 +1,12 @@
-"""The keeper: a small process between the user's and an engine's tree of processes, which leaves nothing behind.
+"""The keeper: a small process between the user's process and an engine's process tree, which cleans up after the tree.
 
-Started by `KeptProcess` as ``python -m sr_fuzz.engine.live.keeper``. It makes a private folder (mode 0700, also
-``TMPDIR`` of the tree), starts the command in a session of its own, and adopts whatever that orphans
-(``PR_SET_CHILD_SUBREAPER``). When its standard input closes, because it was asked to or because the user's process died
-of whatever cause, it kills the tree, removes the shared memory that the tree had mapped and the folder, and ends.
+`KeptProcess` starts it as ``python -m sr_fuzz.engine.live.keeper``. It creates a private folder (mode 0700, also
+``TMPDIR`` of the tree), starts the command in a separate session, and adopts orphans of the command
+(``PR_SET_CHILD_SUBREAPER``). When its standard input closes, because the engine is closed or because the user's process
+died for any reason, it kills the tree, removes the folder and the shared memory that the tree had mapped, and ends.
 
-SGLang's own shutdown waits for running requests, children and diagnostics, 35 to 69 s on a CPU; and a ``kill -9`` of
-its parent skips every clean-up in Python: hence a process that does nothing but this.
+A separate process is needed because SGLang's own shutdown waits for running requests, children and diagnostics (35 to
+69 s on a CPU), and because a ``kill -9`` of its parent skips every clean-up in Python.
 """
 
 from __future__ import annotations
@@ -28,27 +28,28 @@ import psutil
 
 from sr_fuzz.engine.parent_death import adopt_orphans
 
-# How often the watched processes are looked at: a death is reported a good deal faster than the two seconds promised.
+# Interval of the checks of the watched processes; a death is reported well within the two seconds promised to users.
 _WATCH_S = 0.1
 
-# A segment is mapped soon after it was made; one that the tree has not mapped after so many looks is somebody else's.
+# A segment is mapped soon after it is created. One that the tree has not mapped after this number of checks belongs to
+# another program.
 _LOOKS_AT_SEGMENT = 20
 
-# After SIGKILL a process is gone in milliseconds; one that hangs in the kernel must not hold the keeper for ever.
+# After SIGKILL a process ends within milliseconds; one that hangs in the kernel must not block the keeper for ever.
 _KILL_S = 10.0
 
 SHARED_MEMORY = Path("/dev/shm")
 PROCESSES = "processes"
-"""Folder in the private one: each SGLang process puts a file there, named by its pid, that says what it is."""
+"""Subfolder of the private folder, in which each SGLang process writes a file, named by its pid, with its role."""
 
 
 def main() -> None:
     adopt_orphans()
-    # Writing the core of a process with torch in it takes seconds, in which its death goes unseen.
+    # A core dump of a process with torch takes seconds, during which its death cannot be detected.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     line = sys.stdin.readline()
     if not line:
-        return  # the user's process was killed before it could say what to start
+        return  # the user's process was killed before it sent what to start
     order = json.loads(line)
     folder = Path(tempfile.mkdtemp(prefix="sr-fuzz-"))
     segments = _Segments()
@@ -82,12 +83,12 @@ def _start(command: list[str], environment: dict[str, str], folder: Path) -> sub
 
 
 def _watch(process: subprocess.Popen, folder: Path, segments: _Segments) -> None:
-    """Until standard input closes; reports the first death among the processes that matter."""
+    """Watch until standard input closes; report the first death of the command or of a registered process."""
     reported = False
     poller = select.poll()
     poller.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
     while not (poller.poll(_WATCH_S * 1000) and not os.read(sys.stdin.fileno(), 4096)):
-        # Now, since of a process that has died nobody can tell any more.
+        # Checked here, because the mappings of a process cannot be read after its death.
         segments.look_at_new()
         if not reported and (death := _death(process, folder)):
             _say(**death)
@@ -95,7 +96,7 @@ def _watch(process: subprocess.Popen, folder: Path, segments: _Segments) -> None
 
 
 def _death(process: subprocess.Popen, folder: Path) -> dict[str, Any] | None:
-    # Registered children first: when they die, the process that started them mostly follows.
+    # Registered children are checked first: when they die, the process that started them usually follows.
     for entry in sorted((folder / PROCESSES).iterdir()):
         status = _ended(int(entry.name))
         if status is not None:
@@ -107,12 +108,12 @@ def _death(process: subprocess.Popen, folder: Path) -> dict[str, Any] | None:
 
 
 def _ended(pid: int) -> int | None:
-    """Wait status of a process that is over, -1 when nobody can tell any more; None while it runs."""
+    """Return the wait status of a process that has ended, -1 if it is not available any more; None while it runs."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return -1
-    # Fields 3 and 52 of proc(5): state and exit_code, the latter in the form of waitpid(2).
+    # Fields 3 and 52 of proc(5): state and exit_code, the latter as a status of waitpid(2).
     return int(fields[49]) if fields[0] in "ZX" else None
 
 
@@ -121,16 +122,20 @@ def _as_wait_status(returncode: int) -> int:
 
 
 class _Segments:
-    """The shared memory that the tree makes: what appears while it runs, and is mapped by one of its processes."""
+    """The shared memory of the tree: segments that appear while it runs and that one of its processes has mapped."""
 
     def __init__(self) -> None:
-        # What is there already, and may be mapped by the tree all the same, is somebody else's.
+        # Existing segments belong to other programs, even if the tree maps them.
         self._others = set(os.listdir(SHARED_MEMORY))
         self._looks_left: dict[str, int] = {}
         self._ours: set[str] = set()
 
     def look_at_new(self) -> None:
-        """Cheap while nothing appears: a listing; else the maps of the tree's processes, which take milliseconds."""
+        """Check for new segments.
+
+        Without a new one this only lists the folder; otherwise it reads the maps of the tree's processes, which takes
+        milliseconds.
+        """
         for name in set(os.listdir(SHARED_MEMORY)) - self._others:
             self._looks_left.setdefault(name, _LOOKS_AT_SEGMENT)
         if any(self._looks_left[name] > 0 for name in self._looks_left.keys() - self._ours):
@@ -148,7 +153,7 @@ class _Segments:
 
 
 def _mapped(pid: int) -> set[str]:
-    """Names of the shared memory that a process has mapped."""
+    """Return the names of the shared memory segments that a process has mapped."""
     try:
         lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
     except OSError:
@@ -162,7 +167,7 @@ def _family() -> list[psutil.Process]:
 
 
 def _kill_all() -> None:
-    """SIGKILL to every descendant until none is left."""
+    """Send SIGKILL to every descendant until none is left."""
     deadline = time.monotonic() + _KILL_S
     while time.monotonic() < deadline:
         family = _family()
@@ -190,10 +195,10 @@ def _say(**message: Any) -> None:
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        pass  # the user's process is gone; the end of standard input says so too
+        pass  # the user's process has ended, so standard input closes as well
 
 
 if __name__ == "__main__":
-    # Ctrl-C is for the user's process, which closes the engine in order.
+    # Ctrl-C is handled by the user's process, which then closes the engine.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     main()

@@ -1,4 +1,4 @@
-"""A tree of processes that cannot outlive this one, and leaves neither process, file nor shared memory behind."""
+"""A process tree that cannot outlive this process, and that leaves no process, file or shared memory behind."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from typing import Any
 
 from sr_fuzz.script.errors import EngineError
 
-# The keeper imports little more than the standard library; a loaded machine may still be slow at it.
+# The keeper imports little more than the standard library; a busy machine may still need some time for it.
 _START_LIMIT_S = 30.0
 
-# Five times the three seconds promised to users: a clean-up that takes longer is stuck, and is said to be.
+# Five times the three seconds promised to users: a clean-up that takes longer is stuck, which is reported.
 _CLOSE_LIMIT_S = 15.0
 
 
 class KeptProcess:
-    """``command`` under a keeper. In its arguments and environment ``{folder}`` stands for the private folder."""
+    """Runs ``command`` under a keeper.
+
+    ``{folder}`` in its arguments and environment is replaced by the private folder.
+    """
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], *, files: Mapping[str, str] | None = None
     ) -> None:
-        """``files``: texts to put into the private folder before the command starts, by file name."""
+        """``files``: texts that are written into the private folder before the command starts, by file name."""
         self._keeper = subprocess.Popen(
             [sys.executable, "-m", "sr_fuzz.engine.live.keeper"],
             stdin=subprocess.PIPE,
@@ -58,7 +61,7 @@ class KeptProcess:
         return self._keeper.pid
 
     def death(self) -> str | None:
-        """One sentence on the first process of the tree that ended; None while all of them run."""
+        """Return one sentence on the first process of the tree that ended; None while all of them run."""
         if self._death is None:
             self._death = self._read(0.0)
         if self._death is None:
@@ -67,12 +70,12 @@ class KeptProcess:
 
     @property
     def death_signal(self) -> str | None:
-        """The name of the signal that ended it, if one did."""
+        """The name of the signal that ended that process; None if no signal did."""
         status = (self._death or {}).get("status", 0)
         return signal.Signals(os.WTERMSIG(status)).name if status > 0 and os.WIFSIGNALED(status) else None
 
     def log_tail(self, lines: int = 15) -> str:
-        """The last lines that the processes printed."""
+        """Return the last lines that the processes printed."""
         try:
             text = (self.folder / "log").read_bytes()[-16384:].decode(errors="replace")
         except OSError:
@@ -80,7 +83,7 @@ class KeptProcess:
         return "\n".join(text.splitlines()[-lines:])
 
     def close(self) -> None:
-        """Kill the tree and remove what it left. Idempotent."""
+        """Kill the tree and remove the files and shared memory that it left. Idempotent."""
         if self._keeper.stdin and not self._keeper.stdin.closed:
             try:
                 self._keeper.stdin.close()
@@ -96,7 +99,7 @@ class KeptProcess:
             self._keeper.stdout.close()
 
     def _read(self, wait_s: float) -> dict[str, Any] | None:
-        """The keeper's next message; None when none comes within ``wait_s``."""
+        """Return the keeper's next message; None when none arrives within ``wait_s`` seconds."""
         if self._keeper.stdout.closed:
             return None
         fd = self._keeper.stdout.fileno()
@@ -112,7 +115,7 @@ class KeptProcess:
 
 
 def ending(status: int) -> str:
-    """How a process ended, from its wait status; -1 stands for unknown."""
+    """Describe how a process ended, from its wait status; -1 means unknown."""
     if status < 0:
         return "ended"
     if os.WIFSIGNALED(status):

@@ -1,9 +1,9 @@
-"""Engines over live schedulers: many scripts in one process, one after the other, emptied in between.
+"""Engines on live schedulers: one process plays many scripts, one after the other, and is emptied in between.
 
-Faster than a fresh process for each script, and the only way where a process cannot be forked (CUDA) or costs half a
-minute (the HTTP server). What is gained is paid for here: a violation that shows in a scheduler that has played other
-scripts before is tried again alone, in a fresh one; only if it shows there too is it the script's own doing. If not,
-the outcome says so, with the scripts that went before.
+This is faster than a fresh process for each script, and the only way where a process cannot be forked (CUDA) or takes
+half a minute to start (the HTTP server). The price is that earlier scripts may cause a violation. So a violation in a
+scheduler that has played other scripts is played again alone, in a fresh scheduler; only if it shows there too is it a
+violation of the script. Otherwise the outcome names the scripts that were played before.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from sr_fuzz.script import EngineConfig, Script, validate
 from sr_fuzz.script.text import text
 from sr_fuzz.sglang_api.sources import tree_on
 
-# SGLang is imported by one process (6 to 15 s) and boots; a loaded machine may need several times that.
+# One process imports SGLang (6 to 15 s) and boots the scheduler; a busy machine may need several times that.
 _START_LIMIT_S = 300.0
 
-# Scripts that went before, in a note: the nearest ones are the likeliest to matter, and a report should stay readable.
+# Number of earlier scripts in a note: the latest ones are the most likely cause, and a report should stay readable.
 _EARLIER_SCRIPTS = 5
 
 
 class LiveEngine:
-    """Base of the engines over live schedulers, one for each engine configuration; a context manager."""
+    """Base of the engines on live schedulers, one scheduler for each engine configuration; a context manager."""
 
     isolation: Isolation = "shared"
 
     _kept = 4
-    """Schedulers that stay up."""
+    """Number of schedulers that are kept running."""
 
     def __init__(
         self,
@@ -52,8 +52,9 @@ class LiveEngine:
     ) -> None:
         """``faults``: import paths of context managers. ``limit_s``: wall-clock limit of a script, in seconds.
 
-        ``sys_path``: folders that faults and script functions are imported from, the current one by default.
-        ``device``: ``cpu`` or ``cuda``, what there is by default. ``model``: path or name, the oracle model by default.
+        ``sys_path``: folders that faults and script functions are imported from; by default the current one.
+        ``device``: ``cpu`` or ``cuda``; by default the one that is available. ``model``: path or name; by default the
+        oracle model.
         """
         self.faults = tuple(faults)
         self.limit_s = limit_s
@@ -62,7 +63,7 @@ class LiveEngine:
         self.model = model
         self._holders: OrderedDict[EngineConfig, LiveHolder] = OrderedDict()
         self._alone: set[str] = set()
-        """Signatures that were seen in a scheduler that had played nothing else."""
+        """Signatures of violations that were seen in a scheduler that had played nothing else."""
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +73,7 @@ class LiveEngine:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What another engine like this one is made with, but for its faults."""
+        """The arguments for another engine like this one, without its faults."""
         return {"limit_s": self.limit_s, "sys_path": self.sys_path, "device": self.device, "model": self.model}
 
     @property
@@ -88,9 +89,9 @@ class LiveEngine:
     def run(
         self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
     ) -> Outcome:
-        """Play a script. Never raises for what SGLang does; `EngineError` when it cannot run.
+        """Play a script. A failure of SGLang never raises; `EngineError` is raised when the script cannot run.
 
-        ``invariants``: names or families to check, None for all. Raises `ScriptError` for a script that is invalid.
+        ``invariants``: names or families to check; None for all. Raises `ScriptError` for an invalid script.
         """
         validate(script)
         self.refuse(script.config)
@@ -124,7 +125,7 @@ class LiveEngine:
         return done.outcome
 
     def holder(self, config: EngineConfig) -> LiveHolder:
-        """What holds the scheduler of a configuration; others are shut down where too many run."""
+        """Return the holder of the scheduler of a configuration; others are shut down where too many run."""
         found = self._holders.get(config)
         if found is not None:
             self._holders.move_to_end(config)
@@ -148,6 +149,10 @@ class LiveEngine:
 
     def fresh(self) -> FreshRuns:
         return FreshRuns(self, self._start_anew)
+
+    def restart(self) -> None:
+        """End every scheduler; the next run starts another one."""
+        self._close_all_but(0)
 
     def with_faults(self, *faults: str) -> Engine:
         raise NotImplementedError
@@ -183,10 +188,10 @@ class LiveEngine:
 
 
 class PersistentEngine(LiveEngine):
-    """Schedulers without HTTP, in processes of their own: what the local engine is where nothing can be forked."""
+    """An engine of schedulers without HTTP, each in its own process, for devices that cannot be forked."""
 
     def with_faults(self, *faults: str) -> PersistentEngine:
-        """A second engine with other faults."""
+        """Return a second engine with other faults."""
         return PersistentEngine(faults=faults, **self.settings)
 
     def refuse(self, config: EngineConfig) -> None:
@@ -207,12 +212,12 @@ class PersistentEngine(LiveEngine):
 
 
 def default_device() -> str:
-    """``cuda`` where torch sees a GPU, else ``cpu``."""
+    """Return ``cuda`` if torch finds a GPU, else ``cpu``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def names(invariants: Sequence[str] | None) -> tuple[str, ...] | None:
-    """As messages carry them."""
+    """Return the names as a tuple, the form in which messages carry them."""
     return tuple(invariants) if invariants is not None else None

@@ -1,9 +1,9 @@
-"""What our plugin does in an SGLang process that belongs to a live engine: gets the hook in, and says who it is.
+"""The setup of an SGLang process of a live engine by our plugin: it installs the hook and registers the process.
 
-Called in every SGLang process before its work begins: by the entry point of the group ``sglang.srt.plugins`` or, in one
-that was forked, at its start. Does something only where the environment names a private folder. The rank that takes
-requests gets the dispatcher; other ranks follow it as they always do. Other data-parallel replicas run free: SGLang
-steps each of them by itself.
+It is called in every SGLang process before its work begins: by the entry point of the group ``sglang.srt.plugins``, or
+at the start of a forked process. It has an effect only if the environment names a private folder. The rank that
+receives requests gets the dispatcher; other ranks follow it as usual. Other data-parallel replicas are not driven:
+SGLang runs each of them independently.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
 from sr_fuzz.sglang_api import messages, seams, session_clock, versions
 
-# The functions SGLang starts its processes with, and what their users call them.
+# The functions with which SGLang starts its processes, and the names of the processes in messages.
 _ROLES = {
     "run_scheduler_process": "scheduler process",
     "run_scheduler_process_with_init_pipe": "scheduler process",
@@ -39,14 +39,14 @@ _ROLES = {
 
 
 def attach() -> None:
-    """Take part in the live engine of this process's environment."""
+    """Attach this process to the live engine that its environment names."""
     role = _role()
-    if role is not None:  # in the main process, which its keeper knows, there is nothing to do
+    if role is not None:  # the main process is known to the keeper and needs no setup
         _take_part(role)
 
 
 def attach_forked(function: str) -> None:
-    """Take part in it, in a process that begins with ``function``: SGLang does not load a plugin again after a fork."""
+    """Attach a forked process that begins with ``function``. SGLang does not load plugins again after a fork."""
     separate_counts()
     role = _ROLES.get(function)
     if role is not None:
@@ -66,9 +66,9 @@ def _take_part(role: str) -> None:
 
 
 def register(folder: Path, role: str) -> None:
-    """Ask the keeper to say so when this process dies."""
+    """Ask the keeper to report the death of this process."""
     path = folder / PROCESSES / str(os.getpid())
-    # Whole or not at all: the keeper may look at any moment.
+    # The file is written atomically, because the keeper may read it at any moment.
     unfinished = folder / f"{os.getpid()}.unfinished"
     unfinished.write_text(role)
     unfinished.rename(path)
@@ -85,15 +85,18 @@ def _role() -> str | None:
 
 
 def dump_stacks_to(folder: Path) -> None:
-    """From now on, a fatal signal or SIGUSR1 writes this process's Python stack into `STACKS`."""
-    # Kept open for good: the handler needs the descriptor.
+    """Make a fatal signal or SIGUSR1 write this process's Python stack into `STACKS`."""
+    # Never closed, because the handler needs the descriptor.
     stacks = os.open(folder / STACKS, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     faulthandler.enable(file=stacks, all_threads=False)
     faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=False)
 
 
 class _Live:
-    """One scheduler process: collects our ends of SGLang's seams in the order in which its constructor meets them."""
+    """One scheduler process.
+
+    It collects our objects at SGLang's seams, in the order in which the constructor creates them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -106,7 +109,7 @@ class _Live:
 
     def wrap_channels(self, channels: Any) -> dict[str, Any]:
         if channels.recv_from_tokenizer is None:
-            return {}  # a rank that gets its requests from another rank
+            return {}  # a rank that receives its requests from another rank
         from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
 
         self._underlying = channels.recv_from_tokenizer
@@ -120,7 +123,7 @@ class _Live:
         if self._proxy is None:
             return None
         if not seams.is_driver(scheduler):
-            # Another data-parallel replica, which plays no script: nobody would empty what is kept of its messages.
+            # Another data-parallel replica, which plays no script: its recorded messages would never be cleared.
             self._proxy.stand_aside()
             self._recorder.close()
             return None
@@ -146,7 +149,7 @@ class _Live:
         if standins.wanted() and getattr(scheduler, "is_hybrid_ssm", False):
             pinned_memory.install()
         session_clock.install(scheduler)
-        # Here and not before: SGLang itself enables faulthandler, towards standard error, when it sets a process up.
+        # This must come after SGLang's own setup of the process, which enables faulthandler on standard error.
         dump_stacks_to(self._folder)
         if self._dispatcher is None:
             return loop()
@@ -154,7 +157,7 @@ class _Live:
 
 
 def begin(booted: Booted, folder: Path, started: float, *, skip_warm_up: bool) -> Dispatcher:
-    """Connect to the user's process and give the hook the dispatcher's generator."""
+    """Connect to the user's process, and give the dispatcher's generator to the hook."""
     dispatcher = Dispatcher(booted, Channel(folder / SOCKET, bind=False), os.getpid(), started)
     generator = dispatcher.loop(no_warm_up() if skip_warm_up else warm_up(booted))
     booted.hook.begin(generator, observer=None, proxy=booted.proxy)
@@ -162,7 +165,7 @@ def begin(booted: Booted, folder: Path, started: float, *, skip_warm_up: bool) -
 
 
 def run_dispatched(dispatcher: Dispatcher, loop: Callable[[], None]) -> None:
-    """Run SGLang's event loop; tell the user's process when it ends by an exception, then let that go its way."""
+    """Run SGLang's event loop. If it ends by an exception, report it to the user's process and re-raise it."""
     try:
         loop()
     except BaseException as error:

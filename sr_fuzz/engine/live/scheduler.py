@@ -1,9 +1,9 @@
-"""The user's side of a live scheduler: starts it, hands it jobs, watches over it, and says what became of it.
+"""The side of a live scheduler in the user's process: it starts the scheduler, sends jobs and detects its end.
 
-A live scheduler plays script after script in one process. Whatever ends it before its time comes back as a violation of
-the script that was being played: an exception (said by the scheduler itself), a crash (seen by the keeper), a hang (a
-time-out here, with the stack where the scheduler was). After any of these it is dead, and so it is when it could not be
-emptied after a script: then `problem` says why, and its owner starts another one.
+A live scheduler plays one script after another in one process. An early end is returned as a violation of the script
+that was being played: an exception (reported by the scheduler itself), a crash (detected by the keeper), or a hang (a
+time-out here, with the stack of the scheduler). After any of these the scheduler is dead. It also counts as dead when
+it could not be emptied after a script. `problem` then says why, and the owner starts another scheduler.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from sr_fuzz.cpu import standins
+from sr_fuzz.engine import outside
 from sr_fuzz.engine.crash_outcomes import crashed, hung
 from sr_fuzz.engine.environment import LIVE
 from sr_fuzz.engine.live.channel import Channel
@@ -40,13 +41,13 @@ from sr_fuzz.engine.process_messages import (
 from sr_fuzz.faults import ENVIRONMENT_VARIABLE as FAULTS
 from sr_fuzz.script.errors import EngineError
 
-# Often enough that a death is reported in a small part of the two seconds promised.
+# Often enough that a death is reported well within the two seconds promised to users.
 _POLL_S = 0.05
-# A scheduler that hangs gets this long to dump its stack; faulthandler needs no GIL for it.
+# Time for a hanging scheduler to dump its stack; faulthandler does not need the GIL for it.
 _DUMP_S = 1.0
-# After a job: draining, flushing and the HTTP clients' answers have limits of their own well below this.
+# Limit of the reset after a job; draining, flushing and the HTTP responses have their own limits well below this.
 _RESET_S = 60.0
-# A message sent just before the end is read before the end is believed.
+# Time to read a message that was sent just before the end of the process.
 _LAST_WORDS_S = 0.3
 
 _ERROR = re.compile(r"[\w.]*(?:Error|Exception|UnsupportedVersion): ")
@@ -54,7 +55,7 @@ _ERROR = re.compile(r"[\w.]*(?:Error|Exception|UnsupportedVersion): ")
 
 
 class LiveScheduler:
-    """One life of a scheduler process, from start to `close`."""
+    """One scheduler process, from its start to `close`."""
 
     def __init__(
         self,
@@ -67,14 +68,14 @@ class LiveScheduler:
     ) -> None:
         """Start ``python -m module FOLDER`` and wait for its `Attached`, then until ``ready()``.
 
-        ``settings``: JSON for the module, which finds it in its folder. Raises `EngineError`.
+        ``settings``: JSON for the module, which reads it from its folder. Raises `EngineError`.
         """
         command = [sys.executable, "-m", module, "{folder}"]
         self._process = KeptProcess(
             command, {**environment, LIVE: "{folder}"}, files={SETTINGS: settings.decode()}
         )
         self.problem: str | None = None
-        """Why it can play no more; None while it can."""
+        """Why it can play no further jobs; None while it can."""
         self._resetting = False
         try:
             self._channel = Channel(self._process.folder / SOCKET, bind=True)
@@ -93,7 +94,7 @@ class LiveScheduler:
 
     @property
     def pid(self) -> int:
-        """Of the scheduler process that plays."""
+        """Process id of the scheduler process that plays."""
         return self.attached.pid
 
     @property
@@ -105,17 +106,18 @@ class LiveScheduler:
         return self._process.log_tail()
 
     def is_usable(self) -> bool:
-        """Whether it can play; waits until it has been emptied after the last script. `problem` says why not."""
+        """Whether it can play; waits for the reset after the last script. If it cannot, `problem` says why."""
         self._await_reset()
         if self.problem is None:
             self.problem = self._process.death()
         return self.problem is None
 
     def submit(self, job: Run | Execute) -> Done:
-        """Play a job; raises `EngineError` when that was not possible. Look at `problem` before the next one."""
+        """Play a job; raises `EngineError` when that is not possible. Check `problem` before the next job."""
         if not self.is_usable():
             raise EngineError(f"the engine can play no more: {self.problem}")
         started = time.monotonic()
+        self._oom_kills = outside.oom_kills()
         self._channel.send(job)
         reply = self._receive(started + job.limit_s)
         if reply is None:
@@ -134,7 +136,7 @@ class LiveScheduler:
         return reply
 
     def close(self) -> None:
-        """End every process of it and remove what they left. Idempotent."""
+        """End all its processes, and remove the files and shared memory that they left. Idempotent."""
         self.problem = self.problem or "it was shut down"
         self._channel.close()
         self._process.close()
@@ -159,12 +161,13 @@ class LiveScheduler:
 
     def _why_no_start(self, limit_s: float) -> str:
         death = self._process.death() or f"it was not ready within {limit_s:g} s"
-        # When one process fails SGLang kills the others: the log knows which error came first, the death does not.
+        # When one process fails SGLang kills the others. The log shows which error came first; the reported death does
+        # not.
         errors = [line for line in self._process.log_tail(200).splitlines() if _ERROR.match(line)]
         return f"the engine did not start: {errors[0][:400] if errors else death}"
 
     def _receive(self, deadline: float) -> LiveReply | None:
-        """The next message; None at the deadline or when a process has died."""
+        """Return the next message; None at the deadline or when a process has died."""
         while True:
             data = self._channel.receive(_POLL_S)
             if data is None and self._process.death() is not None:
@@ -196,7 +199,10 @@ class LiveScheduler:
         told = {"sglang_version": attached.sglang_version, "wall_s": wall_s, "package": attached.sglang_folder}
         if death is None:
             return hung(job, self._stack(), **told)
-        return crashed(job, self._process.death_signal or "ended", death, self._stack(), **told)
+        signal_name = self._process.death_signal or "ended"
+        if (reason := outside.why_killed(signal_name, self._oom_kills, outside.oom_kills())) is not None:
+            raise EngineError(reason)
+        return crashed(job, signal_name, death, self._stack(), **told)
 
     def _ask_for_stack(self) -> None:
         try:
@@ -205,7 +211,7 @@ class LiveScheduler:
             return
         deadline = time.monotonic() + _DUMP_S
         seen = ""
-        # It is written line by line: whole once it has stopped growing.
+        # The file is written line by line; it is complete once it has stopped growing.
         while time.monotonic() < deadline:
             time.sleep(_POLL_S)
             now = self._stack()
@@ -221,14 +227,14 @@ class LiveScheduler:
 
 
 class LiveHolder:
-    """Holds one live scheduler at a time and starts another one when it is needed."""
+    """Holds one live scheduler at a time, and starts another one when needed."""
 
     def __init__(self, start: Callable[[], LiveScheduler]) -> None:
         self._start = start
         self._live: LiveScheduler | None = None
         self._closed = False
         self.played: list[Run | Execute] = []
-        """Jobs since the present one was started, the latest last."""
+        """Jobs that the current scheduler has played, the latest one last."""
 
     @property
     def is_dead(self) -> bool:
@@ -236,7 +242,7 @@ class LiveHolder:
         return self._live is None or not self._live.is_usable()
 
     def ready(self) -> LiveScheduler:
-        """A scheduler that can play, another one if the last one cannot. Raises `EngineError`."""
+        """Return a scheduler that can play, a new one if the current one cannot. Raises `EngineError`."""
         if self._closed:
             raise EngineError("this engine is closed")
         if self._live is None or not self._live.is_usable():
@@ -245,7 +251,7 @@ class LiveHolder:
         return self._live
 
     def replace(self) -> None:
-        """Start afresh."""
+        """Replace the scheduler by a new one."""
         if self._live is not None:
             self._live.close()
             self._live = None
@@ -261,14 +267,14 @@ class LiveHolder:
         return self._live.log_tail() if self._live is not None else ""
 
     def close(self) -> None:
-        """Idempotent."""
+        """End the scheduler. Idempotent."""
         self._closed = True
         if self._live is not None:
             self._live.close()
 
 
 def process_environment(device: str, *, faults: Sequence[str] = (), sys_path: Sequence[str] = ()) -> dict[str, str]:
-    """The environment of an engine's processes: faults by import path, and the folders they are imported from."""
+    """Return the environment of an engine's processes: faults by import path, and the folders to import them from."""
     base = dict(os.environ) | standins.environment()
     if device == "cpu":
         base |= {standins.WANTED: "1"} | standins.WITHOUT_GPU
@@ -280,7 +286,7 @@ def process_environment(device: str, *, faults: Sequence[str] = (), sys_path: Se
 
 
 def encode_settings(settings: object) -> bytes:
-    """As JSON. Raises `EngineError` for what JSON cannot hold."""
+    """Encode as JSON. Raises `EngineError` for values that JSON cannot represent."""
     try:
         return msgspec.json.encode(settings)
     except TypeError as error:

@@ -1,8 +1,7 @@
 """A live scheduler without HTTP: ``python -m sr_fuzz.engine.live.scheduler_main FOLDER``.
 
-For devices that cannot be forked.
-
-One scheduler, booted as the local engine boots it, that plays script after script and is emptied in between.
+It is used on devices whose processes cannot be forked. The process boots one scheduler, as the local engine does, which
+plays one script after another and is emptied in between.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from sr_fuzz.script import EngineConfig
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What its settings file holds."""
+    """The content of the settings file."""
 
     config: EngineConfig
     device: str = "cpu"

@@ -1,7 +1,7 @@
 """The server engine: SGLang's full HTTP server, with our hook in its scheduler process.
 
 `ScriptedHttpServer` is one server, started with keyword arguments of SGLang's ``ServerArgs``, as in SGLang's own
-scripted runtime. `ServerEngine` plays scripts as the local engine does, on a server for each engine configuration.
+scripted runtime. `ServerEngine` plays scripts as the local engine does, with one server for each engine configuration.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api import ranks
 from sr_fuzz.sglang_api.server_args import BY_ENVIRONMENT, device_settings
 
-# SGLang is imported, 6 to 15 s where the machine is quiet, by each process where they are spawned, and boots.
+# SGLang is imported (6 to 15 s on an idle machine), by each process if they are spawned, and boots.
 START_LIMIT_S = 300.0
-# A script of some hundred steps takes tenths of a second; a loaded machine may need many times that.
+# A script of some hundred steps takes tenths of a second; a busy machine may need many times that.
 RUN_LIMIT_S = 120.0
 
-# Answered by the HTTP process alone: health checks send a request through the scheduler, which waits for scripts.
+# Answered by the HTTP process alone. A health check would send a request through the scheduler, which waits for
+# scripts.
 _READY_PATH = "/model_info"
 
-# Room for some of SGLang's ballast requests, which are clipped to the context; every invariant looks at each page.
+# Room for some of the ballast requests of SGLang's tests, which are clipped to the context; small because invariants
+# read every page.
 _CPU_POOL_TOKENS = 16384
 
 
@@ -44,7 +46,7 @@ _DEFAULTS = EngineConfig()
 class ScriptedHttpServer:
     """SGLang's HTTP server, driven one scheduler step at a time. A context manager.
 
-    A server that a script broke is replaced by itself when the next one comes.
+    A server that a script broke is replaced automatically before the next script.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class ScriptedHttpServer:
         sys_path: Sequence[str] = (),
         run_timeout_s: float = RUN_LIMIT_S,
     ) -> None:
-        """Use `start`."""
+        """Internal; use `start`."""
         self._arguments = with_defaults(engine_kwargs)
         self._has_own_port = "port" in engine_kwargs
         self._faults = tuple(faults)
@@ -74,9 +76,9 @@ class ScriptedHttpServer:
     ) -> ScriptedHttpServer:
         """Start a server with the keyword arguments of SGLang's ``ServerArgs``.
 
-        What a machine without a GPU, or the oracle model, needs is filled in where it is not given. ``faults``: import
-        paths of seeded faults. ``sys_path``: folders that script functions and faults are imported from, by default
-        the current one. Raises `EngineError` when the server does not start.
+        Arguments that the oracle model, or a machine without a GPU, needs get a default. ``faults``: import paths of
+        seeded faults. ``sys_path``: folders that script functions and faults are imported from; by default the current
+        one. Raises `EngineError` when the server does not start.
         """
         server = cls(engine_kwargs, faults=faults, sys_path=sys_path, run_timeout_s=run_timeout_s)
         server.holder.ready()
@@ -94,7 +96,7 @@ class ScriptedHttpServer:
 
     @property
     def base_url(self) -> str:
-        """Where it listens; another port after a replacement."""
+        """The URL of the server; the port changes when the server is replaced."""
         return f"http://{HOST}:{self._arguments['port']}"
 
     @property
@@ -104,12 +106,12 @@ class ScriptedHttpServer:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it can play no more; the next script then starts another one."""
+        """Whether it can play no further scripts; the next script then starts another server."""
         return self.holder.is_dead
 
     @property
     def folder(self) -> Path:
-        """The private folder of its processes, gone when they are."""
+        """The private folder of its processes; it is removed when they end."""
         return self.holder.ready().folder
 
     def execute_script(
@@ -120,11 +122,11 @@ class ScriptedHttpServer:
         timeout_s: float | None = None,
         invariants: Sequence[str] | None = None,
     ) -> None:
-        """Run a script function in the scheduler process, which imports it by its module and name.
+        """Run a script function in the scheduler process, which imports it by module and name.
 
         ``args`` are plain data. Raises ``AssertionError`` with the function's traceback when it raises, or with a
-        report when an invariant breaks or SGLang fails; ``TimeoutError`` when it is not over after ``timeout_s``;
-        `EngineError` when it could not be run.
+        report when an invariant is violated or SGLang fails; ``TimeoutError`` when it has not ended after ``timeout_s``
+        seconds; `EngineError` when it could not be run.
         """
         outcome = self.outcome_of(script_fn, args=args, timeout_s=timeout_s, invariants=invariants)
         if outcome.violation is not None and outcome.violation.invariant == "hang":
@@ -140,7 +142,7 @@ class ScriptedHttpServer:
         timeout_s: float | None = None,
         invariants: Sequence[str] | None = None,
     ) -> Outcome:
-        """Like `execute_script`, but a violation is in what it returns."""
+        """Like `execute_script`, but a violation is in the returned outcome."""
         path = script_fn if isinstance(script_fn, str) else f"{script_fn.__module__}:{script_fn.__qualname__}"
         if path.startswith("__main__:"):
             raise EngineError(f"script function {path}: the scheduler process cannot import it; put it into a module")
@@ -153,16 +155,16 @@ class ScriptedHttpServer:
     def run(
         self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
     ) -> Outcome:
-        """Play a script; its configuration is *not* looked at, the server has the one it was started with."""
+        """Play a script. Its configuration is *ignored*: the server keeps the one that it was started with."""
         validate(script)
         return self.holder.submit(Run(script, names(invariants), limit_s or self._run_timeout_s)).outcome
 
     def shutdown(self) -> None:
-        """End it, with all its processes, files and shared memory. Idempotent."""
+        """End the server, with all its processes, files and shared memory. Idempotent."""
         self.holder.close()
 
     def _launch(self) -> LiveScheduler:
-        # Without one of its own, another port for each life: the old one may linger in the kernel.
+        # If no port was given, each start uses another one, since the kernel may still hold the old one.
         with reserve(self._arguments["port"] if self._has_own_port else None) as port:
             self._arguments["port"] = port.getsockname()[1]
             environment = process_environment(self._arguments["device"], faults=self._faults, sys_path=self._sys_path)
@@ -178,17 +180,19 @@ class ScriptedHttpServer:
         try:
             urllib.request.urlopen(self.base_url + _READY_PATH, timeout=2.0).close()
         except urllib.error.HTTPError:
-            return True  # an answer all the same
+            return True  # any HTTP response means that the server is up
         except OSError:
             return False
         return True
 
 
 class ServerEngine(LiveEngine):
-    """Plays scripts on HTTP servers; a context manager, used like the local engine. One server runs at a time, or as
-    many as `keep` says."""
+    """Plays scripts on HTTP servers; a context manager that is used like the local engine.
 
-    _kept = 1  # a server is three processes, and 2 GB where each imports SGLang
+    One server runs at a time, or as many as `keep` says.
+    """
+
+    _kept = 1  # a server has three processes, and takes 2 GB if each imports SGLang
 
     def __init__(
         self,
@@ -200,7 +204,7 @@ class ServerEngine(LiveEngine):
         model: str | None = None,
         **engine_kwargs: Any,
     ) -> None:
-        """``engine_kwargs`` go to SGLang's ``ServerArgs`` beside what a script's configuration says."""
+        """``engine_kwargs`` are passed to SGLang's ``ServerArgs`` in addition to a script's configuration."""
         super().__init__(faults=faults, limit_s=limit_s, sys_path=sys_path, device=device, model=model)
         self._engine_kwargs = engine_kwargs
         self._servers: dict[EngineConfig, ScriptedHttpServer] = {}
@@ -210,19 +214,20 @@ class ServerEngine(LiveEngine):
         return ServerEngine(faults=faults, **self.settings, **self._engine_kwargs)
 
     def refuse(self, config: EngineConfig) -> None:
-        # What SGLang reads from the environment it would read in processes that live longer than one configuration, and
-        # half a pair needs the other half's server.
-        # Its adapters would have to be files, with ids that the tokenizer manager makes up.
+        # SGLang would read environment variables in processes that live longer than one configuration. One half of a
+        # disaggregated pair needs the server of the other half. Adapters would have to be files, with ids that the
+        # tokenizer manager generates.
         names = [*BY_ENVIRONMENT, "disaggregation_mode", "enable_lora"]
         asked = [f"{name}={value}" for name in names if (value := getattr(config, name)) != getattr(_DEFAULTS, name)]
         if self.device == "cpu" and config.speculative_algorithm is not None:
-            # Its stand-ins are put in before SGLang reads its settings, which the server's processes do on their own.
+            # Its mocks must be installed before SGLang reads its settings, and each of the server's processes reads
+            # them by itself.
             asked.append(f"speculative_algorithm={config.speculative_algorithm} on a CPU")
         if asked:
             raise EngineError(f"{', '.join(asked)}: the server engine cannot; the local and the persistent one can")
 
     def server(self, config: EngineConfig) -> ScriptedHttpServer:
-        """The server for a configuration, made if need be."""
+        """Return the server for a configuration; it is created if needed."""
         self.holder(config)
         return self._servers[config]
 
@@ -235,14 +240,14 @@ class ServerEngine(LiveEngine):
 
 
 def with_defaults(engine_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """``engine_kwargs`` with what the device and the oracle model need where they say nothing about it."""
+    """Return ``engine_kwargs`` with defaults for the arguments that the device and the oracle model need."""
     device = engine_kwargs.get("device") or default_device()
     oracle = engine_kwargs.get("model_path", str(MODEL_PATH)) == str(MODEL_PATH)
     defaults = {**(oracle_settings() if oracle else {}), **device_settings(device)}
     if oracle and engine_kwargs.get("pp_size", 1) > 1:
-        # A layer for each stage; the oracle model has as many as it is told.
+        # One layer for each pipeline stage; the oracle model has as many layers as this setting says.
         defaults["json_model_override_args"] = json.dumps({"num_hidden_layers": engine_kwargs["pp_size"]})
     if device == "cpu":
-        # SGLang would size the pool by the machine's memory.
+        # Otherwise SGLang would size the pool by the machine's memory.
         defaults["max_total_tokens"] = _CPU_POOL_TOKENS
     return {**defaults, **engine_kwargs, "host": HOST}

@@ -1,7 +1,8 @@
 """The main process of the server engine: ``python -m sr_fuzz.engine.live.server_main FOLDER``.
 
-On a GPU SGLang starts its other processes with multiprocessing's ``spawn``, which imports this module anew in each of
-them, under the name ``__mp_main__`` and before anything else: so what SGLang's import needs is in place there.
+On a GPU SGLang starts its other processes with multiprocessing's ``spawn``, which imports this module again in each of
+them, under the name ``__mp_main__`` and before anything else. So the patches that SGLang's import needs are applied
+there as well.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ else:
 
 def main(folder: Path) -> None:
     """Launch SGLang's HTTP server with the keyword arguments in its settings file."""
-    # The keeper is the parent; without it nobody would ever stop this process.
+    # The keeper is the parent. Without it this process would never be stopped.
     die_with_parent(os.getppid())
     from sr_fuzz.cpu import recurrent_states
     from sr_fuzz.engine.live import process_setup

@@ -1,1 +1,1 @@
-"""The local engine: each script in a child forked from a booted scheduler."""
+"""The local engine: each script runs in a child process forked from a booted scheduler."""

@@ -1,4 +1,4 @@
-"""What a child does: play one job on the scheduler it was forked with, and say how it went."""
+"""The work of a child process: it plays one job on the scheduler that it was forked with, and returns the result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sr_fuzz.runtime.hook import ScriptEnded
 
 
 def play(booted: Booted, job: Run | Execute) -> Done | Failed:
-    """Turn SGLang's event loop until the script ends or something breaks; whatever goes wrong comes back as data."""
+    """Run SGLang's event loop until the script ends or an error occurs; every error is returned as data."""
     try:
         player = Player(booted, job)
         booted.hook.begin(player.generator(), observer=player.monitor, proxy=booted.proxy)

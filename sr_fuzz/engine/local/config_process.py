@@ -1,7 +1,8 @@
-"""A configuration process: boots one scheduler, then forks a child for each job and watches over it.
+"""A configuration process: it boots one scheduler, then forks a child for each job and supervises it.
 
-The scheduler in this process never steps: each child starts from the same freshly booted state, and what a script
-breaks dies with its child. A child that dies by a signal or outlives its limit becomes a violation here.
+The scheduler in this process never makes a step, so each child starts from the same freshly booted state, and damage
+done by a script ends with its child. A child that is killed by a signal or exceeds its time limit is reported as a
+violation.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sr_fuzz.engine.boot import Booted, boot
+from sr_fuzz.engine import outside
 from sr_fuzz.engine.crash_outcomes import crashed, hung
 from sr_fuzz.engine.local.child import play
 from sr_fuzz.engine.parent_death import die_with_parent, shed_threads
@@ -26,12 +28,12 @@ from sr_fuzz.engine.process_messages import Boot, Done, Execute, Failed, Ready, 
 from sr_fuzz.faults import counts
 from sr_fuzz.script.errors import EngineError
 
-# A hung child gets this long to dump its stack; faulthandler writes it from the signal handler, without the GIL.
+# Time for a hung child to dump its stack; faulthandler writes it from the signal handler, without the GIL.
 _DUMP_S = 1.0
 
 
 def serve(channel: Connection, request: Boot) -> None:
-    """Boot and serve until the channel closes. Runs in a process of its own."""
+    """Boot and serve until the channel closes. It runs in its own process."""
     started = time.monotonic()
     zygote = os.getppid()
     try:
@@ -44,11 +46,12 @@ def serve(channel: Connection, request: Boot) -> None:
         message = f"SGLang did not boot with this configuration: {type(error).__name__}: {line}"
         channel.send_bytes(encode(Failed(message, traceback.format_exc())))
         return
-    # What is alive now will live on: keep the collector, and with it copy-on-write, away from it in every child.
+    # Objects that exist now stay alive: exclude them from garbage collection, which would copy their pages in every
+    # child.
     gc.collect()
     gc.freeze()
-    # The process groups' threads look for messages a hundred times a second each, although there is one rank; what is
-    # forked has none of them anyway.
+    # Each thread of the process groups polls a hundred times a second although there is one rank. Forked children do
+    # not have these threads anyway.
     shed_threads(zygote)
     channel.send_bytes(encode(Ready(booted.sglang_version, os.getpid(), time.monotonic() - started)))
     while True:
@@ -62,7 +65,7 @@ def serve(channel: Connection, request: Boot) -> None:
 def _run_in_child(booted: Booted, job: Run | Execute) -> bytes:
     read_end, write_end = os.pipe()
     dump = os.memfd_create("stack")
-    started = time.monotonic()
+    started, oom_kills = time.monotonic(), outside.oom_kills()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -81,6 +84,10 @@ def _run_in_child(booted: Booted, job: Run | Execute) -> bytes:
     finally:
         os.close(read_end)
         os.close(dump)
+    if not timed_out and os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        if (reason := outside.why_killed(name, oom_kills, outside.oom_kills())) is not None:
+            return encode(Failed(reason, stack))
     return encode(_died(booted, job, status, timed_out, stack, time.monotonic() - started))
 
 
@@ -100,16 +107,16 @@ def _child(booted: Booted, job: Run | Execute, write_end: int, dump: int, parent
 
 
 def _kept_waiting_s(pid: int) -> float:
-    """How long a process was ready to run and had no processor: a busy machine is no reason to call a script hung."""
+    """Return how long a process waited for a processor. This time does not count towards the limit of a script."""
     try:
-        # Linux: on the processor (ns), waiting for one (ns), time slices.
+        # On Linux: time on the processor (ns), time waiting for one (ns), number of time slices.
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError):
         return 0.0
 
 
 def _read_until(fd: int, deadline: Callable[[], float]) -> tuple[bytes, bool]:
-    """Read to the end of the pipe; (what came, whether the deadline, which may move, passed first)."""
+    """Read to the end of the pipe. Returns the data, and whether the deadline (which may move) passed first."""
     parts = []
     poller = select.poll()
     poller.register(fd, select.POLLIN | select.POLLHUP)
@@ -124,7 +131,7 @@ def _read_until(fd: int, deadline: Callable[[], float]) -> tuple[bytes, bool]:
 
 
 def _wait_exit(pid: int, seconds: float) -> None:
-    """Give a process time to react to a signal without reaping it."""
+    """Wait for a process to react to a signal, without reaping it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:

@@ -1,8 +1,9 @@
-"""The local engine: runs scripts on a real scheduler in this machine's process tree, without HTTP.
+"""The local engine: it runs scripts on a real scheduler in child processes, without HTTP.
 
-A zygote imports SGLang once; a configuration process boots a scheduler once; each script runs in a child forked from
-that, so a crash, a hang or a leak dies with it. Alternatives that were rejected: a fresh process per script (10 s of
-import each); one scheduler reset between scripts (a leak of one script becomes the finding of the next).
+A zygote imports SGLang once; a configuration process boots a scheduler once; each script runs in a child that is forked
+from the configuration process, so a crash, a hang or a leak ends with the child. Rejected alternatives: a fresh process
+per script (10 s of import each), and one scheduler that is reset between scripts (a leak of one script becomes the
+finding of the next).
 
 Processes are started from the thread that calls `run` first, and end with that thread (see `lifeline`): use an engine
 from the main thread.
@@ -28,21 +29,22 @@ from sr_fuzz.script import EngineConfig, Script, validate
 from sr_fuzz.script.errors import ConfigNotBooted, EngineError
 from sr_fuzz.sglang_api.sources import tree_on
 
-# Import takes 6 to 15 s on a quiet machine; a loaded one may need several times that.
+# The import takes 6 to 15 s on an idle machine; a busy one may need several times that.
 _IMPORT_LIMIT_S = 180.0
-# Boot takes 1 to 2 s.
+# A boot takes 1 to 2 s.
 _BOOT_LIMIT_S = 90.0
-# On a machine with so many times more to do than it has processors, a script is still waited for.
+# On a machine with up to this many runnable processes per processor, a script is still not reported as a hang.
 _BUSIEST = 20
-# On top of a script's own limit: dumping the stack, killing, reporting.
+# In addition to a script's own limit: time for dumping the stack, killing and reporting.
 _REPLY_SLACK_S = 15.0
-# More than the largest set has, or its members would push each other out, and each script wait a second for a boot. A
-# booted configuration keeps some 45 MB of its own beside what it shares with the zygote, and takes no time.
+# More than the number of configurations in the largest set; otherwise they would replace each other, and each script
+# would wait a second for a boot. A booted configuration takes some 45 MB in addition to the memory that it shares with
+# the zygote, and no CPU time.
 MAX_CONFIGS = 100
 
 
 class Zygote:
-    """The process that has SGLang imported. Shared by engines that differ in their faults only."""
+    """The process that has imported SGLang. It is shared by engines that differ in their faults only."""
 
     def __init__(self, sys_path: Sequence[str] = ()) -> None:
         self._log = tempfile.TemporaryFile(mode="w+b")
@@ -59,7 +61,7 @@ class Zygote:
                 stdout=self._log,
                 stderr=self._log,
                 env=environment,
-                # Ctrl-C is for the user's process, which then closes the engine in order.
+                # Ctrl-C is handled by the user's process, which then closes the engine.
                 start_new_session=True,
             )
         self._control = ours
@@ -89,7 +91,7 @@ class Zygote:
         return reply.sglang_version
 
     def boot(self, config: EngineConfig, faults: tuple[str, ...]) -> Connection:
-        """Ask for a configuration process; returns our end of its job channel, on which `Ready` comes first."""
+        """Ask for a configuration process; returns our end of its job channel, whose first message is `Ready`."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -100,13 +102,13 @@ class Zygote:
         return Connection(ours.detach())
 
     def log_tail(self, lines: int = 15) -> str:
-        """The last lines SGLang's processes printed."""
+        """Return the last lines that SGLang's processes printed."""
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), 16384, max(0, size - 16384)).decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
     def close(self) -> None:
-        """End the zygote and, with it, every process it started. Idempotent."""
+        """End the zygote, and with it every process that it started. Idempotent."""
         self._control.close()
         if self._process.poll() is None:
             self._process.kill()
@@ -115,7 +117,7 @@ class Zygote:
 
 
 class LocalEngine:
-    """Runs scripts; a context manager. Boots configurations as they come and keeps them."""
+    """Runs scripts; a context manager. It boots configurations when they are first used, and keeps them."""
 
     isolation: Isolation = "fresh"
 
@@ -127,10 +129,10 @@ class LocalEngine:
         sys_path: Sequence[str] = (),
         zygote: Zygote | None = None,
     ) -> None:
-        """``faults``: import paths of context managers. ``limit_s``: limit of a script, in seconds, less
-        those in which it was ready to run and had no processor.
+        """``faults``: import paths of context managers. ``limit_s``: time limit of a script, in seconds.
 
-        ``sys_path``: folders that faults and script functions are imported from. ``zygote``: one to share.
+        Time in which the script waited for a processor is not counted. ``sys_path``: folders that faults and script
+        functions are imported from. ``zygote``: a zygote to share.
         """
         self.faults = tuple(faults)
         self._limit_s = limit_s
@@ -157,15 +159,22 @@ class LocalEngine:
 
     @property
     def sglang_version(self) -> str:
-        """Version of the SGLang under test; starts the engine if need be."""
+        """Version of the SGLang under test; starts the engine if needed."""
         return self.zygote.sglang_version
 
     @property
     def sglang_tree(self) -> str | None:
         return tree_on(self._zygote.sys_path if self._zygote is not None else self._sys_path)
 
+    def restart(self) -> None:
+        """End every process of this engine; the next run starts others. A zygote that is shared goes on."""
+        self._close_all_but(0)
+        if self._owns_zygote and self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+
     def with_faults(self, *faults: str) -> LocalEngine:
-        """A second engine over the same zygote, with other faults. Close it before this one."""
+        """Return a second engine on the same zygote, with other faults. Close it before this one."""
         return LocalEngine(faults=faults, limit_s=self._limit_s, zygote=self.zygote)
 
     def fresh(self) -> LocalEngine:
@@ -187,9 +196,11 @@ class LocalEngine:
     def run(
         self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
     ) -> Outcome:
-        """Play a script in a fresh child. Never raises for what SGLang does; `EngineError` when it cannot run.
+        """Play a script in a fresh child.
 
-        ``invariants``: names or families to check, None for all. Raises `ScriptError` for a script that is invalid.
+        A failure of SGLang never raises; `EngineError` is raised when the script cannot run.
+
+        ``invariants``: names or families to check; None for all. Raises `ScriptError` for an invalid script.
         """
         validate(script)
         wanted = tuple(invariants) if invariants is not None else None
@@ -205,9 +216,9 @@ class LocalEngine:
         invariants: Sequence[str] | None = None,
         limit_s: float | None = None,
     ) -> Outcome:
-        """Run a script function, ``module:function`` over a context, as SGLang's scripted runtime would.
+        """Run a script function, ``module:function``, on a context, as SGLang's scripted runtime does.
 
-        Raises ``AssertionError`` with the function's traceback when it raises, as a failing assertion of it does.
+        Raises ``AssertionError`` with the function's traceback when the function raises any exception.
         """
         wanted = tuple(invariants) if invariants is not None else None
         done = self._submit(config, Execute(path, tuple(args), wanted, limit_s or self._limit_s))

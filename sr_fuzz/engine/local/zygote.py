@@ -1,6 +1,6 @@
-"""The zygote: imports SGLang once, then forks a configuration process for each engine configuration.
+"""The zygote: it imports SGLang once, then forks a configuration process for each engine configuration.
 
-Started by the user's process as ``python -m sr_fuzz.engine.local.zygote CONTROL_FD PARENT_PID``. It reads `Boot`
+The user's process starts it as ``python -m sr_fuzz.engine.local.zygote CONTROL_FD PARENT_PID``. It reads `Boot`
 messages, each with one end of a job channel, from the control socket, and ends when that socket closes.
 """
 
@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 
 from sr_fuzz.engine.parent_death import adopt_orphans, die_with_parent
 
-# How often ended configuration processes are reaped while nothing is asked for.
+# Interval at which ended configuration processes are reaped while no message arrives.
 _REAP_S = 0.5
 
 
@@ -33,7 +33,7 @@ def main(control_fd: int, parent_pid: int) -> None:
 
 
 def _import_sglang(control: socket.socket) -> None:
-    """Import what every configuration needs, and say ``ready`` or why not."""
+    """Import the modules that every configuration needs, and send ``ready`` or the error."""
     from sr_fuzz.cpu import standins
     from sr_fuzz.engine.process_messages import Failed, Ready, encode
     from sr_fuzz.script.errors import EngineError
@@ -43,7 +43,7 @@ def _import_sglang(control: socket.socket) -> None:
         from sr_fuzz.sglang_api import contract, missing, seams
 
         version = contract.checked_version()
-        # Read once, for every process that is forked from here.
+        # Read once for all processes that are forked from this one.
         missing.here()
         seams.import_scheduler()
 
@@ -54,10 +54,10 @@ def _import_sglang(control: socket.socket) -> None:
         control.send(encode(Failed(str(error))))
         sys.exit(2)
     except Exception as error:
-        # A tree that somebody works on may raise anything, a SyntaxError too.
+        # A source tree under development may raise any exception, including SyntaxError.
         control.send(encode(Failed(f"cannot import SGLang: {_why(error)}")))
         raise
-    # The collector writes into every object that it looks at, and so copies its page in each process forked from here.
+    # The garbage collector writes to every object that it visits, which would copy the page in each forked process.
     gc.collect()
     gc.freeze()
     control.send(encode(Ready(version, os.getpid(), 0.0)))
