@@ -15,7 +15,8 @@ class Streams(Invariant):
     Formula: at any time the deltas sent, joined, are a prefix of ``output_ids`` up to the stop; when the stream itself
     brings the finish they are all of it. A request ends once, counting a finish reason in the stream and an
     ``AbortReq``; nothing follows the end; ``completion_tokens`` counts what was sent. A request that asked for logprobs
-    gets one with each token.
+    gets one with each token. A message that contradicts itself, such as one whose lists have other lengths than its
+    request ids, is ``malformed_message``; the monitor reports it before it checks any invariant.
 
     Source: ``SchedulerOutputStreamer`` (``send_token_offset``), ``Req.output_ids_through_stop``,
     ``Scheduler.send_abort_output``.

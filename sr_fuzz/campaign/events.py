@@ -91,6 +91,28 @@ class Emitted(msgspec.Struct, frozen=True):
     path: Path
 
 
+class Trouble(msgspec.Struct):
+    """One kind of trouble: an error that kept scripts from being played or followed up and is no fault of SGLang."""
+
+    what: str
+    """The first line of the error."""
+    doing: str
+    """The stage of the campaign: ``playing``, ``minimising`` …"""
+    count: int = 0
+    path: Path | None = None
+    """The first script that met it; the traceback is written beside it as ``.txt``."""
+
+
+class TroubleMet(msgspec.Struct, frozen=True):
+    """A script could not be played, or a finding could not be followed up. The campaign continues."""
+
+    what: str
+    doing: str
+    path: Path | None
+    first: bool
+    """Whether it is the first of its kind."""
+
+
 Verdict = Literal["found", "blind", "undecided"]
 
 
@@ -168,7 +190,8 @@ class ConfigTally(msgspec.Struct):
 class FindingTally(msgspec.Struct):
     """One signature: how often it was seen, and what is known about it."""
 
-    status: Literal["new", "known"]
+    status: Literal["new", "known", "unreproduced"]
+    """``unreproduced``: no fresh run showed it, so it is listed and not written as a test."""
     """Also ``known`` when the finding turned out to be another face of a known bug."""
     violation: Violation
     count: int = 1
@@ -212,6 +235,10 @@ class Summary(msgspec.Struct):
     """How often each kind of `sr_fuzz.play.reach_kinds` was reached."""
     never_reached: list[str] = []
     """Kinds that could occur on one of the configurations but never did; empty where nothing was counted."""
+    troubles: list[Trouble] = []
+    """Errors that are no fault of SGLang, by kind."""
+    gave_up: str = ""
+    """Why the campaign ended before its time was up; empty when it did not."""
     interrupted: bool = False
 
     @property
@@ -226,6 +253,10 @@ class Summary(msgspec.Struct):
     @property
     def new(self) -> list[FindingTally]:
         return [tally for tally in self.findings.values() if tally.status == "new"]
+
+    @property
+    def unreproduced(self) -> list[FindingTally]:
+        return [tally for tally in self.findings.values() if tally.status == "unreproduced"]
 
     @property
     def known(self) -> list[FindingTally]:
@@ -250,6 +281,7 @@ Event = (
     | Explained
     | Emitted
     | CanaryPlayed
+    | TroubleMet
     | Finished
 )
 

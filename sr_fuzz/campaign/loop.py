@@ -16,28 +16,23 @@ from hypothesis.strategies import SearchStrategy
 from sr_fuzz.campaign.canary import CanaryWatch, StartCanary
 from sr_fuzz.campaign.counts import Counts
 from sr_fuzz.campaign.events import (
-    Confirmed,
-    Emitted,
-    Explained,
     FindingKnown,
     FindingNew,
     FindingTally,
     Finished,
     Listener,
-    Minimised,
-    Minimising,
     ScriptDone,
     Started,
     Summary,
 )
+from sr_fuzz.campaign.pipeline import Pipeline
 from sr_fuzz.campaign.triage import Triage
-from sr_fuzz.emit.pytest_repro import emit
+from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, TroubleLog
 from sr_fuzz.engine.contract import Engine
-from sr_fuzz.outcome import Outcome, Violation, signature
+from sr_fuzz.outcome import Outcome, signature
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script.errors import ConfigNotBooted
 from sr_fuzz.script.text import config_text
-from sr_fuzz.shrink.finding_steps import Investigated, first_seen, reproduce, shrink
 from sr_fuzz.shrink.minimise import MAX_RUNS
 from sr_fuzz.strategies import draw
 
@@ -48,10 +43,6 @@ ROUND = 100
 # A strategy whose scripts have all been played generates nothing new. Nearly all scripts of a useful strategy's round
 # are new, so three rounds in a row without a new script mean that the strategy is exhausted.
 EMPTY_ROUNDS = 3
-
-# A hang takes the whole wall-clock limit in each run (20 s by default), so sixty runs would take twenty minutes.
-# Therefore shrinking a finding starts no run after this time, and confirming makes as many runs as fit into it.
-PATIENCE_S = 60.0
 
 # Keeps the rounds of neighbouring seeds apart: seed 7, round 1 must not be seed 8, round 0.
 _SEED_STRIDE = 1_000_003
@@ -84,13 +75,16 @@ def run_campaign(
 
     Several strategies run one after the other, each with an equal share of the time. The same ``seed`` draws the same
     scripts. Repros go into ``out``; signatures in ``known`` (as `known_signatures` reads them) are only counted. A
-    finding that is being minimised when the time is up is completed, so the campaign may end later by its ``max_runs``,
-    or by twice `PATIENCE_S`. Ctrl-C ends the campaign with its summary; a finding in progress is then written as it is.
+    finding that is being followed up when the time is up is completed, so the campaign may end later by the time that
+    `Pipeline` takes for it. Ctrl-C ends the campaign with its summary; a finding in progress is then written as it is.
     ``canary`` starts an engine with the canary fault, which must be found: see `CanaryWatch` and `Summary.blind`.
     ``triage`` decides which new findings are faces of known bugs; their repros are marked as expected failures.
     ``name_of`` gives the name of a configuration in events and in the summary.
 
-    Raises `EngineError`, after the `Finished` event, when the engine cannot continue.
+    An error that keeps a script from being played is trouble: it is written to disk, the engine is restarted, and the
+    campaign continues, unless several scripts in a row could not be played (`Summary.gave_up`).
+
+    Raises `EngineError` when the engine cannot start at all, or boots none of the configurations.
     """
     # This comes before the clock starts, because reading the version starts the engine.
     version = engine.sglang_version
@@ -124,18 +118,19 @@ class _Campaign:
     ) -> None:
         self.summary = Summary()
         self._engine = engine
-        self._out = out
         self._known = known
         self._on_event = on_event
-        self._max_runs = max_runs
-        self._triage = triage
         self._name_of = name_of
         self._clock = clock
         self._start = clock()
-        self._set_aside_s = 0.0
         self._played: set[str] = set()
         self._not_booted: dict[EngineConfig, ConfigNotBooted] = {}
         self._counts = Counts(self.summary)
+        self._troubles = TroubleLog(out, self.summary.troubles, on_event)
+        self._pipeline = Pipeline(
+            engine, out, self.summary,
+            troubles=self._troubles, triage=triage, max_runs=max_runs, on_event=on_event, clock=clock,
+        )  # fmt: skip
         self._canary = (
             CanaryWatch(canary, self.summary, on_event=on_event, name_of=name_of, clock=clock) if canary else None
         )
@@ -144,9 +139,9 @@ class _Campaign:
         """Fill in the times and totals, and shut down what was started here."""
         self.summary.elapsed_s = self._clock() - self._start
         if self._canary is not None:
-            self._set_aside_s += self._canary.spent_s
             self._canary.close()
-        self.summary.search_s = self.summary.elapsed_s - self._set_aside_s
+        aside_s = self._pipeline.spent_s + (self._canary.spent_s if self._canary is not None else 0.0)
+        self.summary.search_s = self.summary.elapsed_s - aside_s
         self._counts.end()
 
     def search(
@@ -155,6 +150,8 @@ class _Campaign:
         rounds = (seed * _SEED_STRIDE + number for number in itertools.count())
         for number, scripts in enumerate(phases, 1):
             self._search(scripts, rounds, time_s * number / len(phases), max_scripts)
+            if self.summary.gave_up:
+                return
         if self._not_booted and not self.summary.scripts:
             raise next(iter(self._not_booted.values()))
 
@@ -197,6 +194,10 @@ class _Campaign:
             self._not_booted[script.config] = error
             self._counts.add_not_booted(self._name_of(script.config), str(error).partition("\n")[0])
             return
+        except Exception as error:
+            self._trouble(script, error)
+            return
+        self._troubles.in_a_row = 0
         found = signature(outcome.violation, script.config) if outcome.violation is not None else None
         self._count(script, outcome, found)
         if self._canary is not None:
@@ -207,12 +208,28 @@ class _Campaign:
             tally = self.summary.findings[found]
             tally.count += 1
             self._on_event(FindingKnown(found, tally.reason if tally.status == "known" else None))
+            if self._pipeline.is_due(tally, found):
+                self._pipeline.follow_up(tally, script, outcome)
         elif found in self._known:
             path, reason = self._known[found]
             self.summary.findings[found] = FindingTally("known", outcome.violation, path=path, reason=reason)
             self._on_event(FindingKnown(found, reason))
         else:
-            self._new_finding(script, outcome, outcome.violation, found)
+            tally = self.summary.findings[found] = FindingTally("new", outcome.violation)
+            self._on_event(FindingNew(found, outcome.violation, self._name_of(script.config), len(script.actions)))
+            self._pipeline.follow_up(tally, script, outcome)
+
+    def _trouble(self, script: Script, error: Exception) -> None:
+        """Record an error that is no fault of SGLang, and restart the engine, unless restarts have not helped."""
+        trouble = self._troubles.keep(script, error, "playing")
+        self._troubles.in_a_row += 1
+        if self._troubles.in_a_row >= MAX_IN_A_ROW:
+            tried = f"{MAX_IN_A_ROW} scripts in a row could not be played, each on an engine that was started anew"
+            self.summary.gave_up = f"{tried}: {trouble.what}"
+            raise _Leave
+        self._engine.restart()
+        if self._canary is not None:
+            self._canary.close()
 
     def _count(self, script: Script, outcome: Outcome, found: str | None) -> None:
         name = self._name_of(script.config)
@@ -220,50 +237,3 @@ class _Campaign:
         elapsed = self._clock() - self._start
         self._on_event(ScriptDone(name, outcome.steps, outcome.forwards, outcome.wall_s, elapsed, found))
 
-    # -- a new finding -----------------------------------------------------------------------------------------
-
-    def _new_finding(self, script: Script, outcome: Outcome, violation: Violation, found: str) -> None:
-        tally = self.summary.findings[found] = FindingTally("new", violation)
-        self._on_event(FindingNew(found, violation, self._name_of(script.config), len(script.actions)))
-        seen = first_seen(script, outcome, self._engine)
-        began = self._clock()
-        cause = None
-        try:
-            seen = self._minimise(seen)
-            seen = self._confirm(seen)
-            cause = self._explain(seen)
-        finally:
-            # This also runs on an interrupt or when the engine dies, so that a finding is never lost.
-            path = emit(seen.finding, self._out, trace=seen.outcome.trace, known_cause=cause)
-            tally.finding, tally.path = seen.finding, path
-            if cause is not None:
-                tally.status, tally.reason = "known", cause
-            self._on_event(Emitted(seen.finding, path))
-            self._set_aside_s += self._clock() - began
-
-    def _explain(self, seen: Investigated) -> str | None:
-        if self._triage is None or not seen.finding.reproduced:
-            return None  # a finding that does not reproduce would be gone with any fix
-        tests = self._triage.explain(seen.finding)
-        self.summary.unplayed_fixes |= self._triage.unplayed
-        if not tests:
-            return None
-        self._on_event(Explained(seen.finding.signature, tests))
-        names = " and ".join(path.name for path in tests)
-        return f"another face of the bug of {names}: gone when that is mended"
-
-    def _minimise(self, seen: Investigated) -> Investigated:
-        found = seen.finding.signature
-        self._on_event(Minimising(found, len(seen.finding.script.actions), self._max_runs))
-        give_up = self._clock() + PATIENCE_S
-        small = shrink(seen, self._engine.run, max_runs=self._max_runs, stop=lambda: self._clock() > give_up)
-        self._on_event(Minimised(found, len(small.finding.script.actions), small.finding.reruns))
-        return small
-
-    def _confirm(self, seen: Investigated) -> Investigated:
-        # The limit is in time, not in runs: where the scheduler is restarted for each run, that takes longer than the
-        # script.
-        give_up = self._clock() + PATIENCE_S
-        seen = reproduce(seen, self._engine, stop=lambda: self._clock() >= give_up)
-        self._on_event(Confirmed(seen.finding.signature, seen.finding.reproduced, seen.finding.tried))
-        return seen

@@ -1,7 +1,8 @@
-"""Trouble: what kept a script from being played, or from being followed up, and says nothing about SGLang.
+"""Trouble: an error that kept a script from being played or followed up and is no fault of SGLang.
 
-The engine broke, a process was killed from outside, our own code failed. Each is kept with its script under
-``trouble/`` of the campaign's folder, counted by its first line, and shown at the end; the campaign goes on.
+Examples are an engine that broke, a process that was killed from outside, or an error in our own code. Each one is
+written with its script into ``trouble/`` in the campaign's folder, counted by its first line, and shown at the end; the
+campaign continues.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-import msgspec
-
+from sr_fuzz.campaign.events import Listener, Trouble, TroubleMet
 from sr_fuzz.outcome.files import write_whole
 from sr_fuzz.script import Script, script_hash, to_json
 from sr_fuzz.script.errors import EngineError
@@ -18,42 +18,34 @@ from sr_fuzz.script.errors import EngineError
 FOLDER = "trouble"
 
 MAX_IN_A_ROW = 5
-"""Scripts in a row that could not be played before a campaign gives up: one or two may meet the same short disturbance,
-such as a machine without memory; five with an engine started anew for each show that nothing can be played."""
+"""Number of scripts in a row that could not be played after which a campaign gives up. One or two may meet the same
+short disturbance, such as a lack of memory; five, with an engine restart after each, show that no script can be
+played."""
 
 _SHOWN = 200
-"""Characters of a first line that are counted and shown."""
-
-
-class Trouble(msgspec.Struct):
-    """One kind of trouble, by its first line."""
-
-    what: str
-    doing: str
-    """What the campaign did: ``playing``, ``minimising`` …"""
-    count: int = 0
-    path: Path | None = None
-    """The script that met it first; the traceback lies beside it as ``.txt``."""
+"""Number of characters of a first line by which errors are counted, and which are shown."""
 
 
 class TroubleLog:
-    """Keeps and counts."""
+    """Writes troubles to disk and counts them."""
 
-    def __init__(self, out: Path, troubles: list[Trouble]) -> None:
+    def __init__(self, out: Path, troubles: list[Trouble], on_event: Listener) -> None:
         """``out``: the campaign's folder. ``troubles``: the summary's list, which is filled in."""
         self._folder = out / FOLDER
         self._troubles = troubles
+        self._on_event = on_event
         self.in_a_row = 0
-        """Since a script was last played to its end."""
+        """Number of troubles since the last script that was played to its end."""
 
     def keep(self, script: Script, error: BaseException, doing: str) -> Trouble:
-        """Count it; what is met for the first time is written down. Raises `OSError`."""
+        """Count an error; the first one of its kind is written to disk. Raises `OSError`."""
         what = first_line(error)
         known = next((one for one in self._troubles if (one.what, one.doing) == (what, doing)), None)
         if known is None:
             known = Trouble(what, doing, path=self._write(script, error))
             self._troubles.append(known)
         known.count += 1
+        self._on_event(TroubleMet(what, doing, known.path, known.count == 1))
         return known
 
     def _write(self, script: Script, error: BaseException) -> Path:
@@ -65,6 +57,6 @@ class TroubleLog:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its type where that is not one of ours."""
+    """Return the message of an error in one line, with its type if it is not one of ours."""
     text = (str(error).strip().splitlines() or [""])[0][:_SHOWN]
     return text if isinstance(error, EngineError) and text else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -16,6 +16,7 @@ from sr_fuzz.cli.replay import minimise, replay
 from sr_fuzz.cli.run import run
 from sr_fuzz.cli.sensitivity import sensitivity
 from sr_fuzz.cli.statistics import statistics
+from sr_fuzz.cli.statuses import MEANINGS
 
 COMMANDS = (run, replay, minimise, emit, confirm, sensitivity, statistics, doctor, configs)
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     help="Fuzz SGLang's scheduler with random scripts; shrink and write out what breaks.",
+    epilog="Exit status: " + "; ".join(f"{status}: {meaning}" for status, meaning in MEANINGS.items()) + ".",
 )
 
 for _command in COMMANDS:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import typer
 
-INTERRUPTED = 130
-"""The exit status that a shell reports for a program ended by Ctrl-C: 128 + SIGINT."""
+from sr_fuzz.cli.signals import Terminated
+from sr_fuzz.cli.statuses import ERROR, INTERRUPTED, TERMINATED
 
 
 class InputError(Exception):
@@ -30,6 +30,8 @@ def exit_status(command: Callable[[], object]) -> int:
         return _fail(f"SGLang's own scripted runtime cannot show it: {error}")
     except EngineError as error:
         return _fail(_engine_trouble(str(error)))
+    except Terminated:
+        return TERMINATED
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except OSError as error:
@@ -44,7 +46,7 @@ def exit_status(command: Callable[[], object]) -> int:
 
 def _fail(message: str) -> int:
     print(f"sr-fuzz: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+    return ERROR
 
 
 def _engine_trouble(message: str) -> str:

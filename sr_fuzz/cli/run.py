@@ -13,6 +13,8 @@ from sr_fuzz.cli import engines
 from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import OUT, EngineKind, EngineOption, FaultOption, SglangOption, duration
 from sr_fuzz.cli.shared import find_configs, make_folder
+from sr_fuzz.cli.signals import terminable
+from sr_fuzz.cli.statuses import BLIND, OK, TROUBLE
 from sr_fuzz.script.errors import ConfigNotBooted
 
 if TYPE_CHECKING:
@@ -20,10 +22,6 @@ if TYPE_CHECKING:
     from sr_fuzz.campaign.triage import Triage
     from sr_fuzz.engine.contract import Engine
     from sr_fuzz.script import EngineConfig
-
-BLIND = 3
-"""Exit status of a campaign that did not find the canary."""
-
 
 def run(
     time_s: Annotated[
@@ -70,8 +68,12 @@ def run(
     """Look for findings until the time is up.
 
     A new finding is minimised, confirmed and written to [bold]--out[/] as a pytest test; a known one is counted.
-    The exit status is 0 whether or not something was found, and 3 when the campaign was blind: it did not see the
-    canary, a bug seeded on purpose.
+    What keeps a script from being played (the engine broke, a process was killed) is kept under [bold]trouble/[/]
+    there, the engine is restarted, and the campaign goes on.
+
+    The exit status is 0 whether or not something was found, 3 when the campaign was blind (it did not see the canary, a
+    bug seeded on purpose), 4 when it ended before its time because several scripts in a row could not be played, and
+    130 or 143 when SIGINT or SIGTERM stopped it.
     """
     configs = find_configs(config or ["default"])
     shares = _shares(configs, engine_kind, asked=config is not None)
@@ -91,7 +93,8 @@ def run(
     if len(shares) > 1:
         console.print(_shares_line(shares, engine_kind, time_s), soft_wrap=True)
     kept = _KEPT.get(engine_kind)
-    with engines.start(fault, engine_kind, sglang, keep=kept) as engine, Terminal(console) as terminal:
+    start = engines.start(fault, engine_kind, sglang, keep=kept)
+    with terminable() as stopped, start as engine, Terminal(console) as terminal:
         with contextlib.suppress(ConfigNotBooted):  # in the summary, unless no other configuration boots either
             engine.start(shares[0][0])
         done = run_campaign(
@@ -107,7 +110,9 @@ def run(
             triage=_triage(engine, known) if engine_kind is EngineKind.LOCAL and not fault else None,
             name_of=lambda configuration: names.get(configuration, config_text(configuration)),
         )
-    return BLIND if done.blind else 0
+    if done.interrupted:
+        return stopped.status
+    return TROUBLE if done.gave_up else BLIND if done.blind else OK
 
 
 # Schedulers that a live engine keeps at the same time. One takes 0.7 GB, a server with its three processes 2 GB.

@@ -1,7 +1,8 @@
-"""The copies of adapters to the device that run beside the model (``enable_lora_overlap_loading``), without a GPU.
+"""Overlapped loading of LoRA adapters (``enable_lora_overlap_loading``) without a GPU.
 
-SGLang's loader puts a copy on a stream of its own and asks an event whether it is over. On a CPU the copy is over when
-the call returns; so that adapters are seen while they are loaded, an event says no until the event loop has turned.
+SGLang's loader runs each copy to the device on its own stream, beside the model, and queries an event to see whether
+the copy is complete. On a CPU the copy is complete when the call returns. To make the loading state observable, the
+mock event reports completion only after the event loop has made a step.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 
 class _Event:
-    """Over in the step after the one in which it was recorded."""
+    """An event that completes in the step after the one in which it was recorded."""
 
     def __init__(self, step: Callable[[], int]) -> None:
         self._step = step
@@ -29,7 +30,7 @@ class _Event:
 
 
 class _Device:
-    """What the loader asks ``torch.cpu`` or ``torch.cuda`` for once it is made."""
+    """A mock of the parts of ``torch.cpu`` or ``torch.cuda`` that the loader uses after its construction."""
 
     def __init__(self, step: Callable[[], int]) -> None:
         self._step = step
@@ -43,13 +44,13 @@ class _Device:
 
 
 def install(scheduler: Any) -> None:
-    """Give the scheduler's loader such a device; does nothing where it has no loader."""
+    """Give the scheduler's loader this device; does nothing where the scheduler has no loader."""
     if getattr(scheduler, "lora_overlap_loader", None) is None:
         return
     from sglang.srt.lora import lora_overlap_loader
 
     device = _Device(lambda: scheduler.scripted_scheduler_hook.steps)
     scheduler.lora_overlap_loader.device_module = device
-    # Up to 0.5.19 it asks CUDA for the current stream, whatever the device.
+    # Up to 0.5.19 the loader asks CUDA for the current stream, whatever the device is.
     loader: Any = lora_overlap_loader
     loader.torch = SimpleNamespace(cuda=device)

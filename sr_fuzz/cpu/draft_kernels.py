@@ -1,7 +1,8 @@
-"""What SGLang's compiled kernels for speculative decoding compute, for a CPU without them.
+"""CPU versions of SGLang's compiled kernels for speculative decoding.
 
-Drafts of a request are the nodes of a tree, numbered so that a parent comes before its children; node 0 is the newest
-token that is known. All functions write into tensors that the caller gives. Batches here are short, so lists do.
+The drafts of a request are the nodes of a tree, numbered so that a parent comes before its children; node 0 is the
+newest known token. All functions write into tensors that the caller passes. Batches are short here, so Python lists are
+fast enough.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 
 
 def tree_links(mask: torch.Tensor) -> tuple[list[int], list[int], list[int]]:
-    """Of one tree by node: depth, first child, next sibling (-1 where there is none).
+    """Return the depth, first child and next sibling (-1 where there is none) of each node of one tree.
 
     ``mask``: bool [nodes, nodes]; ``mask[i, j]`` says that ``j`` is ``i`` or one of its ancestors.
     """
@@ -43,9 +44,9 @@ def reconstruct_indices_from_tree_mask(
     batch_size: int,
     draft_token_num: int,
 ) -> None:
-    """Positions of all nodes and the links of each tree.
+    """Compute the positions of all nodes and the links of each tree.
 
-    ``tree_mask``: flat, [requests * nodes * nodes]; ``positions``: flat, [requests * nodes]; the others' results are
+    ``tree_mask``: flat, [requests * nodes * nodes]; ``positions``: flat, [requests * nodes]; the other results are
     [requests, nodes]. A position is the request's length plus the node's depth; ``retrieve_index`` counts rows.
     """
     masks = tree_mask.view(batch_size, draft_token_num, draft_token_num).bool()
@@ -73,11 +74,12 @@ def verify_tree_greedy(
     retrive_next_sibling: torch.Tensor,
     target_predict: torch.Tensor,
 ) -> None:
-    """Walk down each tree as long as a child is the token that the model predicts after its parent.
+    """Walk down each tree as long as a child matches the token that the model predicts after its parent.
 
-    ``candidates``, ``target_predict``, the links: [requests, nodes]. Written: the rows that were accepted, root first,
-    into ``accept_index`` [requests, steps], which comes filled with -1; the number of them but the root into
-    ``accept_token_num`` [requests]; after each accepted row the model's token into ``predicts`` [requests * nodes].
+    ``candidates``, ``target_predict`` and the links have shape [requests, nodes]. The function writes the accepted
+    rows, root first, into ``accept_index`` [requests, steps], which is filled with -1 by the caller; their number
+    without the root into ``accept_token_num`` [requests]; and the model's token after each accepted row into
+    ``predicts`` [requests * nodes].
     """
     tokens, wanted = candidates.tolist(), target_predict.tolist()
     rows, children, siblings = retrive_index.tolist(), retrive_next_token.tolist(), retrive_next_sibling.tolist()
@@ -119,7 +121,7 @@ def assign_req_to_token_pool(
     out_cache_loc: torch.Tensor,
     *_row_width: Any,
 ) -> None:
-    """The opposite: unpack ``out_cache_loc`` into ``req_to_token[row, start:end]`` of each request."""
+    """The inverse: unpack ``out_cache_loc`` into ``req_to_token[row, start:end]`` of each request."""
     at = 0
     for row, start, end in zip(req_pool_indices.tolist(), start_offset.tolist(), end_offset.tolist(), strict=True):
         req_to_token[row, start:end] = out_cache_loc[at : at + end - start].to(req_to_token.dtype)
@@ -129,7 +131,7 @@ def assign_req_to_token_pool(
 def fill_accept_out_cache_loc(
     accept_index: torch.Tensor, out_cache_loc: torch.Tensor, accept_out_cache_loc: torch.Tensor, *_size: Any
 ) -> None:
-    """Pack the slots of the accepted rows, those that are not -1, into the front of ``accept_out_cache_loc``."""
+    """Pack the slots of the accepted rows (those that are not -1) into the front of ``accept_out_cache_loc``."""
     flat = accept_index.flatten()
     slots = out_cache_loc[flat[flat >= 0].long()]
     accept_out_cache_loc[: len(slots)] = slots
@@ -138,9 +140,9 @@ def fill_accept_out_cache_loc(
 def copy_all_layer_kv_cache(
     data_ptrs: torch.Tensor, strides: torch.Tensor, tgt_loc: torch.Tensor, src_loc: torch.Tensor
 ) -> None:
-    """Copy slots ``src_loc`` of each buffer to ``tgt_loc``; all are read before one is written.
+    """Copy slots ``src_loc`` of each buffer to ``tgt_loc``; all slots are read before the first one is written.
 
-    ``data_ptrs``: addresses of the buffers in this process's memory; ``strides``: bytes of a slot, for each buffer.
+    ``data_ptrs``: addresses of the buffers in this process's memory; ``strides``: bytes per slot, for each buffer.
     """
     targets, sources = tgt_loc.tolist(), src_loc.tolist()
     for start, size in zip(data_ptrs.tolist(), strides.tolist(), strict=True):

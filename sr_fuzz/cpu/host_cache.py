@@ -1,8 +1,9 @@
-"""What SGLang's hierarchical cache needs without a GPU: pinned host memory, and the copies between the two pools.
+"""Patches for SGLang's hierarchical cache without a GPU: pinned host memory, and the copies between the two pools.
 
-The cache's own logic is untouched: it asks CUDA's runtime to pin what it allocated (nothing needs pinning here), and
-moves tokens with ``transfer_kv_direct`` of ``sgl_kernel``. On a CPU a copy is over when the call returns, so the order
-of writes and reads is the one that SGLang asks for; a copy that somebody should have waited for does not show.
+The cache's own logic is not changed. It asks CUDA's runtime to pin the memory that it allocated (nothing needs pinning
+here), and it moves tokens with ``transfer_kv_direct`` of ``sgl_kernel``. On a CPU a copy is complete when the call
+returns, so writes and reads happen in the order in which SGLang issues them. A missing wait for a copy can therefore
+not be detected.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from types import ModuleType
 import torch
 
 _MODULES = ("sglang.srt.mem_cache.pool_host.mha", "sglang.srt.mem_cache.memory_pool_host")
-"""Where the copies of plain multi-head pools are called; releases have one of them or both."""
+"""Modules that call the copies of plain multi-head pools; a release has one of them or both."""
 
 _RESERVE = "HICACHE_HOST_MEMORY_RESERVE_BYTES"
-"""What SGLang leaves free of the host's memory: 10 GiB, for pools of gigabytes. Ours take some kilobytes."""
+"""The host memory that SGLang leaves free: 10 GiB, meant for pools of gigabytes. Our pools take some kilobytes."""
 
 _RESERVING = (*_MODULES, "sglang.srt.mem_cache.pool_host.base", "sglang.srt.mem_cache.hicache_auto_size")
 
 SETTINGS = {"hicache_io_backend": "direct", "hicache_mem_layout": "layer_first"}
-"""Arguments with which SGLang moves tokens through that one function."""
+"""Server arguments with which SGLang moves tokens through `transfer_kv_direct` only."""
 
 
 class _CudaRuntime:
-    """The two calls that pin memory, both of which succeed."""
+    """A mock of CUDA's runtime: both calls that pin memory succeed."""
 
     @staticmethod
     def cudaHostRegister(_pointer: int, _size: int, _flags: int) -> int:
@@ -47,14 +48,17 @@ def transfer_kv_direct(
 ) -> None:
     """Copy the tokens at ``src_indices`` (int64, shape [tokens]) of each layer to ``dst_indices``, in order.
 
-    Whole pages are asked for, each in consecutive slots, so a copy by token is a copy by page.
+    The caller asks for whole pages, each in consecutive slots, so a copy by token equals a copy by page.
     """
     for source, target in zip(src_layers, dst_layers, strict=True):
         target[dst_indices.long()] = source[src_indices.long()]
 
 
 def install() -> None:
-    """Idempotent; call it before a scheduler with a hierarchical cache is built on a machine without CUDA."""
+    """Apply the patches.
+
+    Idempotent; call it before a scheduler with a hierarchical cache is built on a machine without CUDA.
+    """
     torch.cuda.cudart = _CudaRuntime
     for module in _found(_MODULES):
         module.transfer_kv_direct = transfer_kv_direct  # type: ignore[attr-defined]

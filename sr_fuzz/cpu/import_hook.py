@@ -1,6 +1,6 @@
-"""Mending SGLang's import where it fails without a GPU, in a process that may import SGLang or not.
+"""An import hook that fixes SGLang's import without a GPU, in a process that may or may not import SGLang.
 
-A test file imports SGLang's own modules, if only ``sglang.test.ci.ci_register``, and through them torchvision, which
+A test file imports SGLang's own modules, at least ``sglang.test.ci.ci_register``, and through them torchvision, which
 does not match a CPU build of torch.
 """
 
@@ -18,7 +18,7 @@ _FAILS = "torchvision"
 
 
 class _Mender(MetaPathFinder):
-    """Finds what the others find; who only asks whether it is there gets the same answer."""
+    """Finds the same spec as the other finders, so that a check for the module is unaffected, with another loader."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -33,7 +33,10 @@ class _Mender(MetaPathFinder):
 
 
 class _SecondTry(Loader):
-    """Where the import goes well, nothing is mended: an operator that is defined twice would break it."""
+    """Applies the fix only after a failed import.
+
+    A second definition of an operator would break a working torchvision.
+    """
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -50,6 +53,6 @@ class _SecondTry(Loader):
 
 
 def mend_when_imported() -> None:
-    """From now on SGLang can be imported without a GPU. Costs nothing until then, and idempotent."""
+    """Make a later import of SGLang work without a GPU. Idempotent; it costs nothing until that import."""
     if _FAILS not in sys.modules and not any(isinstance(finder, _Mender) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Mender())

@@ -1,8 +1,8 @@
-"""What SGLang's page allocation kernels compute, on a machine that Triton cannot compile for.
+"""CPU versions of SGLang's page allocation kernels, for a machine that Triton cannot compile for.
 
 Releases up to 0.5.21 have no other way to allocate pages of more than one token. They launch the kernel *before* they
-compare the pages needed with the pages free, and throw its result away when there are too few: these functions must
-stand a short list of free pages, and what they write then means nothing.
+compare the number of pages needed with the number of free pages, and discard the result when there are too few. So
+these functions must accept a free list that is too short; what they write then is meaningless.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 
 class OnCpu:
-    """Stands for a Triton kernel: ``OnCpu(function)[grid](*arguments)`` calls the function once for the whole grid."""
+    """A mock of a Triton kernel: ``OnCpu(function)[grid](*arguments)`` calls the function once for the whole grid."""
 
     def __init__(self, function: Callable[..., None]) -> None:
         self._function = function
@@ -35,15 +35,16 @@ def alloc_extend(
 ) -> None:
     """Choose a slot for each position from ``prefix_lens[i]`` to ``seq_lens[i]`` of every request, in request order.
 
-    Positions that lie in the last page of the prefix follow ``last_loc[i]``, its last slot; those behind it fill free
-    pages in list order. int64 tensors of shape [requests], but ``free_pages`` [free] and ``out_indices`` [positions].
+    Positions in the last page of the prefix follow ``last_loc[i]``, the prefix's last slot; later positions fill free
+    pages in list order. All tensors are int64 of shape [requests], except ``free_pages`` [free] and ``out_indices``
+    [positions].
     """
     prefix, end, last = (_flat(tensor) for tensor in (prefix_lens, seq_lens, last_loc))
     lengths = end - prefix
-    # Whole pages up to the prefix's end, and those that each request begins anew.
+    # The number of pages up to the prefix's end, and the number of new pages for each request.
     begun = -(-prefix // page_size)
     wanted = -(-end // page_size) - begun
-    # For each position: its offset behind the prefix, and the number of its page among the new ones, below 0 if none.
+    # For each position: its offset after the prefix, and the index of its page among the new ones (below 0 if none).
     offset = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     position = np.repeat(prefix, lengths) + offset
     page = position // page_size - np.repeat(begun, lengths)
@@ -66,22 +67,28 @@ def alloc_decode(
 
 
 def _flat(tensor: torch.Tensor) -> np.ndarray:
-    """The tensor's own memory; numpy takes a microsecond where torch takes five, and arrays here are short."""
+    """View the tensor's memory as an array: an operation takes 1 µs in numpy and 5 µs in torch.
+
+    Arrays are short here.
+    """
     return tensor.detach().numpy()
 
 
 def _slots(free_pages: torch.Tensor, index: np.ndarray, page_size: int) -> np.ndarray:
-    """First slots of the free pages number ``index``; an index outside the list gives some slot."""
+    """Return the first slots of the free pages at ``index``; an index outside the list gives an arbitrary slot."""
     if not len(free_pages):
         return np.zeros_like(index)
     return _flat(free_pages).take(index, mode="clip") * page_size
 
 
 def install() -> None:
-    """Replace the kernels where a release has nothing else. Idempotent; call it before a pool is allocated from."""
+    """Replace the kernels on releases without an alternative.
+
+    Idempotent; call it before the first allocation from a pool.
+    """
     from sglang.srt.mem_cache.allocator import paged
 
-    # Releases that compute the same without Triton have both functions by these names and choose for themselves.
+    # Releases that can do this without Triton have both functions under these names and choose between them.
     if hasattr(paged, "alloc_decode_naive"):
         return
     module: Any = paged

@@ -1,7 +1,7 @@
-"""GPU kernels that SGLang imports wherever there is a CUDA GPU, and that the oracle model never runs.
+"""Mocks for packages of GPU kernels that SGLang imports on any CUDA GPU and that the oracle model never runs.
 
-They come in packages of hundreds of megabytes. Where one is missing a stand-in takes its place: everything is found in
-it, and raises when it is called. Where a package is installed nothing changes.
+These packages take hundreds of megabytes. Where one is missing, a mock package replaces it: every name can be imported
+from it, and raises when it is called. Where a package is installed, nothing changes.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from typing import Any, NoReturn
 
 PACKAGES = {
     "sgl_kernel": {"SGLANG_SKIP_SGL_KERNEL_VERSION_CHECK": "1"},
-    # A stand-in that is found must not be taken for one that works.
+    # SGLang must not take the mock for a working package.
     "flashinfer": {"SGLANG_IS_FLASHINFER_AVAILABLE": "false"},
 }
-"""Import name -> environment in which SGLang does without the package."""
+"""Import name -> environment variables with which SGLang runs without the package."""
 
-# One kernel that decoding runs whatever the model. SGLang compiles it at its first use, with an nvcc that a machine
-# without ``sgl_kernel`` may lack as well. The second name is from 0.5.17 on.
+# One kernel that decoding runs with any model. SGLang compiles it at its first use, with an nvcc that a machine without
+# ``sgl_kernel`` may lack as well. The second name applies from 0.5.17 on.
 _CLAMP = ("sglang.jit_kernel.clamp_position", "sglang.kernels.ops.attention.clamp_position")
 
 
 def missing() -> tuple[str, ...]:
-    """Those of `PACKAGES` that are not installed; ask before `install`."""
+    """Return the names in `PACKAGES` that are not installed. Call it before `install`."""
     return tuple(name for name in PACKAGES if importlib.util.find_spec(name) is None)
 
 
 def install() -> None:
-    """Put stand-ins for what is missing. Call it before SGLang is imported; only the first call does something."""
+    """Install mocks for the missing packages. Call it before SGLang is imported; only the first call has an effect."""
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
     lacking = missing()
     for name in lacking:
         os.environ.update(PACKAGES[name])
     if lacking:
-        # First, since SGLang has the compiled kernel's module.
+        # It must be the first finder, since SGLang has the module of the compiled kernel.
         sys.meta_path.insert(0, _Finder(lacking))
 
 
 def stands_for(package: str) -> bool:
-    """Whether a stand-in has been put in the place of ``package``."""
+    """Whether ``package`` has been replaced by a mock."""
     return any(package in finder.packages for finder in sys.meta_path if isinstance(finder, _Finder))
 
 
 class _Absent:
-    """Whatever is in a stand-in: has attributes of the same kind, and cannot be called."""
+    """Any attribute of a mock package: it has attributes of the same kind, and raises when it is called."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -73,7 +73,7 @@ class StandIn(ModuleType):
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds every module of the packages that are missing, and the kernel that is compiled."""
+    """Finds every module of the missing packages, and the module of the compiled kernel."""
 
     def __init__(self, packages: Sequence[str]) -> None:
         self.packages = packages
@@ -92,7 +92,7 @@ class _Finder(MetaPathFinder, Loader):
 
 
 def _clamp_position(seq_lens: Any) -> Any:
-    """Positions of the tokens that are decoded: one less than the lengths (integers, shape [requests]), at least 0."""
+    """Return the positions of the decoded tokens: the lengths (integers, shape [requests]) minus 1, at least 0."""
     import torch
 
     return torch.clamp(seq_lens - 1, min=0).to(torch.int64)

@@ -1,7 +1,7 @@
-"""Modules that SGLang's HTTP server and test cases import, although nothing here ever calls what is in them.
+"""Mocks for modules that SGLang's HTTP server and test cases import, but that are never called here.
 
-They belong to SGLang's full installation, which brings gigabytes along. Where one is missing a stand-in takes its
-place; it raises as soon as it is used. Where it is installed nothing changes.
+They belong to SGLang's full installation, which takes gigabytes. Where a module is missing, a mock replaces it and
+raises as soon as it is used. Where it is installed, nothing changes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ NAMES = {
     "datasets": "benchmarks, which sglang.test.test_utils imports",
     "soundfile": "transcription of audio, which the HTTP server imports",
 }
-"""Each with what it is imported for."""
+"""Each module, with the code that imports it."""
 
 
 class _StandIn(ModuleType):
-    """A module that has whatever one asks for, until it is called."""
+    """A mock module that has every attribute; each one raises when it is called."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -33,11 +33,14 @@ class _StandIn(ModuleType):
 
 
 def install() -> None:
-    """Put stand-ins for those of `NAMES` that are not installed. Idempotent; call it before SGLang is imported."""
+    """Install mocks for the modules in `NAMES` that are not installed.
+
+    Idempotent; call it before SGLang is imported.
+    """
     for name in NAMES:
         if name in sys.modules or importlib.util.find_spec(name) is not None:
             continue
         module = _StandIn(name)
-        # Whoever looks for a module by its spec must find one, or it raises.
+        # Code that looks for the module by its spec must find one; `importlib.util.find_spec` raises otherwise.
         module.__spec__ = ModuleSpec(name, None)
         sys.modules[name] = module

@@ -1,7 +1,7 @@
-"""Ordinary memory where SGLang asks for pinned memory, which only a GPU can pin.
+"""A patch that allocates ordinary memory where SGLang asks for pinned memory, which needs a GPU.
 
-It asks without looking in places that a CPU reaches too: where it notes down which recurrent states to keep, and where
-it describes a batch to its LoRA kernels.
+SGLang asks for pinned memory unconditionally in two places that also run on a CPU: where it records which recurrent
+states to keep, and where it describes a batch to its LoRA kernels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MAKERS = ("tensor", "zeros")
 
 
 def install() -> None:
-    """Idempotent; does nothing where there is a GPU."""
+    """Apply the patch. Idempotent; does nothing where there is a GPU."""
     if torch.cuda.is_available() or hasattr(torch.tensor, "pinned"):
         return
     replaced: Any = torch

@@ -1,8 +1,8 @@
 """Speculative decoding with n-grams on a CPU that has no compiled kernels.
 
-SGLang has code for drafts on a CPU, and kernels for it in a package of its own. At import it decides whether a CPU is
-the device, by an environment variable that also makes it want kernels where the oracle needs none. So its modules for
-drafts alone are told: they get the flag, and our kernels under the names of the compiled ones.
+SGLang has a CPU path for speculative decoding, with kernels in a separate package. SGLang decides at import, from one
+environment variable, whether it runs on a CPU; setting it would also require CPU kernels that the oracle does not need.
+So we set `_is_cpu` in the speculative modules only, and set our kernels there under the names of the compiled ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sr_fuzz.cpu.missing_kernels import StandIn, stands_for
 from sr_fuzz.script import EngineConfig
 from sr_fuzz.script.errors import EngineError
 
-# SGLang's modules of which some have the flag, some import a kernel; not every release has all.
+# The modules of SGLang that read the flag or import a kernel; not every release has all of them.
 _MODULES = (
     "sglang.kernels.ops.kvcache.cache_move",
     "sglang.srt.mem_cache.allocation",
@@ -41,14 +41,18 @@ _KERNELS = {
     "reconstruct_indices_from_tree_mask": "reconstruct_indices_from_tree_mask",
 }
 
-# Tokens of a request that a corpus is asked with. Ours needs all of them; SGLang's own grows with the square.
+# The number of tokens of a request that are passed to the corpus. Our corpus needs all of them; SGLang's own corpus
+# grows with the square of this number.
 _WHOLE_HISTORY = 1 << 20
 
 
 def settings(page_size: int, device: str) -> dict[str, Any]:
-    """Settings of SGLang's for drafts, small as the pools are; a tree needs pages of one token, else it is a chain."""
+    """Return SGLang's settings for drafts, small because the pools are small.
+
+    A tree needs a page size of 1; otherwise the drafts are a chain.
+    """
     chosen = {
-        # A request reserves two trees ahead: of the default, 12 drafts, three requests would fill most pools here.
+        # A request reserves room for two trees; with the default, 12 drafts, three would fill most pools here.
         "speculative_num_draft_tokens": 4,
         "speculative_ngram_max_bfs_breadth": 2 if page_size == 1 else 1,
     }
@@ -56,7 +60,7 @@ def settings(page_size: int, device: str) -> dict[str, Any]:
 
 
 def check(config: EngineConfig, device: str) -> None:
-    """Refuse, in one line, drafts that nothing here can verify."""
+    """Raise `EngineError`, in one line, for drafts that cannot be verified on this engine."""
     asked = f"speculative_algorithm={config.speculative_algorithm}"
     if config.model != "dense":
         raise EngineError(f"{asked} with model={config.model}: the oracle verifies drafts with one pool alone")
@@ -65,8 +69,8 @@ def check(config: EngineConfig, device: str) -> None:
 
 
 def install() -> None:
-    """Let this process speculate. Idempotent; call it before a scheduler is made."""
-    # Here, not above: they need torch and numpy, and settings are read where those are not there.
+    """Enable speculative decoding in this process. Idempotent; call it before a scheduler is built."""
+    # Imported here because they need torch and numpy, and `settings` is also used where those are not installed.
     from sr_fuzz.cpu import draft_kernels
     from sr_fuzz.oracle import drafts
 
@@ -93,9 +97,9 @@ def _module(name: str) -> Any:
 
 @contextlib.contextmanager
 def _kernel_package() -> Iterator[None]:
-    """While inside, modules that import a kernel find one, whether the package is installed or not."""
+    """While the context is active, modules that import a kernel find one, whether the package is installed or not."""
     names = ("sgl_kernel", "sgl_kernel.speculative")
-    # Not by `patch.dict`, which would take out again what is imported meanwhile.
+    # `patch.dict` is not used, because it would remove the modules that are imported meanwhile.
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.modules.update({name: StandIn(name) for name in names})
     try:
@@ -108,7 +112,7 @@ def _kernel_package() -> Iterator[None]:
 
 @contextlib.contextmanager
 def overlap_accepted() -> Iterator[None]:
-    """While inside, SGLang's settings leave overlap scheduling on, which they turn off for drafts on a CPU."""
+    """While the context is active, SGLang's settings do not turn off overlap scheduling for drafts on a CPU."""
     from sglang.srt.arg_groups import speculative_hook
 
     with patch.object(speculative_hook, "_disable_overlap_schedule_for_cpu", lambda *args: None):

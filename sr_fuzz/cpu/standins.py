@@ -1,4 +1,4 @@
-"""What SGLang's import and boot need on a machine without a GPU, and nothing that changes its logic."""
+"""Mocks and settings that SGLang's import and boot need without a GPU; they do not change its logic."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from sr_fuzz.oracle.settings import MODEL_PACKAGE
 
 _mended = False
 _library = None
-"""Kept for good: what it defines goes with it."""
+"""Kept for the life of the process: the operators that it defines disappear with it."""
 
 
 def environment() -> dict[str, str]:
-    """Environment settings that must stand before SGLang is imported."""
+    """Return the environment variables that must be set before SGLang is imported."""
     return {
-        # One thread: forking a process whose OpenMP pool runs would hang the child on its first parallel region.
+        # One thread: if a process with a running OpenMP pool is forked, the child hangs in its first parallel region.
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "SGLANG_EXTERNAL_MODEL_PACKAGE": MODEL_PACKAGE,
-        # The Rust tree cannot be walked from Python, so its pages could only be counted.
+        # The nodes of the Rust tree cannot be read from Python, so its pages could only be counted.
         "SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND": "python",
-        # Only our plugin: the fuzzer must not depend on what else is installed.
+        # Only our plugin is loaded: the fuzzer must not depend on other installed plugins.
         "SGLANG_PLUGINS": "sr_fuzz",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -32,13 +32,13 @@ def environment() -> dict[str, str]:
 
 
 SOCKETLESS = {"SGLANG_USE_PICKLE_IPC": "1"}
-"""Environment of a scheduler without sockets: it then asks what stands for one for objects instead of bytes."""
+"""Environment of a scheduler without sockets: it then receives objects instead of bytes from the mock socket."""
 
 WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
-"""For an engine on the CPU of a machine with a GPU: SGLang would take the GPU's code paths wherever it sees one."""
+"""Environment of an engine on the CPU of a machine with a GPU: SGLang takes GPU code paths wherever it finds a GPU."""
 
 WANTED = "SR_FUZZ_STANDINS"
-"""Set in the environment of SGLang's processes where there is no GPU."""
+"""Environment variable that is set for SGLang's processes where there is no GPU."""
 
 
 def wanted() -> bool:
@@ -47,15 +47,15 @@ def wanted() -> bool:
 
 
 def install() -> None:
-    """Set the environment of a scheduler without sockets, and mend the imports. Call it before SGLang is imported."""
+    """Set the environment of a scheduler without sockets, and fix the imports. Call it before SGLang is imported."""
     os.environ.update(environment() | {WANTED: "1"} | WITHOUT_GPU | SOCKETLESS)
     mend_imports()
 
 
 def mend_imports() -> None:
-    """Mend what keeps SGLang from being imported without a GPU. Idempotent; call it before the import.
+    """Fix what keeps SGLang from being imported without a GPU. Idempotent; call it before the import.
 
-    A torchvision that was built for another torch lacks two operator schemas; for the rest see
+    A torchvision that was built for another torch lacks two operator schemas. For the other fix see
     `_let_configs_be_registered_again`.
     """
     global _mended
@@ -71,7 +71,10 @@ def mend_imports() -> None:
 
 
 def _torchvision_has_operators() -> bool:
-    """Whether its compiled part loads here; then it has defined its operators, and a second definition would abort."""
+    """Whether the compiled part of torchvision loads.
+
+    It then has defined its operators, and a second definition would abort.
+    """
     import torch
 
     spec = importlib.util.find_spec("torchvision")
@@ -94,10 +97,10 @@ def _define_torchvision_operators() -> None:
 
 
 def _let_configs_be_registered_again() -> None:
-    """Let SGLang's own model configurations replace those that a newer ``transformers`` has under the same name.
+    """Let SGLang's own model configurations replace those with the same name in a newer ``transformers``.
 
-    Releases up to 0.5.19 register them without ``exist_ok`` at import, which fails where ``transformers`` is newer than
-    the one they were made for. Later releases pass ``exist_ok`` themselves.
+    Releases up to 0.5.19 register them at import without ``exist_ok``, which fails with a ``transformers`` that is
+    newer than the one they were built for. Later releases pass ``exist_ok`` themselves.
     """
     from transformers import AutoConfig
 

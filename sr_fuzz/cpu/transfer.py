@@ -1,7 +1,8 @@
-"""What one half of a disaggregated pair needs without a transfer engine.
+"""A mock transfer backend for one half of a disaggregated pair, without a transfer engine.
 
-SGLang's decode half takes its fake transfer backend by argument. The prefill half refuses that argument: it gets
-another one, which would need a library for remote memory, and whose classes are those of the fake one here.
+SGLang's decode half accepts its fake transfer backend as a server argument. The prefill half refuses that argument, so
+it gets the name of another backend, which needs a library for remote memory, and whose classes are replaced here by
+those of the fake backend.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ from typing import Any
 import torch
 
 BACKENDS = {"prefill": "nixl", "decode": "fake"}
-"""What each half is started with."""
+"""The transfer backend that each half is started with."""
 
 _BACKEND = "sglang.srt.disaggregation.nixl"
-"""One that makes nothing before its manager is made."""
+"""The module of a backend that creates nothing before its manager is created."""
 
 
 class _NoBootstrapServer:
-    """The registry at which the two halves find each other; nobody looks."""
+    """A mock of the registry at which the two halves find each other; it is never queried."""
 
     def __init__(self, *_args: object, **_kwargs: object) -> None: ...
 
 
 def _by_itself(all_reduce: Callable[..., Any]) -> Callable[..., Any]:
-    """A group of one process has nothing to reduce. Gloo would hand it to a thread, and a forked child has none."""
+    """Skip the reduction in a group of one process.
+
+    Gloo would run it in a thread, which a forked child does not have.
+    """
 
     @functools.wraps(all_reduce)
     def reduce(tensor: Any, *args: Any, **kwargs: Any) -> Any:
@@ -42,16 +46,19 @@ def _by_itself(all_reduce: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def install() -> None:
-    """Idempotent; call it before a scheduler is built. Where the library is installed its part does not change."""
-    # The prefill half marks the end of each forward with one, which another process's copies wait for.
+    """Install the mock backend.
+
+    Idempotent; call it before a scheduler is built. An installed library is not replaced.
+    """
+    # The prefill half records an event at the end of each forward; copies of another process wait for it.
     torch.cuda.Event = torch.cpu.Event  # type: ignore[misc]
     if _BACKEND in sys.modules or importlib.util.find_spec("nixl") is not None:
         return
-    # Releases up to 0.5.22 reduce what the transfers say even where one process has them all.
+    # Releases up to 0.5.22 reduce the states of the transfers even where one process has them all.
     torch.distributed.all_reduce = _by_itself(torch.distributed.all_reduce)
     from sglang.srt.disaggregation import fake
 
-    # Up to 0.5.22 the fake backend cannot be asked to compute a prompt again, as a decode half does after a pause.
+    # Up to 0.5.22 the fake backend has no method for the re-bootstrap that a decode half requests after a pause.
     if not hasattr(fake.FakeKVManager, "submit_prefill_recompute"):
         fake.FakeKVManager.submit_prefill_recompute = lambda *_args, **_kwargs: None
     module = ModuleType(_BACKEND)

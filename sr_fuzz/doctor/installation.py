@@ -1,8 +1,8 @@
 """Checks of what is installed, what will work, what is missing and how to get it.
 
-The checks do not import SGLang, which takes seconds, and whose import errors are what they are to explain. Only torch
-is imported, because a torch that cannot load its libraries looks intact from the outside. The checks for the persistent
-and the server engine are in `live_checks`.
+The checks do not import SGLang, because that takes seconds and may fail with the very errors that they explain. Only
+torch is imported, because a torch that cannot load its libraries looks intact from the outside. The checks for the
+persistent and the server engine are in `live_checks`.
 """
 
 from __future__ import annotations

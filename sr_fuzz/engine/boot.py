@@ -1,4 +1,4 @@
-"""Booting SGLang's scheduler in this process, with our channels, our hook and the oracle model's pools."""
+"""Boot of SGLang's scheduler in this process, with our channels, our hook and the oracle model's pools."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from sr_fuzz.sglang_api.clock import VirtualClock
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """A scheduler that is ready to run, and our ends of its seams."""
+    """A scheduler that is ready to run, with our objects at its seams."""
 
     scheduler: Any
     hook: ScriptedSchedulerHook
     proxy: Any
-    """What stands in front of, or for, the tokenizer's socket."""
+    """The proxy in front of the tokenizer's socket, or in place of it."""
     recorder: OutputRecorder
     transport: Transport
     sglang_version: str
@@ -41,9 +41,9 @@ class Booted:
 def boot(
     config: EngineConfig, faults: tuple[str, ...] = (), *, device: str = "cpu", model: str | None = None
 ) -> Booted:
-    """Boot one configuration. Once a process: SGLang publishes its configuration process-wide.
+    """Boot one configuration. Call it once per process: SGLang publishes its configuration process-wide.
 
-    ``model``: a path or name; None stands for the oracle model.
+    ``model``: a path or name; None for the oracle model.
     """
     version = versions.sglang_version()
     if device == "cpu":
@@ -72,7 +72,7 @@ def boot(
     if device == "cpu":
         adapter_loading.install(scheduler)
     session_clock.install(scheduler)
-    # Once here rather than in each child: the first message of a process is slow to make.
+    # Done once here instead of in each child, because the first message of a process is slow to create.
     messages.generate_message(rid="warm", input_ids=[1], sampling={"max_new_tokens": 1})
     _unlink_load_report(scheduler)
     transport = LocalTransport(proxy, recorder, adapters=ADAPTERS if config.enable_lora else ())
@@ -89,14 +89,17 @@ def _check_tree(scheduler: Any, config: EngineConfig, version: str) -> None:
 
 
 def bind_oracle(scheduler: Any) -> None:
-    """Give the oracle model the pools to read and write; a real model is left alone."""
+    """Give the oracle model the pools to read and write; does nothing for a real model."""
     model = scheduler.tp_worker.model_runner.model
     if hasattr(model, "bind"):
         model.bind(scheduler.req_to_token_pool, scheduler.token_to_kv_pool_allocator.get_kvcache())
 
 
 def _unlink_load_report(scheduler: Any) -> None:
-    """SGLang reports its load through a file in /dev/shm that it never removes; nobody reads it here."""
+    """Remove the file in /dev/shm through which SGLang reports its load.
+
+    SGLang never removes it; it is not read here.
+    """
     path = getattr(getattr(scheduler, "load_snapshot_writer", None), "path", None)
     if path is not None:
         Path(path).unlink(missing_ok=True)
@@ -104,7 +107,7 @@ def _unlink_load_report(scheduler: Any) -> None:
 
 @contextmanager
 def _private_temporary_files() -> Iterator[None]:
-    """SGLang makes a temporary file for the name of each socket and leaves it; here no socket is ever bound to one."""
+    """Redirect the temporary files that SGLang creates for the names of its sockets and never removes."""
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as folder:
         tempfile.tempdir = folder

@@ -1,4 +1,4 @@
-"""The engine protocol: the interface between the callers that have scripts and the scheduler that plays them."""
+"""The engine protocol: the only interface between callers that have scripts and the scheduler that plays them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Engine(Protocol):
         ...
 
     def restart(self) -> None:
-        """End every process of this engine; the next run starts others. For an engine that broke."""
+        """End every process of this engine, after it broke; the next run starts new ones."""
         ...
 
     def with_faults(self, *faults: str) -> Engine:

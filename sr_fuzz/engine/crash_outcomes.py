@@ -1,4 +1,4 @@
-"""What a script that its scheduler did not survive comes back as: a crash or a hang, with the stack it was in."""
+"""Outcomes of scripts that ended the scheduler: a crash or a hang, with the stack of the scheduler."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def hung(
     package: str = "",
     faults: Faults | None = None,
 ) -> Done:
-    """It was not over in time.
+    """Return the outcome of a run that exceeded its time limit.
 
-    ``package``: folder of the SGLang that wrote ``stack``, if not that of this process. ``faults``: as in `Outcome`.
+    ``package``: folder of the SGLang that wrote ``stack``; by default that of this process. ``faults``: as in
+    `Outcome`.
     """
     message = f"the script was not over after {job.limit_s:g} s"
     return _ended(job, ("hang", "timeout", message), stack, sglang_version, wall_s, package, faults or {})
@@ -40,7 +41,7 @@ def crashed(
     package: str = "",
     faults: Faults | None = None,
 ) -> Done:
-    """The process died. ``rule``: the signal's name, where there was one. ``package``, ``faults``: see `hung`."""
+    """Return the outcome of a run whose process died. ``rule``: the signal's name, if any. For the rest see `hung`."""
     return _ended(job, ("crash", rule, message), stack, sglang_version, wall_s, package, faults or {})
 
 

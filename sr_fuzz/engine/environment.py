@@ -1,9 +1,9 @@
-"""Environment variables that switch our SGLang plugin on. Imports nothing: every SGLang process reads this."""
+"""Environment variables that activate our SGLang plugin."""
 
 from __future__ import annotations
 
 LIVE = "SR_FUZZ_LIVE"
-"""Names the private folder of the live engine that a process belongs to."""
+"""The private folder of the live engine that a process belongs to."""
 
 ORACLE = "SR_FUZZ_BIND_ORACLE"
-"""Set where SGLang's own scripted runtime plays: the oracle model then only needs its pools."""
+"""Set for SGLang's own scripted runtime, where the plugin only binds the oracle model to its pools."""

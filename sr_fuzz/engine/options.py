@@ -1,4 +1,4 @@
-"""Which engine a test session plays on: what the command line asks for, checked, and the engine it means."""
+"""The choice of engine for a test session: it checks the command line's options and creates the engine."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sr_fuzz.script import EngineConfig
 
 KINDS = ("local", "persistent", "server")
 
-# The range of `EngineConfig`'s fields: the most GPUs that one machine commonly has.
+# The upper bound of the fields of `EngineConfig`: the number of GPUs that a machine commonly has at most.
 _MAX_RANKS = 8
 
 
-# Schedulers that stay up on a GPU. A start takes 10 s and more, so as many as the largest group of configurations in
-# tests/properties has; each takes half a gigabyte of the device for its CUDA context and 2 GB of the machine, a server
-# three times that.
+# Number of schedulers that are kept on a GPU. A start takes 10 s or more, so it is the size of the largest group of
+# configurations in tests/properties. Each takes half a gigabyte of device memory for its CUDA context and 2 GB of host
+# memory, a server three times that.
 _LIVE_ON_GPU = {"persistent": 8, "server": 3}
 
 
@@ -26,14 +26,14 @@ class EngineOptions(NamedTuple):
 
     kind: str
     device: str | None
-    """``cuda``, or None: what the engine takes by itself."""
+    """``cuda``, or None for the engine's default."""
     model: str | None
-    """Path or name of a real model; None stands for the oracle model."""
+    """Path or name of a real model; None for the oracle model."""
     ranks: Ranks
 
     @property
     def line(self) -> str:
-        """For a report's header."""
+        """One line for the header of a report."""
         named = {"device": self.device, "model": self.model} | self.ranks.fields
         return " ".join([self.kind, *(f"{name}={value}" for name, value in named.items() if value)])
 
@@ -41,9 +41,9 @@ class EngineOptions(NamedTuple):
 def choose(
     kind: str | None = None, *, model: str | None = None, ranks: Ranks = Ranks(), gpu: bool = False
 ) -> EngineOptions:
-    """Fill in what was not asked for. ``gpu``: on CUDA, which a forked process cannot use.
+    """Return the options with defaults. ``gpu``: whether to run on CUDA, which a forked process cannot use.
 
-    Raises ``ValueError``, one line, for options that do not go together.
+    Raises ``ValueError``, one line, for options that exclude each other.
     """
     for name, count in zip(ranks._fields, ranks):
         if not 1 <= count <= _MAX_RANKS:
@@ -61,7 +61,7 @@ def choose(
 
 
 def make_engine(options: EngineOptions, *, faults: Sequence[str], sys_path: Sequence[str]) -> Engine:
-    """The engine, a context manager; nothing starts yet."""
+    """Return the engine, a context manager. It starts no process yet."""
     common: dict[str, Any] = {"faults": faults, "sys_path": sys_path}
     if options.kind == "local":
         from sr_fuzz.engine.local.engine import LocalEngine
@@ -78,5 +78,5 @@ def make_engine(options: EngineOptions, *, faults: Sequence[str], sys_path: Sequ
 
 
 def start(engine: Engine, options: EngineOptions) -> None:
-    """Boot what most tests will use, so that an engine that cannot start says so once. Raises `EngineError`."""
+    """Boot the configuration that most tests use, so that a start failure is reported once. Raises `EngineError`."""
     engine.start(options.ranks.in_config(EngineConfig()))

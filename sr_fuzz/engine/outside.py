@@ -1,7 +1,7 @@
-"""Whether a process was ended by something outside of SGLang: a signal that it does not send itself, or lack of memory.
+"""Detects processes that were ended from outside SGLang: by a signal that SGLang does not send, or by lack of memory.
 
-The kernel's out-of-memory killer sends SIGKILL and leaves no message; how often it has struck in this control group
-says whether it was the one.
+The kernel's out-of-memory killer sends SIGKILL and leaves no message, but it counts the processes that it killed in
+this control group.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 
 SIGNALS = ("SIGKILL", "SIGTERM")
-"""No part of SGLang ends a scheduler with one of these while a script is played."""
+"""Signals with which no part of SGLang ends a scheduler while a script is played."""
 
 _MOUNT = Path("/sys/fs/cgroup")
 _GROUPS = Path("/proc/self/cgroup")
 
 
 def oom_kills(groups: Path = _GROUPS, mount: Path = _MOUNT) -> int | None:
-    """How many processes of this control group the kernel has killed for lack of memory; None where it does not say.
+    """Return how many processes of this control group the kernel has killed for lack of memory; None if unknown.
 
-    ``groups``: the list of this process's control groups (``HIERARCHY:CONTROLLERS:PATH`` a line); ``mount``: where
-    they are mounted. Version 2 counts in ``memory.events``, version 1 in ``memory.oom_control`` below ``memory``.
+    ``groups``: the list of this process's control groups (one ``HIERARCHY:CONTROLLERS:PATH`` per line); ``mount``:
+    their mount point. Version 2 counts in ``memory.events``, version 1 in ``memory.oom_control`` below ``memory``.
     """
     try:
         lines = groups.read_text().splitlines()
@@ -34,7 +34,7 @@ def oom_kills(groups: Path = _GROUPS, mount: Path = _MOUNT) -> int | None:
             root, name = mount, "memory.events"
         else:
             continue
-        # In a namespace of its own the group is the root of what is mounted, whatever its path is outside.
+        # In a separate namespace the group is the root of the mount, whatever its path outside the namespace is.
         for folder in (root / path.lstrip("/"), root):
             count = _count(folder / name)
             if count is not None:
@@ -51,12 +51,12 @@ def _count(file: Path) -> int | None:
 
 
 def why_killed(signal_name: str, before: int | None, now: int | None) -> str | None:
-    """One line where a death by that signal says nothing about SGLang; None where it does.
+    """Return one line if a death by that signal is no fault of SGLang, else None.
 
     ``before``, ``now``: `oom_kills` when the script began, and after the death.
     """
     if signal_name not in SIGNALS:
         return None
     if signal_name == "SIGKILL" and before is not None and now is not None and now > before:
-        return "the kernel killed the scheduler process for lack of memory (SIGKILL; oom_kill rose): give it more memory"
+        return "the kernel killed the scheduler process for lack of memory (SIGKILL, and oom_kill rose)"
     return f"the scheduler process was ended from outside by {signal_name}"

@@ -1,4 +1,4 @@
-"""Several ranks on one machine: what they need, and what cannot be."""
+"""Several ranks on one machine: their options, and the configurations that are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sr_fuzz.sglang_api.ranks import SIZES
 
 
 class Ranks(NamedTuple):
-    """Tensor, pipeline and data parallel ranks, in that order; 1 leaves a configuration as it is."""
+    """Number of tensor, pipeline and data parallel ranks, in that order; 1 leaves a configuration unchanged."""
 
     tp: int = 1
     pp: int = 1
@@ -24,7 +24,7 @@ class Ranks(NamedTuple):
 
     @property
     def fields(self) -> dict[str, int]:
-        """Those of more than one rank, as fields of `EngineConfig` and of SGLang's ``ServerArgs``."""
+        """The sizes above 1, as fields of `EngineConfig` and of SGLang's ``ServerArgs``."""
         return {f"{name}_size": count for name, count in zip(self._fields, self) if count > 1}
 
     def in_config(self, config: EngineConfig) -> EngineConfig:
@@ -35,7 +35,7 @@ class Ranks(NamedTuple):
 
 
 def refuse_ranks(config: EngineConfig) -> None:
-    """For an engine of one scheduler process. Raises `EngineError` when the configuration asks for several."""
+    """Raise `EngineError` if the configuration asks for several ranks; for an engine with one scheduler process."""
     if config.world_size > 1:
         ranks = ", ".join(f"{name}={getattr(config, name)}" for name in SIZES if getattr(config, name) > 1)
         raise EngineError(f"{ranks}: several ranks need the server engine, which starts a process for each")

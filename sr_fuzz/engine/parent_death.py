@@ -1,9 +1,9 @@
-"""Making sure that nothing outlives its parent, however the parent ends.
+"""Ensures that no process outlives its parent, however the parent ends.
 
-Linux sends a process the signal it asked for when the *thread* that created it ends (``prctl(PR_SET_PDEATHSIG)``, see
-prctl(2)). Each process of the local engine asks for SIGKILL, so ``kill -9`` of the user's process takes the zygote with
-it, the zygote's end takes the configuration processes, and theirs the children. A process whose parent died before it
-could ask notices that its parent is another one now.
+With ``prctl(PR_SET_PDEATHSIG)`` (see prctl(2)) Linux sends a process a signal when the *thread* that created it ends.
+Each process of the local engine asks for SIGKILL, so ``kill -9`` of the user's process also ends the zygote, which ends
+the configuration processes, which end the children. A process whose parent died before the call notices that it has
+another parent now.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import time
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
-# Between two looks at whether the process that forked this one is gone; it ends within a millisecond.
+# Interval of the checks whether the process that forked this one has ended; it ends within a millisecond.
 _HANDOVER_S = 0.001
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Ask for SIGKILL at the parent's end; end at once if it is gone already. Call it first thing after a fork."""
+    """Ask for SIGKILL when the parent ends; exit at once if it has ended already. Call it directly after a fork."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of processes further down whose own parent ends, instead of the machine's first process."""
+    """Become the parent of descendants whose own parent ends, instead of the init process."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def shed_threads(adopter_pid: int) -> None:
-    """Go on in a copy of this process that has its calling thread alone; the original ends.
+    """Continue in a copy of this process that has only the calling thread; the original ends.
 
-    ``adopter_pid``: its parent, which has called `adopt_orphans`, and which the copy dies with.
+    ``adopter_pid``: the parent, which has called `adopt_orphans`; the copy ends when it ends.
     """
     original = os.getpid()
     if os.fork():

@@ -1,4 +1,4 @@
-"""Playing one job on a booted scheduler, whatever turns its loop, and saying as data how it went."""
+"""Plays one job on a booted scheduler, independent of what runs its event loop, and returns the result as data."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class _LogTail(logging.Handler):
 
 
 class Player:
-    """Everything one job needs, around a booted scheduler. `generator` goes to the hook; `done` or `judge` ends it."""
+    """The state of one job on a booted scheduler. `generator` is given to the hook; `done` or `judge` ends the job."""
 
     def __init__(self, booted: Booted, job: Run | Execute, *, run_number: int | None = None) -> None:
-        """``run_number``: where scripts share a server, so that no request id comes twice."""
+        """``run_number``: set where scripts share a server, so that no request id is used twice."""
         self._booted = booted
         self._job = job
         self._notes: Sequence[str] | dict[str, None] = ()
@@ -65,7 +65,10 @@ class Player:
         self._started = time.monotonic()
 
     def generator(self) -> Generator:
-        """The script as a generator, each ``yield`` of which is one step. Raises what a bad function path raises."""
+        """Return the script as a generator in which each ``yield`` is one step.
+
+        Raises the error of a bad function path.
+        """
         logging.getLogger().addHandler(self._log)
         self._started = time.monotonic()
         session_clock.begin_script(self._booted.scheduler)
@@ -77,7 +80,7 @@ class Player:
         return interpreter.play()
 
     def done(self, violation: Violation | None = None, failure: str = "") -> Done:
-        """The script is over."""
+        """Return the outcome of a script that has ended."""
         logging.getLogger().removeHandler(self._log)
         outcome = Outcome(
             script_hash=script_hash(self._job.script) if isinstance(self._job, Run) else "",
@@ -106,12 +109,12 @@ class Player:
         return {name_of(s.rid): tuple(s.tokens) for s in streams if _ran_to_its_end(s)}
 
     def loop_left(self) -> Done:
-        """SGLang's event loop returned although nobody asked it to."""
+        """Return the outcome of a script during which SGLang's event loop returned by itself."""
         step = self.monitor.steps + 1
         return self.done(Violation("exception", "loop_left", "SGLang left its event loop by itself", step))
 
     def judge(self, error: BaseException) -> Done | Failed:
-        """Whatever ended the script before its time: a violation, SGLang's exception, the script's own, or ours."""
+        """Return the result of a script that raised: a violation, an error of SGLang, of the script, or of sr_fuzz."""
         if isinstance(error, ViolationFound):
             return self.done(error.violation)
         if not is_ours(error.__traceback__):
@@ -126,10 +129,10 @@ class Player:
         step = self.monitor.steps + 1
         text = str(error).strip()
         places = locations(error.__traceback__)
-        # SGLang's own idle check reports by raising; it is a checker like ours, and named as one.
+        # SGLang's own idle check reports by raising; it is treated like an invariant of ours and has a name like one.
         own_check = any(place.startswith(_IDLE_CHECKER) for place in places)
         if own_check:
-            # It counts, ours name the pages and who had them: they get the first word.
+            # SGLang's check only counts; our invariants name the pages and their owners, so they take precedence.
             try:
                 self.monitor.end_step(step)
             except ViolationFound as found:
@@ -153,7 +156,7 @@ def _ran_to_its_end(stream: Stream) -> bool:
 
 
 def _called(path: str, function: Any, *args: Any) -> Generator:
-    """The function's generator. What the call itself raises, it raises as the script, at the head of the first step."""
+    """The function's generator. An exception of the call is raised by the generator, at the start of the first step."""
     script = function(*args)
     if not isinstance(script, Generator):
         raise TypeError(f"{path} returned {type(script).__name__}; a script function is a generator")

@@ -1,4 +1,4 @@
-"""Messages between the user's process and those of an engine; msgpack of typed structs, so nothing is unpickled.
+"""Messages between the user's process and an engine's processes, as msgpack of typed structs, without pickle.
 
 The local engine, over socket pairs that its processes inherit::
 
@@ -19,19 +19,19 @@ import msgspec
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script
 
-# Boot messages are one datagram; a configuration with its faults takes a few hundred bytes.
+# A `Boot` message is one datagram; a configuration with its faults takes a few hundred bytes.
 MAX_BOOT_BYTES = 65536
 
 
 class Boot(msgspec.Struct, frozen=True, tag="boot"):
-    """To the zygote: fork a process that boots this configuration and serves the channel that came along."""
+    """Message to the zygote: fork a process that boots this configuration and serves the attached channel."""
 
     config: EngineConfig
     faults: tuple[str, ...] = ()
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """First reply on a job channel: the scheduler is up."""
+    """First reply on a job channel: the scheduler is ready."""
 
     sglang_version: str
     pid: int
@@ -39,7 +39,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The process could not do what it was asked; ``message`` is one line, ``detail`` a traceback or log tail."""
+    """The request could not be performed; ``message`` is one line, ``detail`` a traceback or the end of a log."""
 
     message: str
     detail: str = ""
@@ -63,25 +63,25 @@ class Execute(msgspec.Struct, frozen=True, tag="execute"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The outcome of a run; ``failure`` is the traceback of a script function that raised, of an assertion mostly."""
+    """The outcome of a run; ``failure`` is the traceback of a script function that raised."""
 
     outcome: Outcome
     failure: str = ""
 
 
 class Attached(msgspec.Struct, frozen=True, tag="attached"):
-    """First message of a live scheduler: its loop steps, warm-up is over, scripts may come."""
+    """First message of a live scheduler: the event loop runs, the warm-up is over, and jobs are accepted."""
 
     protocol: int
     sglang_version: str
     sglang_folder: str
-    """Where its SGLang lies; the user's process never imports one."""
+    """Folder of its SGLang; the user's process never imports SGLang."""
     pid: int
     boot_s: float
 
 
 class Reset(msgspec.Struct, frozen=True, tag="reset"):
-    """Sent after each job of a live scheduler, when it has been brought back to an empty state, or could not be."""
+    """Sent after each job of a live scheduler, when its reset to an empty state has succeeded or failed."""
 
     problem: str = ""
 
@@ -91,14 +91,14 @@ Reply = Ready | Failed | Done
 LiveReply = Attached | Failed | Done | Reset
 
 PROTOCOL = 1
-"""Of the messages to and from a live scheduler; raised whenever an old one would be read with another meaning."""
+"""Version of the messages to and from a live scheduler; raised whenever an old one would have another meaning."""
 
 # Files in the private folder of a live scheduler.
 SETTINGS = "engine.json"
-"""What its main process starts with."""
+"""The settings of its main process."""
 SOCKET = "control"
 STACKS = "stacks"
-"""Where a scheduler's Python stack goes, at a fatal signal or when it is asked for it by SIGUSR1."""
+"""The file that a scheduler's Python stack is written to, at a fatal signal or on SIGUSR1."""
 
 encode = msgspec.msgpack.Encoder().encode
 decode_boot = msgspec.msgpack.Decoder(Boot).decode

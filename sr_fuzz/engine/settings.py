@@ -1,4 +1,4 @@
-"""SGLang's ``ServerArgs`` for an engine configuration: its settings, the device's and the model's."""
+"""SGLang's ``ServerArgs`` for an engine configuration: its own settings, those of the device and those of the model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sr_fuzz.sglang_api.server_args import BY_ENVIRONMENT, check_policy, device_
 
 _DEFAULTS = EngineConfig()
 
-# Fields whose default here is one that the fuzzer chose: they are always passed on. Any other field is left to a
-# release's own default unless a configuration changes it: a field which only newer releases have needs no entry.
+# Fields whose default was chosen for the fuzzer; they are always passed on. Any other field keeps the release's own
+# default unless a configuration changes it, so a field that only newer releases have needs no entry.
 _ALWAYS = {
     "page_size", "max_total_tokens", "max_running_requests", "chunked_prefill_size", "max_prefill_tokens",
     "disable_overlap_schedule", "enable_mixed_chunk", "disable_radix_cache", "schedule_policy",
@@ -26,9 +26,9 @@ _ALWAYS = {
 
 
 def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> dict[str, Any]:
-    """Keyword arguments for SGLang's ``ServerArgs``: those of ``config``, of the device, and of the model.
+    """Return the keyword arguments for SGLang's ``ServerArgs``: those of ``config``, of the device and of the model.
 
-    ``model``: a path or name; None stands for the oracle model.
+    ``model``: a path or name; None for the oracle model.
     """
     fields = {name: getattr(config, name) for name in config.__struct_fields__ if name not in BY_ENVIRONMENT}
     kind = fields.pop("model")
@@ -42,10 +42,12 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
     chosen = {**oracle_settings(kind), **device_settings(device)} if model is None else model_settings(model, device)
     if config.disaggregation_mode != "null":
         extra["disaggregation_transfer_backend"] = transfer.BACKENDS[config.disaggregation_mode]
-        # Room that the decode half leaves to each request before it takes another; 512 by default, more than the pool.
+        # Tokens that the decode half reserves for each request before it admits another; the default 512 exceeds the
+        # pool.
         extra["num_reserved_decode_tokens"] = 4
     if config.enable_hierarchical_cache or config.disaggregation_mode == "decode":
-        # The decode half keeps on the host what it retracts; by default a fifth of the pool, and aborts the rest.
+        # The decode half keeps retracted KV on the host; by default it has room for a fifth of the pool, and aborts the
+        # rest.
         extra |= host_cache.SETTINGS | {"hicache_ratio": 2.0}
     if config.enable_lora:
         extra |= adapter_weights.settings(config)
@@ -55,19 +57,22 @@ def engine_kwargs(config: EngineConfig, *, device: str = "cpu", model: str | Non
 
 
 def model_settings(model: str, device: str) -> dict[str, Any]:
-    """Settings for a real model on ``device``, its outputs as independent of the schedule as SGLang can make them."""
+    """Return the settings for a real model on ``device``, with outputs as schedule-independent as SGLang allows."""
     # Prompts and outputs are token ids.
     settings = {**device_settings(device), "model_path": model, "skip_tokenizer_init": True}
     if device == "cpu":
-        # SGLang would take 16 bits, whose rounding shows in a small model's outputs after a dozen tokens.
+        # SGLang would use 16 bits, whose rounding changes a small model's output after a dozen tokens.
         return settings | {"dtype": "float32"}
-    # Of the backends that SGLang has deterministic, the one that keeps the prefix cache on every GPU.
+    # Of SGLang's deterministic backends, the one that supports the prefix cache on every GPU.
     deterministic = {"enable_deterministic_inference": True, "attention_backend": "triton"}
     return settings | deterministic | {"sampling_backend": "pytorch"}
 
 
 def install_stand_ins(config: EngineConfig) -> None:
-    """Put in place what only this configuration needs on a CPU. Before faults, which import what they patch."""
+    """Install the mocks that only this configuration needs on a CPU.
+
+    Call it before faults, which import what they patch.
+    """
     if config.model == "mamba" or config.enable_lora:
         from sr_fuzz.cpu import pinned_memory
 
@@ -77,7 +82,7 @@ def install_stand_ins(config: EngineConfig) -> None:
 
 
 def install_kernels() -> None:
-    """Put in place what every configuration needs on a CPU, before its scheduler is made."""
+    """Install the kernels that every configuration needs on a CPU, before its scheduler is built."""
     from sr_fuzz.cpu import host_cache, kernels, transfer
 
     kernels.install()
@@ -86,8 +91,8 @@ def install_kernels() -> None:
 
 
 def build(config: EngineConfig, *, device: str = "cpu", model: str | None = None) -> Any:
-    """SGLang's ``ServerArgs`` for a configuration, resolved and checked; after `install_stand_ins`."""
-    # Here, not above: it needs torch, and settings are read where that is not there.
+    """Return SGLang's ``ServerArgs`` for a configuration, resolved and checked; call it after `install_stand_ins`."""
+    # Imported here because it needs torch, and this module is also used where torch is not installed.
     from sr_fuzz.cpu import recurrent_states
 
     check_policy(config.schedule_policy)

@@ -1,6 +1,6 @@
 """Our entry point in the group ``sglang.srt.plugins``: SGLang calls `load` in each of its processes.
 
-Without one of our environment variables it does nothing at all.
+It does nothing unless one of our environment variables is set.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sr_fuzz.faults import activate_from_environment
 
 
 def load() -> None:
-    """Enter the faults that ``SR_FUZZ_FAULTS`` names, and take part in a live engine where ``SR_FUZZ_LIVE`` says so."""
+    """Activate the faults that ``SR_FUZZ_FAULTS`` names, and attach to the live engine of ``SR_FUZZ_LIVE``."""
     activate_from_environment()
     if os.environ.get(LIVE):
         from sr_fuzz.engine.live.process_setup import attach

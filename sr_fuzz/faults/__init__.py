@@ -1,4 +1,4 @@
-"""Faults: bugs put into SGLang on purpose. Fixes: patches that mend SGLang's own bugs."""
+"""Faults: bugs that are seeded into SGLang on purpose. Fixes: patches that fix SGLang's own bugs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seeded faults: bugs put into SGLang on purpose, to measure whether the fuzzer would see them.
+"""Seeded faults: bugs that are put into SGLang on purpose, to measure whether the fuzzer detects them.
 
 A fault is a context manager that patches SGLang while it is active, registered with `fault`::
 
@@ -14,12 +14,12 @@ A fault is a context manager that patches SGLang while it is active, registered 
 
         return wrapped(ReqToTokenPool, "free", free)
 
-It says of itself whether it was *reached* (the patched place was executed; `wrapped` says so) and *triggered* (it
-misbehaved: `triggered`); the counts of a script come home in ``Outcome.faults``.
+A fault reports whether it was *reached* (the patched code was executed; `wrapped` reports this) and *triggered* (it
+misbehaved; its code calls `triggered`). The counts of a script are returned in ``Outcome.faults``.
 
-An engine is given faults by import path (``package.module:function``); they are entered in the process that boots the
-scheduler, before it boots, and stay active until that process ends. In any other SGLang process our plugin enters
-those that the environment variable ``SR_FUZZ_FAULTS`` names, and does nothing when it is unset.
+An engine is given faults by import path (``package.module:function``). They are activated in the process that boots the
+scheduler, before it boots, and stay active until that process ends. In any other SGLang process our plugin activates
+the faults that the environment variable ``SR_FUZZ_FAULTS`` names, and does nothing when it is unset.
 """
 
 from __future__ import annotations
@@ -40,27 +40,28 @@ from sr_fuzz.faults.old_paths import current
 ENVIRONMENT_VARIABLE = "SR_FUZZ_FAULTS"
 
 _active: dict[str, AbstractContextManager] = {}
-"""By import path."""
+"""The active faults by import path."""
 
 _counters: dict[str, memoryview] = {}
-"""By name: times reached, times triggered. In memory that forked children share, so that a crash does not take it."""
+"""Times reached and times triggered, by name, in memory that is shared with forked children, so that a crash does not
+lose them."""
 
 _current: ContextVar[str | None] = ContextVar("fault", default=None)
-"""Name of the fault whose code runs."""
+"""Name of the fault whose code is running."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What a fault says of itself."""
+    """The declaration of a fault."""
 
     name: str
     stands_for: str
-    """The class of historical bug it stands for."""
+    """The class of historical bugs that it stands for."""
     expected: tuple[str, ...]
-    """Invariants (or ``exception``, ``crash``, ``hang``) expected to see it."""
+    """Invariants (or ``exception``, ``crash``, ``hang``) that are expected to detect it."""
     enter: Callable[[], AbstractContextManager]
     sets: tuple[str, ...] = ("default",)
-    """Configurations, or sets of them, on which it can strike."""
+    """Configurations, or sets of configurations, on which it can be triggered."""
 
     @property
     def path(self) -> str:
@@ -74,7 +75,7 @@ class Fault:
 def fault(
     name: str, *, stands_for: str, expected: tuple[str, ...], sets: tuple[str, ...] = ("default",)
 ) -> Callable[[Callable], Fault]:
-    """Declare a fault; the decorated function returns a context manager."""
+    """Declare a fault. The decorated function returns a context manager."""
     return lambda enter: Fault(name, stands_for, expected, enter, sets)
 
 
@@ -82,25 +83,26 @@ def fault(
 
 
 def reached(name: str | None = None) -> None:
-    """The patched place is being executed: for code that does not use `wrapped`. ``name``: see `triggered`."""
+    """Report that the patched code is executed, for a fault that does not use `wrapped`. ``name``: see `triggered`."""
     _count(0, name)
 
 
 def triggered(name: str | None = None) -> None:
-    """The fault misbehaves now.
+    """Report that the fault misbehaves now.
 
-    Without ``name`` it is the fault whose `wrapped` function runs, else the only one that is active; nothing is counted
-    where that leaves a doubt.
+    Without ``name`` it is the fault whose `wrapped` function is running, else the only active fault; nothing is counted
+    if that is ambiguous.
     """
     _count(1, name)
 
 
 @contextmanager
 def wrapped(owner: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]:
-    """While inside, calling ``owner.name`` calls ``wrapper(original, …)`` with the same arguments, and is counted.
+    """While the context is active, a call of ``owner.name`` is counted and calls ``wrapper(original, …)`` instead.
 
-    ``owner`` is a class, or a module that calls the function by that name. Raises `AttributeError` where this SGLang
-    has no such function: a fault that is not there must not look like one that nobody saw.
+    The wrapper gets the same arguments. ``owner`` is a class, or a module that calls the function by that name. Raises
+    `AttributeError` if this SGLang has no such function: a fault that cannot be active must not look like one that was
+    not detected.
     """
     original = getattr(owner, name)
     whose = _current.get()
@@ -120,7 +122,7 @@ def _count(which: int, name: str | None) -> None:
     counter = _counters.get(name) if name is not None else None
     if counter is not None:
         counter[which] += 1
-        # Whoever misbehaves was there.
+        # A fault that was triggered was also reached.
         counter[0] = counter[0] or counter[1]
 
 
@@ -137,7 +139,7 @@ def _running(name: str | None) -> Iterator[None]:
 
 
 def resolve(path: str) -> Callable[[], AbstractContextManager]:
-    """Import ``module:function``. Raises ``ValueError``, one line, when it cannot."""
+    """Import ``module:function``. Raises ``ValueError``, one line, when that fails."""
     module_name, _, attribute = current(path).partition(":")
     if not module_name or not attribute:
         raise ValueError(f"fault {path!r}: expected `package.module:function`")
@@ -153,13 +155,13 @@ def resolve(path: str) -> Callable[[], AbstractContextManager]:
 
 
 def as_fault(path: str) -> Fault:
-    """The fault at ``path``, or one made of the bare context manager that is there. Raises ``ValueError``, one line."""
+    """Return the fault at ``path``; a plain context manager is converted to one. Raises ``ValueError``, one line."""
     target = resolve(path)
     return target if isinstance(target, Fault) else Fault(path.partition(":")[2], "", (), target)
 
 
 def activate(paths: Iterable[str]) -> None:
-    """Enter the faults named, for the rest of this process; those that are active already are left alone."""
+    """Activate the named faults for the rest of this process; those that are already active are not changed."""
     for path in paths:
         if path not in _active:
             manager = as_fault(path)()
@@ -172,7 +174,7 @@ def activate_from_environment() -> None:
 
 
 def _counter() -> memoryview:
-    """Reached, triggered: shared with the processes that are forked from this one."""
+    """Return counters (reached, triggered) that are shared with the processes forked from this one."""
     return memoryview(mmap.mmap(-1, 16)).cast("Q")
 
 
@@ -192,12 +194,12 @@ def _entered(name: str, enter: Callable[[], AbstractContextManager]) -> Iterator
 
 
 def counts() -> dict[str, tuple[int, int]]:
-    """How often each active fault was reached and triggered since `reset_counts`, by name."""
+    """Return how often each active fault was reached and triggered since `reset_counts`, by name."""
     return {name: (counter[0], counter[1]) for name, counter in _counters.items()}
 
 
 def separate_counts() -> None:
-    """In a forked process: count from now on what happens in this one, apart from its parent."""
+    """Use counters of its own in a forked process, separate from those of its parent."""
     for name in _counters:
         _counters[name] = _counter()
 

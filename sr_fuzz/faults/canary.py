@@ -1,7 +1,7 @@
-"""The canary: a seeded fault that each campaign must find, or else it is blind.
+"""The canary: a seeded fault that each campaign must find; a campaign that does not find it is blind.
 
-Unlike the faults of the catalogue it strikes wherever requests end: on each configuration, cache kind and supported
-release.
+Unlike the faults of the catalogue it can be triggered at the end of any request, on each configuration, cache kind and
+supported release.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager
 
 from sr_fuzz.faults import fault, triggered, wrapped
 
-# Whether a request is struck depends on its length alone, so that the same script always shows the same. One in five is
-# rare within a script, and yet nearly each script has such a request.
+# Whether a request triggers the fault depends on its length alone, so that the same script always gives the same
+# result. One request in five is rare within a script, and yet nearly each script has such a request.
 _EVERY = 5
 
 # Modules import `release_kv_cache` by name; a request ends in one of these.
@@ -31,7 +31,7 @@ _MODULES = (
 )
 @contextmanager
 def canary() -> Iterator[None]:
-    """At the end of a request of a length that is a multiple of five, a page more than its own leaves the pool."""
+    """When a request ends whose length is a multiple of five, one page more than its own leaves the pool."""
 
     def release(original, req, tree_cache, *args, **kwargs):
         original(req, tree_cache, *args, **kwargs)

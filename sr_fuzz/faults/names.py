@@ -1,7 +1,7 @@
-"""The names of SGLang that the built-in faults and the fixes of known bugs patch, read from their own source.
+"""The names of SGLang that the built-in faults and fixes patch, read from their source.
 
-Each says where it reaches into SGLang, so that a list beside it would only repeat it: an import within its function,
-and what ``wrapped`` or ``patch.object`` is called with. These are rows of the contract like any other.
+A separate list would only repeat the source: the imports in the function of a fault, and the arguments of ``wrapped``
+or ``patch.object``. The names are rows of the contract like any other.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from sr_fuzz.sglang_api.contract_table import Name
 _ROOMS = {"catalogue": "the seeded fault", "fixes": "the fix"}
 
 _PATCHING = ("wrapped", "object")
-"""``wrapped(owner, "name", ...)`` and ``patch.object(owner, "name", ...)``."""
+"""Names of the functions that patch: ``wrapped(owner, "name", ...)`` and ``patch.object(owner, "name", ...)``."""
 
 
 @functools.cache
 def fault_rows() -> tuple[Name, ...]:
-    """A row for each name that a fault or a fix imports, or patches in what it imports."""
+    """Return a row for each name that a fault or a fix imports, and for each attribute that it patches there."""
     rows: dict[tuple[str, str, str], Name] = {}
     for room, what in _ROOMS.items():
         for path in sorted((Path(__file__).parent / room).glob("*.py")):
@@ -48,7 +48,7 @@ def _names(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
             owner, name = node.args[:2]
             if isinstance(owner, ast.Name) and owner.id in imported and isinstance(name, ast.Constant):
                 module, attribute = imported[owner.id]
-                # A class's attribute; a module's, where what was imported is a module.
+                # An attribute of a class, or of a module if a module was imported.
                 is_class = attribute[:1].isupper()
                 yield (module, f"{attribute}.{name.value}") if is_class else (f"{module}.{attribute}", name.value)
 

@@ -1,15 +1,15 @@
-"""Import paths of faults and fixes in files that earlier versions wrote: they lay in the tests then."""
+"""Import paths of faults and fixes in files written by earlier versions, in which they were part of the tests."""
 
 from __future__ import annotations
 
 _PACKAGES = {"tests.mends.": "sr_fuzz.faults.fixes.", "tests.faults.": "sr_fuzz.faults.catalogue."}
 
 _MODULES = {"endings": "finishes", "hybrid": "hybrid_caches"}
-"""Modules of the catalogue that have another name now."""
+"""Modules of the catalogue that have been renamed: old name -> new name."""
 
 
 def current(path: str) -> str:
-    """``module:function`` where it is now; any other path as it is."""
+    """Return the current path of ``module:function``; any other path is returned unchanged."""
     for old, new in _PACKAGES.items():
         if path.startswith(old):
             module, colon, function = path.removeprefix(old).partition(":")

@@ -1,4 +1,4 @@
-"""The few facts about a request that several faults and fixes need and that differ by release."""
+"""Helpers of several faults and fixes for facts about a request that differ between releases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["drop_lock", "prefix_len", "was_aborted", "wrapped"]
 
 
 def prefix_len(req: Any) -> int:
-    """How many tokens it need not compute again; up to 0.5.21 as many as it has indices of."""
+    """Return how many tokens the request need not compute again; up to 0.5.21 the length of its prefix indices."""
     return req.prefix_len if hasattr(req, "prefix_len") else len(req.prefix_indices)
 
 
@@ -20,7 +20,7 @@ def was_aborted(req: Any) -> bool:
 
 
 def drop_lock(tree_cache: Any, req: Any) -> None:
-    """Release the request's lock on the prefix tree, but leave the request in the belief that it holds it."""
+    """Release the request's lock on the prefix tree without recording it in the request."""
     if hasattr(req, "lock"):
         tree_cache.unlock(req.lock)
         return

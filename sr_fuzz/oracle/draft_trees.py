@@ -1,4 +1,4 @@
-"""Which drafts a target-verify forward lets each other see."""
+"""The attention mask among the drafts of a target-verify forward."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 def ancestors(forward_batch: Any) -> list[torch.Tensor]:
-    """For each request bool [drafts, drafts]: entry ``[i, j]`` says that ``j`` is ``i`` or one of its ancestors.
+    """Return for each request a bool [drafts, drafts]: ``[i, j]`` says that ``j`` is ``i`` or one of its ancestors.
 
-    SGLang gives one mask for the batch, flat: of each request its drafts alone (on a CPU), or for each draft also the
-    history before the drafts, which all of them see.
+    SGLang passes one flat mask for the batch. For each request it covers the drafts alone (on a CPU), or for each draft
+    also the history before the drafts, which all drafts attend to.
     """
     spec, lengths = forward_batch.spec_info, forward_batch.seq_lens.tolist()
     drafts, mask = spec.draft_token_num, spec.custom_mask.bool()

@@ -1,10 +1,10 @@
-"""What proposes drafts on a CPU in place of SGLang's compiled n-gram corpus.
+"""A corpus that proposes drafts on a CPU, in place of SGLang's compiled n-gram corpus.
 
-The corpus is compiled on the machine and has a thread of its own, which does not survive the fork of a process that
-has it. It also learns too little here: the oracle's next token depends on the whole history, so an n-gram that was
-seen before says nothing about what follows it now. This one knows the oracle and is wrong on purpose: how many drafts
-of a tree are right, and where among their siblings they stand, follows from the history alone, so that every number of
-accepted drafts comes up, and the same script has the same drafts in every process.
+SGLang's corpus is compiled on the machine and has its own thread, which does not survive a fork of the process. It also
+learns too little here: the oracle's next token depends on the whole history, so an n-gram that was seen before does not
+predict the next token. This corpus uses the oracle and makes wrong proposals on purpose. How many drafts of a tree are
+right, and where they are among their siblings, is a function of the history alone, so every number of accepted drafts
+occurs, and the same script has the same drafts in every process.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ import numpy as np
 from sr_fuzz.oracle.function import FIRST_OUTPUT_TOKEN, continuation, digest_of
 from sr_fuzz.script import VOCAB_SIZE
 
-# What pads a tree that has too few nodes, as children of the root.
+# Token of the children of the root that pad a tree with too few nodes.
 _PADDING = 0
 
 
 class DraftCorpus:
-    """Takes what SGLang asks of its corpus class. It learns nothing, so there is nothing to forget either."""
+    """Has the interface of SGLang's corpus class. It learns nothing, so its methods that change state do nothing."""
 
     def __init__(self, *, max_bfs_breadth: int, draft_token_num: int, **_settings: object) -> None:
         self._breadth = max_bfs_breadth
         self._nodes = draft_token_num
 
     def insert(self, batch_tokens: Sequence[Sequence[int]]) -> None:
-        """Nothing: see above."""
+        """Do nothing: the corpus does not learn."""
 
     def synchronize(self) -> None:
-        """Nothing is inserted in the background."""
+        """Do nothing: there are no insertions in the background."""
 
     def reset(self) -> None:
-        """Nothing was learned."""
+        """Do nothing: nothing was learned."""
 
     def erase_states(self, state_ids: Iterable[int]) -> None:
-        """Nothing is kept of a request."""
+        """Do nothing: there is no state of requests."""
 
     def match_stateful(
         self, state_ids: Sequence[int], batch_tokens: Sequence[Sequence[int]], total_lens: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Drafts after each history, node by node, flat; and who is whose ancestor, flat: int64.
+        """Return the drafts after each history, by node, flat; and the ancestor mask, flat: both int64.
 
         Shapes [requests * nodes] and [requests * nodes * nodes].
         """
@@ -56,10 +56,10 @@ class DraftCorpus:
 
 
 def draft_tree(history: Sequence[int], nodes: int, breadth: int) -> tuple[list[int], list[int]]:
-    """Tokens and parents of a tree of drafts after ``history``; node 0 is its last token, its own parent -1.
+    """Return the tokens and parents of a draft tree after ``history``; node 0 is its last token, with parent -1.
 
-    Along the oracle's continuation each node has up to ``breadth`` children, one of them right, until the right ones
-    end, as the history's digest says.
+    Along the oracle's continuation each node has up to ``breadth`` children, one of which is right. The history's
+    digest decides where the right ones end.
     """
     choice = digest_of(history)
     right = choice % nodes
@@ -78,9 +78,9 @@ def draft_tree(history: Sequence[int], nodes: int, breadth: int) -> tuple[list[i
 
 
 def _children(token: int, choice: int, breadth: int, *, right: bool) -> list[int]:
-    """Different drafts for the place of ``token``, which is among them where ``right``; sometimes fewer than could be.
+    """Return different drafts for the position of ``token``, including it if ``right``; sometimes fewer than possible.
 
-    A wrong one is another token that the oracle could have answered, so that nothing but the history tells them apart.
+    A wrong draft is another token that the oracle could generate, so that only the history tells them apart.
     """
     count = 1 + choice % breadth
     span = VOCAB_SIZE - FIRST_OUTPUT_TOKEN
@@ -93,7 +93,7 @@ def _children(token: int, choice: int, breadth: int, *, right: bool) -> list[int
 
 
 def mask_of(parents: Sequence[int]) -> list[list[int]]:
-    """For each node which nodes are itself or its ancestors, as 0 and 1."""
+    """Return the ancestor mask: for each node, which nodes are itself or its ancestors, as 0 and 1."""
     rows: list[list[int]] = []
     for node, parent in enumerate(parents):
         row = list(rows[parent]) if parent >= 0 else [0] * len(parents)

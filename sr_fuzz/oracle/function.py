@@ -1,17 +1,19 @@
-"""The oracle: which token comes after a given history. Pure Python; the model computes the same from the KV cache.
+"""The oracle function: the next token after a given history.
+
+It is pure Python; the model computes the same from the KV cache.
 
 With ``W`` a fixed pseudo-random weight per position, the history ``t_0 … t_{n-1}`` has the digest
 ``D = sum(W[i] * (t_i + 1)) mod P``, and the next token is EOS when ``D mod 64 == 0``, else
-``32 + (D // 64) mod 32``. Every token at every position changes the digest, so a token that was lost, doubled,
-moved or read from somebody else's page changes the output. A sum, not a rolling hash: it is one dot product in the
-model and still sensitive to order, since each position has its own weight.
+``32 + (D // 64) mod 32``. Every token at every position changes the digest, so a token that was lost, duplicated,
+moved or read from another request's page changes the output. It is a sum and not a rolling hash, because a sum is one
+dot product in the model; it still depends on the order, since each position has its own weight.
 
-A model that sees nothing but a sliding window has the same digest over the positions of its window alone. With an
-adapter (`sr_fuzz.script.adapters`) each token counts as ``64 * number`` more, so that what one adapter has computed is
-of no use to another.
+A model that attends to a sliding window only has the same digest over the positions of its window. With an adapter
+(`sr_fuzz.script.adapters`) each token counts ``64 * number`` more, so that KV that was computed with one adapter is
+wrong for another.
 
-Outputs lie in 32..63 and EOS, so that stop tokens drawn from that range are really hit and, one time in 64, a
-request that honours EOS ends by itself.
+Outputs are in 32..63 or EOS, so that stop tokens drawn from that range are actually hit, and a request without
+``ignore_eos`` ends by itself with probability 1/64 per token.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from sr_fuzz.script import EOS_TOKEN_ID, VOCAB_SIZE, Action, Prompt, StartReq
 from sr_fuzz.script.adapters import adapter_number
 
 MAX_LEN = 8192
-"""Positions with a weight: twice the context length, since a prompt that is too long is refused, not truncated."""
+"""Number of positions with a weight: twice the context length, since a prompt that is too long is refused, not
+truncated."""
 
 MODULUS = 2_147_483_629
 """Largest prime below 2**31 - 1 but one; products with a token stay far below 2**63 after 8192 additions."""
@@ -39,33 +42,33 @@ WEIGHTS: tuple[int, ...] = tuple(_generator.randrange(1, MODULUS) for _ in range
 
 
 def token_of(digest: int) -> int:
-    """The next token for a digest."""
+    """Return the next token for a digest."""
     if digest % _EOS_ONE_IN == 0:
         return EOS_TOKEN_ID
     return FIRST_OUTPUT_TOKEN + digest // _EOS_ONE_IN % _OUTPUT_TOKENS
 
 
 def counts_more(adapter: str | None) -> int:
-    """What each token counts more in a digest with this adapter."""
+    """Return the amount that this adapter adds to each token in a digest."""
     return VOCAB_SIZE * adapter_number(adapter)
 
 
 def digest_of(tokens: Sequence[int], window: int | None = None, adapter: str | None = None) -> int:
-    """The digest of ``tokens`` (at most `MAX_LEN`), or of the last ``window`` of them."""
+    """Return the digest of ``tokens`` (at most `MAX_LEN`), or of the last ``window`` of them."""
     first = 0 if window is None else max(0, len(tokens) - window)
     one = 1 + counts_more(adapter)
     return sum(w * (t + one) for w, t in zip(WEIGHTS[first:], tokens[first:])) % MODULUS
 
 
 def next_token(tokens: Sequence[int], window: int | None = None, adapter: str | None = None) -> int:
-    """The token that follows ``tokens`` (not empty, at most `MAX_LEN` long)."""
+    """Return the token that follows ``tokens`` (not empty, at most `MAX_LEN` long)."""
     return token_of(digest_of(tokens, window, adapter))
 
 
 def continuation(prompt: Sequence[int], window: int | None = None, adapter: str | None = None) -> Iterator[int]:
-    """The endless reference output after ``prompt``; stopping is the caller's business.
+    """Yield the endless reference output after ``prompt``; the caller decides where it stops.
 
-    ``window``: how many tokens, the newest included, the model can look back on; None stands for all.
+    ``window``: how many tokens, including the newest, the model attends to; None for all.
     """
     digest, history = digest_of(prompt, window, adapter), list(prompt)
     one = 1 + counts_more(adapter)
@@ -86,10 +89,10 @@ def prompt_tokens(
     earlier: Mapping[str, Sequence[int]] | None = None,
     adapters: Mapping[str, str | None] | None = None,
 ) -> list[int]:
-    """The tokens a described prompt stands for: a shared part, then a tail that depends on ``name``.
+    """Return the tokens of a described prompt: a shared part, then a tail that depends on ``name``.
 
-    ``earlier``: the prompts of requests that were started before, by name; one that comes after another needs them.
-    ``adapters``: what these ran with, which decides what they generated.
+    ``earlier``: the prompts of requests that were started before, by name; a prompt with ``after`` needs them.
+    ``adapters``: the adapters of these requests, on which their output depends.
     """
     if prompt.uniform:
         return [uniform_token(prompt.family)] * prompt.length
@@ -106,7 +109,7 @@ def prompt_tokens(
 
 
 def all_prompt_tokens(actions: Iterable[Action]) -> dict[str, list[int]]:
-    """The tokens of each prompt of a script, by the request's name."""
+    """Return the tokens of each prompt of a script, by the request's name."""
     prompts: dict[str, list[int]] = {}
     adapters: dict[str, str | None] = {}
     for action in actions:
@@ -117,5 +120,5 @@ def all_prompt_tokens(actions: Iterable[Action]) -> dict[str, list[int]]:
 
 
 def uniform_token(family: int) -> int:
-    """The token that uniform prompts of ``family`` consist of. Families that are 61 apart have the same."""
+    """Return the token of which uniform prompts of ``family`` consist. Families that are 61 apart share it."""
     return _FIRST_PROMPT_TOKEN + family % (VOCAB_SIZE - _FIRST_PROMPT_TOKEN)

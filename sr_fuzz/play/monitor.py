@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sr_fuzz.invariants import Invariant, Problem
+from sr_fuzz.invariants.streams import Streams
 from sr_fuzz.outcome import StepRecord, Violation
 from sr_fuzz.outcome.trace import NOT_TOLD
 from sr_fuzz.play.reach import Reach
@@ -113,6 +114,13 @@ class Monitor:
         self._actions.clear()
         self._check("step", lambda invariant: invariant.check(self.view))
 
+    def _look_at_messages(self) -> None:
+        """A message that contradicts itself comes first: what it should have said is missing from all other records."""
+        if self.view.recorder.malformed and Streams.name in self.checks:
+            told = self.view.recorder.malformed[0]
+            message = f"a message of the engine contradicts itself: {told}"
+            raise ViolationFound(Violation(Streams.name, "malformed_message", message, self.steps, "step"))
+
     def check_end(self) -> None:
         """Check the invariants after the epilogue has drained the engine."""
         self._check("end", lambda invariant: invariant.check_end(self.view))
@@ -122,6 +130,7 @@ class Monitor:
         self._check("end", lambda invariant: invariant.check_flushed(self.view))
 
     def _check(self, when: str, check: Callable[[Invariant], Problem | None]) -> None:
+        self._look_at_messages()
         for invariant in self._invariants:
             if when == "step":
                 self.checks[invariant.name] += 1

@@ -24,11 +24,14 @@ def summary(done: Summary) -> RenderableType:
         parts.append(_canary(done))
     if done.never_reached:
         parts.append(Text(f"Never reached: {_some(done.never_reached)}."))
+    parts += [Text(line) for line in _trouble_lines(done)]
     if not done.findings:
-        return Group(*parts, Text("No violation found."))
-    parts.append(Text(f"Findings: {len(done.new)} new, {len(done.known)} known.", style="bold"))
+        return Group(*parts, Text(_nothing_found(done)))
+    unsure = f", {len(done.unreproduced)} seen and not reproduced" if done.unreproduced else ""
+    parts.append(Text(f"Findings: {len(done.new)} new, {len(done.known)} known{unsure}.", style="bold"))
     for tally in done.new:
         parts += [Text(f"  {line}") for line in _new_lines(tally)]
+    parts += [Text(f"  {line}") for tally in done.unreproduced for line in _unreproduced_lines(tally)]
     parts += [Text(f"  not played: {fix}: {why}") for fix, why in done.unplayed_fixes.items()]
     for reason in dict.fromkeys(tally.reason for tally in done.known):
         faces = [tally for tally in done.known if tally.reason == reason]
@@ -64,6 +67,33 @@ def _gap_lines(done: Summary) -> list[str]:
     if done.no_subject:
         lines.append(f"nothing here to check for {', '.join(sorted(done.no_subject))}")
     return lines
+
+
+def _trouble_lines(done: Summary) -> list[str]:
+    """Return lines on errors that are no fault of SGLang, with the folder in which they are kept."""
+    lines = []
+    for trouble in done.troubles:
+        where = f" ({trouble.path})" if trouble.path is not None else ""
+        lines.append(f"trouble while {trouble.doing}, {plural(trouble.count, 'time')}: {trouble.what}{where}")
+    return lines
+
+
+def _nothing_found(done: Summary) -> str:
+    """Return a line for a campaign without findings; it claims nothing for scripts that were not played."""
+    if not done.scripts:
+        return "No script was played."
+    unplayed = sum(trouble.count for trouble in done.troubles if trouble.doing == "playing")
+    if not unplayed and not done.gave_up:
+        return "No violation found."
+    left = f"; {plural(unplayed, 'script')} could not be played" if unplayed else ""
+    return f"No violation found in the {plural(done.scripts, 'script')} that were played{left}."
+
+
+def _unreproduced_lines(tally: FindingTally) -> list[str]:
+    tried = tally.finding.tried if tally.finding is not None else 0
+    shown = f"shown by none of {plural(tried, 'fresh run')}"
+    details = [first_line(tally.violation.message), shown, str(tally.path or "")]
+    return [f"seen, not reproduced  {_what(tally)}, {plural(tally.count, 'time')}", *_indented(details)]
 
 
 def _canary(done: Summary) -> Text:

@@ -30,6 +30,7 @@ from sr_fuzz.campaign.events import (
     Minimising,
     ScriptDone,
     Started,
+    TroubleMet,
 )
 from sr_fuzz.report.summary import duration, first_line, plural, summary
 
@@ -150,6 +151,12 @@ class Terminal:
         self._say(f"  written to [bold]{escape(str(event.path))}[/]")
 
     @_on.register
+    def _(self, event: TroubleMet) -> None:
+        if event.first:
+            where = f"; kept as {escape(str(event.path))}" if event.path is not None else ""
+            self._say(f"[bold yellow]trouble[/] while {event.doing}: {escape(event.what)}{where}")
+
+    @_on.register
     def _(self, event: Finished) -> None:
         self._stop_live()
         self._console.print(summary(event.summary), soft_wrap=True)
@@ -159,6 +166,8 @@ class Terminal:
             self._say(f"  pytest {escape(str(new[0].path))}")
         if event.summary.interrupted:
             self._say("Stopped before the time was up.")
+        if event.summary.gave_up:
+            self._say(f"[bold red]Ended before the time was up[/]: {escape(event.summary.gave_up)}")
 
     # -- progress ----------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
-"""The context a script function gets: SGLang's ``ScriptedContext``, name by name, over our transport.
+"""The context of a script function: SGLang's ``ScriptedContext``, with the same names, on our transport.
 
-Each public method either sends a real message, drives an exhauster, or reads. What scripts as data need beyond that
-API (arbitrary prompts, eviction through the tree, rows) are the methods of the second half.
+Each public method sends a real message, drives an exhauster, or reads. The methods in the second half of the class are
+what scripts as data need in addition to that API (arbitrary prompts, eviction through the tree, rows).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sr_fuzz.sglang_api.clock import VirtualClock
 
 
 class ScriptedContext:
-    """One script's way to the engine."""
+    """The interface of one script to the engine."""
 
     def __init__(
         self,
@@ -29,11 +29,11 @@ class ScriptedContext:
         flushes: Callable[[], int] = lambda: 0,
         rid_suffix: str = ".",
     ) -> None:
-        """``flushes`` counts the successful flushes so far: they take back what exhausters hold.
+        """``flushes`` returns the number of successful flushes so far: a flush frees what the exhausters hold.
 
-        ``rid_suffix`` goes behind the request ids that are made here. It begins and ends with a dot, and is another one
-        for each script of a server: two seconds after a stream's end SGLang aborts its request id once more, whoever
-        has it then.
+        ``rid_suffix`` is appended to the generated request ids. It begins and ends with a dot, and is unique for each
+        script of a server: two seconds after a stream's end SGLang aborts its request id again, even if a new request
+        uses it.
         """
         self.rid_suffix = rid_suffix
         self.scheduler = scheduler_hook.scheduler
@@ -63,9 +63,9 @@ class ScriptedContext:
         temperature: float | None = None,
         lora_path: str | None = None,
     ) -> ScriptedReqHandle:
-        """Send a request of ``prompt_len`` equal tokens. Without a ``rid`` one is made, unlike any other's prefix."""
+        """Send a request of ``prompt_len`` equal tokens. A generated ``rid`` is no prefix of another one."""
         if rid is None:
-            # Fixed width: SGLang aborts by rid *prefix*, and scripted-1 must not take scripted-10 with it.
+            # Fixed width: SGLang aborts by rid *prefix*, so an abort of scripted-1 would also abort scripted-10.
             rid = f"scripted-{self._started:06d}{self.rid_suffix}"
             self._started += 1
         fields: dict[str, Any] = {"return_logprob": return_logprob}
@@ -101,9 +101,12 @@ class ScriptedContext:
         self._transport.flush_cache()
 
     def evict_radix(self, *, prefix_tokens: list[int] | None) -> None:
-        """As in SGLang's runtime: full eviction only, and that is a flush. See `evict_tree` for the tree's own."""
+        """Evict the whole prefix cache by a flush, as in SGLang's runtime.
+
+        See `evict_tree` for the tree's own eviction.
+        """
         if prefix_tokens is not None:
-            # An AssertionError, as in SGLang's runtime, whose tests expect one.
+            # An AssertionError, because tests of SGLang's runtime expect one.
             raise AssertionError("evict_radix supports only full eviction: pass prefix_tokens=None")
         self._transport.flush_cache()
 
@@ -170,17 +173,17 @@ class ScriptedContext:
     def start_tokens(
         self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any
     ) -> ScriptedReqHandle:
-        """Send a request with any prompt; ``sampling`` and ``fields`` are those of a ``/generate`` body."""
+        """Send a request with any prompt; ``sampling`` and ``fields`` are fields of a ``/generate`` body."""
         self._transport.generate(rid=rid, input_ids=input_ids, sampling=sampling, **fields)
         return ScriptedReqHandle(rid=rid, context=self)
 
     def start_embedding(self, *, rid: str, input_ids: Sequence[int], **fields: Any) -> ScriptedReqHandle:
-        """Ask for the embedding of any prompt; ``fields`` are those of an ``/encode`` body."""
+        """Send an embedding request with any prompt; ``fields`` are fields of an ``/encode`` body."""
         self._transport.embed(rid=rid, input_ids=input_ids, **fields)
         return ScriptedReqHandle(rid=rid, context=self)
 
     def abort_rid(self, rid: str, *, await_arrival: bool = True) -> None:
-        """Abort by request id, known or not."""
+        """Abort by request id, which need not be known."""
         self._transport.abort(rid, await_arrival=await_arrival)
 
     def abort_all_later(self) -> None:
@@ -192,15 +195,15 @@ class ScriptedContext:
         self._transport.pause("abort")
 
     def control(self, call: str, **fields: Any) -> None:
-        """Any other control call of `sr_fuzz.sglang_api.messages.CONTROLS`; ``fields`` are those of its body."""
+        """Make any other control call of `sr_fuzz.sglang_api.messages.CONTROLS`; ``fields`` are fields of its body."""
         self._transport.control(call, **fields)
 
     def evict_tree(self, num_tokens: int | None) -> None:
-        """The prefix cache's own ``evict``: ``num_tokens`` tokens, or all that no lock protects."""
+        """Call the prefix cache's own ``evict`` for ``num_tokens`` tokens, or for all tokens without a lock."""
         request_state.evict(self.scheduler.tree_cache, num_tokens)
 
     def advance_clock(self, seconds: float) -> None:
-        """Let time pass for the scheduler's time-outs; nothing happens where it has the machine's own clock."""
+        """Advance the clock of the scheduler's time-outs; no effect if it uses the machine's own clock."""
         source = clock.clock_of(self.scheduler)
         if isinstance(source, VirtualClock):
             source.advance(seconds)
@@ -218,7 +221,7 @@ class ScriptedContext:
 
     @property
     def tree_locks(self) -> list[tuple[Any, Any]]:
-        """Those nodes with the receipts of their locks."""
+        """The locked nodes with the receipts of their locks."""
         return self._lock_ref_exhauster.locks
 
     @property
@@ -228,9 +231,10 @@ class ScriptedContext:
 
     @property
     def put_off(self) -> Sequence[str]:
-        """Calls of this script that what lies before the scheduler would not pass on yet, in order."""
+        """Deferred calls of this script, which the tokenizer manager would not pass on yet, in order."""
         return self._transport.put_off
 
     def settle(self, timeout_s: float) -> str:
-        """Wait until every HTTP client has its answer, without turning the loop; a text says who has none."""
+        """Wait until every HTTP client has its answer, without a step; returns a text on the requests that have
+        none."""
         return self._transport.settle(timeout_s)

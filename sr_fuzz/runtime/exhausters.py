@@ -1,7 +1,7 @@
-"""Holding resources on purpose, through the engine's own calls: ``alloc``, ``inc_lock_ref``, real requests.
+"""Exhausters hold resources on purpose, through the engine's own calls: ``alloc``, ``inc_lock_ref``, real requests.
 
-Whatever is taken is remembered and given back by `release`, whatever happens in between; but for a flush of the cache,
-which takes it back from everybody: SGLang resets pool and tree when it is idle, and it knows no exhauster.
+All resources are recorded and freed by `release`. The exception is a flush of the cache, which frees them for all
+holders: SGLang resets pool and tree when it is idle, and it does not know about exhausters.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 from sr_fuzz.sglang_api import request_state
 from sr_fuzz.sglang_api.node_handles import get_node_lock_ref, iter_node_handles
 
-# SGLang's idle check counts pages and knows no exhauster: strict, it would call each held page a leak. It reads the
-# setting each time; without strictness it logs instead of raising.
+# SGLang's idle check counts pages and does not know about exhausters: in strict mode it would report each held page as
+# a leak. It reads the setting each time; when it is not strict it logs instead of raising.
 _IDLE_CHECK = "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE"
 
 
 class _IdleCheck:
-    """Whether SGLang's idle check is strict: lenient for a while, then what the user has set, or has not."""
+    """The setting of SGLang's idle check: lenient while needed, then the user's own value, or unset, again."""
 
     def __init__(self) -> None:
         self._is_lenient = False
@@ -41,7 +41,7 @@ class _IdleCheck:
 
 
 class ScriptedKvPoolExhauster:
-    """Holds free KV pages; SGLang's idle check is lenient meanwhile. ``flushes`` counts successful flushes."""
+    """Holds free KV pages; SGLang's idle check is lenient meanwhile. ``flushes`` returns the successful flushes."""
 
     def __init__(self, scheduler: Any, flushes: Callable[[], int] = lambda: 0) -> None:
         self._scheduler = scheduler
@@ -52,7 +52,7 @@ class ScriptedKvPoolExhauster:
 
     @property
     def held_slots(self) -> list[int]:
-        """Token slots held, in allocation order."""
+        """The held token slots, in allocation order."""
         self._forget_what_was_flushed()
         return [slot for tensor in self._held for slot in tensor.tolist()]
 
@@ -63,10 +63,10 @@ class ScriptedKvPoolExhauster:
             self._check.restore()
 
     def exhaust(self, *, leave_pages: int) -> None:
-        """Take pages until ``leave_pages`` are free; nothing happens when no more than that are free already.
+        """Allocate pages until ``leave_pages`` are free; does nothing when no more than that are free.
 
-        Raises ``ValueError`` for a negative number or one above the pool, ``RuntimeError`` when the allocator
-        refuses what it said was free.
+        Raises ``ValueError`` for a negative number or one above the pool size, ``RuntimeError`` when the allocator
+        refuses pages that it reported as free.
         """
         self._forget_what_was_flushed()
         allocator, page_size = self._scheduler.token_to_kv_pool_allocator, self._scheduler.page_size
@@ -79,7 +79,7 @@ class ScriptedKvPoolExhauster:
         held = _alloc(allocator, need)
         if held is None:
             raise RuntimeError(f"exhaust_kv: the allocator refused {need} tokens that it had counted as free")
-        # A view into the free list would change under us when the list is edited in place.
+        # A copy, because a view into the free list would change when the list is edited in place.
         self._held.append(held.clone())
         self._check.be_lenient()
 
@@ -92,7 +92,10 @@ class ScriptedKvPoolExhauster:
 
 
 def _alloc(allocator: Any, need: int) -> Any:
-    """``need`` tokens, whole pages. A pair of pools with pages of several tokens allocates for requests alone."""
+    """Allocate whole pages for ``need`` tokens.
+
+    With two pools and pages of several tokens, SGLang's allocator supports allocation for requests only.
+    """
     if not hasattr(allocator, "swa_attn_allocator") or allocator.page_size == 1:
         return allocator.alloc(need)
     start, end = torch.zeros(1, dtype=torch.int64), torch.tensor([need])
@@ -100,7 +103,7 @@ def _alloc(allocator: Any, need: int) -> Any:
 
 
 class ScriptedLockRefExhauster:
-    """Holds locks on tree nodes, so that they cannot be evicted. ``flushes`` counts successful flushes."""
+    """Holds locks on tree nodes, so that they cannot be evicted. ``flushes`` returns the successful flushes."""
 
     def __init__(self, scheduler: Any, flushes: Callable[[], int] = lambda: 0) -> None:
         self._scheduler = scheduler
@@ -110,13 +113,13 @@ class ScriptedLockRefExhauster:
 
     @property
     def locked_handles(self) -> list[Any]:
-        """Handles of the nodes whose paths are locked, once per lock."""
+        """Handles of the nodes whose paths are locked, one for each lock."""
         self._forget_what_was_flushed()
         return [handle for handle, _ in self._locked]
 
     @property
     def locks(self) -> list[tuple[Any, Any]]:
-        """The same with the receipt of each lock; None where a release gives none."""
+        """The same with the receipt of each lock; None on releases without receipts."""
         self._forget_what_was_flushed()
         return list(self._locked)
 
@@ -126,11 +129,12 @@ class ScriptedLockRefExhauster:
             self._locked.clear()
 
     def exhaust(self, leave_refs: int) -> None:
-        """Lock unlocked nodes until at most ``leave_refs`` unlocked ones are left. No radix cache: nothing to do.
+        """Lock nodes until at most ``leave_refs`` unlocked nodes are left; does nothing without a radix cache.
 
-        With recurrent states no more locks than there are spare states (`kv_records.spare_states`): each lock may hold
-        one, if not now then when a request ends at that node. The rest is promised to whoever gets a row, and a request
-        that does not get it ends the scheduler; but no request has a lock without a row, so that is our own doing.
+        With recurrent states there are at most as many locks as spare states (`request_state.spare_states`): each lock
+        may hold a state, now or when a request ends at that node. The other states are reserved for requests that get a
+        row. A request that does not get its state ends the scheduler; since no request has a lock without a row, that
+        would be caused by the exhauster.
         """
         if leave_refs < 0:
             raise ValueError(f"exhaust_lock_refs: leave_refs must be 0 or more, got {leave_refs}")

@@ -1,13 +1,13 @@
-"""The scheduler hook: called by SGLang at the head of every loop step and before every forward.
+"""The scheduler hook: SGLang calls it at the start of every step and before every forward.
 
-The order inside one step is fixed:
+The order within one step is fixed:
 
-1. `step` closes the step that just ended: the observer (view, invariants, trace) looks at the settled state;
-2. the script's generator acts: its messages arrive in the step that now begins, its exhausters act at once;
-3. SGLang receives, schedules and runs; `on_run_batch` logs the batch.
+1. `step` completes the step that just ended: the observer (view, invariants, trace) checks the settled state;
+2. the script's generator runs: its messages arrive in the step that now begins, its exhausters act at once;
+3. SGLang receives messages, schedules and runs a batch; `on_run_batch` logs the batch.
 
-What the observer raises, a violation, is thrown into the generator: a script does not catch it, so it leaves SGLang's
-loop; the dispatcher of a live scheduler does, and plays the next script.
+A violation that the observer raises is thrown into the generator. A script does not catch it, so it leaves SGLang's
+event loop; the dispatcher of a live scheduler catches it and plays the next script.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 
 class ScriptEnded(BaseException):
-    """Leaves SGLang's event loop when the script is over. Not an ``Exception``: nothing in between may eat it."""
+    """Leaves SGLang's event loop when the script is over. It is not an ``Exception``, so that no handler catches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ScriptedBatchRecord:
 
 
 class Observer(Protocol):
-    """Looks at the scheduler; never acts on it."""
+    """Reads the scheduler; it never changes its state."""
 
     def begin_step(self, step: int) -> None: ...
 
@@ -43,7 +43,7 @@ class Observer(Protocol):
 
 
 class ScriptedSchedulerHook:
-    """Drives one generator: each ``yield`` of it is one step of the scheduler's loop."""
+    """Drives one generator: each ``yield`` is one step of the scheduler's event loop."""
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
@@ -55,13 +55,13 @@ class ScriptedSchedulerHook:
         self.steps = 0
 
     def begin(self, generator: Generator, *, observer: Observer | None, proxy: Any) -> None:
-        """Take a script; the next `step` plays its first part."""
+        """Set the script's generator; the next `step` plays its first part."""
         self._generator, self._observer, self._proxy = generator, observer, proxy
         self._batch_log.clear()
         self.steps = 0
 
     def watch(self, observer: Observer | None) -> None:
-        """Called by a generator that plays several scripts: from this step on, look with this observer or with none."""
+        """Use this observer, or none, from this step on; for a generator that plays several scripts."""
         self._observer = observer
         self._batch_log.clear()
         self.steps = 1

@@ -1,4 +1,4 @@
-"""One call to the server: posted over HTTP, then awaited as a message at the scheduler's socket."""
+"""Calls to the server: a call is posted over HTTP, then its message is awaited at the scheduler's socket."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.messages import CONTROLS
 
-# The tokenizer manager hands a message to its socket before it answers the HTTP request; from there to our end of the
-# socket it takes well below a millisecond. After this long, no message means that none was sent.
+# The tokenizer manager sends a message to its socket before it answers the HTTP request, and the message reaches our
+# end of the socket in well below a millisecond. If no message has arrived after this time, none was sent.
 GRACE_S = 0.2
 
 
 class HttpCalls:
-    """Posts a call, and waits for what the tokenizer manager makes of it."""
+    """Posts a call, and waits for the message that the tokenizer manager sends for it."""
 
     def __init__(
         self, proxy: ScriptedTokenizerRecvProxy, poster: BackgroundHttpPoster, base_url: str, timeout_s: float
@@ -36,7 +36,10 @@ class HttpCalls:
         return self.post_to(control.path, {**control.constants, **body})
 
     def control(self, call: str, body: dict[str, Any]) -> None:
-        """Post a control call and wait for its message. The server may refuse it; `EngineError` when it fails."""
+        """Post a control call and wait for its message.
+
+        The server may refuse it; raises `EngineError` when it fails.
+        """
         kind = CONTROLS[call].message
         since = self._proxy.mark()
         exchange = self.post(call, body)
@@ -51,7 +54,7 @@ class HttpCalls:
             raise_problem(exchange)
 
     def await_message(self, call: str, exchange: HttpExchange, since: int) -> None:
-        """Wait for the message of a control call; `EngineError` when the server refuses the call."""
+        """Wait for the message of a control call; raises `EngineError` when the server refuses the call."""
         kind = CONTROLS[call].message
         message = self._proxy.wait_until_arrived(
             lambda message: type(message).__name__ == kind,
@@ -65,7 +68,7 @@ class HttpCalls:
 
 
 def _brings(message: Any, body: dict[str, Any]) -> bool:
-    """Whether the message has what was posted: of two calls that arrive together each has its own."""
+    """Whether the message has the fields that were posted, which distinguishes two calls that arrive together."""
     return all(getattr(message, name, value) == value for name, value in body.items())
 
 
@@ -76,7 +79,7 @@ def is_abort(message: Any, rid: str, abort_all: bool) -> bool:
 
 
 def after_grace(exchange: HttpExchange) -> Callable[[], str | None]:
-    """A reason to give up once the answer has been here for the grace."""
+    """Return a function that gives a reason to stop waiting once the answer has been there for `GRACE_S`."""
     answered_at: list[float] = []
 
     def give_up() -> str | None:

@@ -1,7 +1,8 @@
-"""Posts over HTTP in the background, while SGLang's event loop runs or a script waits in it.
+"""An HTTP client that posts in the background, while SGLang's event loop runs or a script waits in it.
 
-One thread runs one asyncio loop with one ``aiohttp`` session. What goes wrong there is kept until somebody looks: an
-exchange's own `HttpExchange.problem`, or else `BackgroundHttpPoster.check` and ``close``, which raise.
+One thread runs one asyncio loop with one ``aiohttp`` session. Errors in the thread are kept until the caller asks for
+them: `HttpExchange.problem` for one exchange; for all other errors `BackgroundHttpPoster.check` and ``close``, which
+raise.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ from typing import Any
 
 import aiohttp
 
-# A loop that was told to stop needs milliseconds; a thread that is still there after this hangs.
+# A loop stops within milliseconds after it is told to; a thread that is still alive after this time hangs.
 JOIN_TIMEOUT_S = 10.0
-# A server's answer may be a whole traceback; one line of a report takes this much of it.
+# A server's answer may be a whole traceback; one line of a report contains at most this many characters of it.
 _TEXT_LIMIT = 300
 
 
 class HttpPosterError(RuntimeError):
-    """Something in the background failed and nobody had looked at it; one line."""
+    """A background task failed and its error had not been read by the caller; the message is one line."""
 
 
 class HttpExchange:
-    """One POST and what came back; filled in by the poster's thread, read from any."""
+    """One POST and its response; it is filled in by the poster's thread and can be read from any thread."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.status: int | None = None
-        """The HTTP status, once the head of the answer is here."""
+        """The HTTP status, once the head of the response has arrived."""
         self.events: list[Any] = []
-        """The decoded events of an event stream, as they come."""
+        """The decoded events of an event stream that have arrived so far."""
         self.body: Any = None
-        """What came when it was no event stream: decoded JSON, or the text when it is none."""
+        """The body of a response that is no event stream: decoded JSON, or the text if it is not JSON."""
         self._error: BaseException | None = None
         self._seen = False
         self._has_head = threading.Event()
@@ -43,18 +44,18 @@ class HttpExchange:
 
     @property
     def done(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the response is complete or has failed."""
         return self._is_done.is_set()
 
     @property
     def error(self) -> BaseException | None:
-        """The exception that ended it early. Whoever has asked has seen it: `check` does not raise it again."""
+        """The exception that ended it early. Once it has been read, `check` does not raise it again."""
         self._seen = self._seen or self.done
         return self._error
 
     @property
     def problem(self) -> str | None:
-        """One line about what went wrong, in the server's words where it has any; None while all is well."""
+        """One line about the error, in the server's words if there are any; None if there is no error."""
         if self.error is not None:
             return "cancelled" if _was_cancelled(self._error) else _described(self._error)
         refusal = self.refusal
@@ -62,7 +63,7 @@ class HttpExchange:
 
     @property
     def refusal(self) -> tuple[int, str] | None:
-        """Status and text of a server that said no, in its status or within the stream; None when it did not."""
+        """Status and text of a refusal by the server, in its status or within the stream; None if there is none."""
         if self.status is not None and self.status >= 400:
             return self.status, _text_of(self.body if self.body is not None else self.events)
         for event in list(self.events):
@@ -73,11 +74,11 @@ class HttpExchange:
         return None
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end, at most ``timeout_s`` seconds; whether it has come."""
+        """Wait for the end, at most ``timeout_s`` seconds. Returns whether it has ended."""
         return self._is_done.wait(timeout_s)
 
     def wait_for_head(self, timeout_s: float | None = None) -> bool:
-        """Wait for the status or the end: from then on the server is at work on it. Whether it has come."""
+        """Wait until the server has sent the status, or for the end. Returns whether either has arrived."""
         return self._has_head.wait(timeout_s)
 
     def _got_head(self, status: int) -> None:
@@ -86,7 +87,7 @@ class HttpExchange:
 
     def _finish(self, error: BaseException | None) -> None:
         self._error = error
-        # Who cancels knows.
+        # The caller that cancels an exchange knows about it.
         self._seen = self._seen or _was_cancelled(error)
         self._is_done.set()
         self._has_head.set()
@@ -97,11 +98,11 @@ class HttpExchange:
 
 
 class BackgroundHttpPoster:
-    """SGLang's poster by name, with answers that can be looked at."""
+    """SGLang's poster, with the same name, whose responses can be read."""
 
     def __init__(self) -> None:
         self.exchanges: list[HttpExchange] = []
-        """What was sent, in order, until `reset`."""
+        """The exchanges since the last `reset`, in order."""
         self._open: dict[HttpExchange, Future] = {}
         self._failures: list[str] = []
         self._lock = threading.Lock()
@@ -112,7 +113,7 @@ class BackgroundHttpPoster:
         self._thread.start()
 
     def send(self, url: str, json: Any) -> HttpExchange:
-        """Post ``json`` and return at once; the answer comes in the exchange."""
+        """Post ``json`` and return at once; the response is stored in the exchange."""
         exchange = HttpExchange(url)
         future = self._start(self._exchange(exchange, json), f"POST {url}")
         self.exchanges.append(exchange)
@@ -122,17 +123,17 @@ class BackgroundHttpPoster:
         return exchange
 
     def submit_coro(self, coro: Coroutine) -> None:
-        """Run a coroutine in the background; if it fails, `check` raises."""
+        """Run a coroutine in the background; if it fails, `check` raises its error."""
         what = getattr(coro, "__qualname__", repr(coro))
         self._start(coro, what).add_done_callback(lambda future: self._note_failure(what, future))
 
     async def post(self, url: str, json: Any) -> None:
-        """Post within a coroutine of one's own, and read the answer to its end whatever it says."""
+        """Post within the caller's coroutine, and read the response to its end, whatever its status is."""
         async with self._get_session().post(url, json=json) as response:
             await response.read()
 
     def check(self) -> None:
-        """Raise `HttpPosterError` for the failures that nobody has looked at; each is raised once."""
+        """Raise `HttpPosterError` for the failures that have not been read yet; each one is raised once."""
         for exchange in self.exchanges:
             self._keep_failure(exchange)
         with self._lock:
@@ -142,7 +143,7 @@ class BackgroundHttpPoster:
             raise HttpPosterError(failures[0] + more)
 
     def reset(self, *, cancel_open: bool = False) -> None:
-        """Forget finished exchanges, but not their failures. Open ones stay, unless they are to be cancelled."""
+        """Drop finished exchanges, but not their failures. Open ones are kept, unless ``cancel_open`` is set."""
         if cancel_open:
             self._cancel_open()
         for exchange in self.exchanges:
@@ -150,7 +151,7 @@ class BackgroundHttpPoster:
         self.exchanges = [exchange for exchange in self.exchanges if not exchange.done]
 
     def close(self) -> None:
-        """Cancel what is open, end the thread, then `check`. A second call does nothing."""
+        """Cancel open exchanges, end the thread, then call `check`. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -167,7 +168,7 @@ class BackgroundHttpPoster:
             self._loop.close()
         self.check()
 
-    # -- the two threads' business -----------------------------------------------------------------------------
+    # -- used by both threads ----------------------------------------------------------------------------------
 
     def _start(self, coro: Coroutine, what: str) -> Future:
         if self._closed:
@@ -200,8 +201,8 @@ class BackgroundHttpPoster:
 
     def _get_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # A connection of its own for each: on one that is kept alive the server may hang up just as the next
-            # request is written, and a POST is not repeated. And no limit: a stream stays open as long as it likes.
+            # Each POST has its own connection: the server may close a kept-alive connection just as the next request is
+            # written, and a POST is not repeated. The number of connections is not limited, since streams stay open.
             connector = aiohttp.TCPConnector(limit=0, force_close=True)
             self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
         return self._session
@@ -226,14 +227,14 @@ class BackgroundHttpPoster:
 
 
 class _EventStream:
-    """Decodes ``data:`` lines of a server-sent event stream, cut into chunks anywhere."""
+    """Decodes ``data:`` lines of a server-sent event stream, which may be split into chunks at any point."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._ended = False
 
     def feed(self, chunk: bytes) -> list[Any]:
-        """The events that this chunk completes; nothing after ``[DONE]``. SGLang puts each event on one line."""
+        """Return the events that this chunk completes; none after ``[DONE]``. SGLang sends each event as one line."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         events = []
         for line in lines:
@@ -255,7 +256,7 @@ def _json_or_text(text: str) -> Any:
 
 
 def _text_of(answer: Any) -> str:
-    """The words of an error answer, on one line: SGLang, FastAPI and plain text each have their own shape."""
+    """Return the message of an error response as one line; SGLang, FastAPI and plain text have different formats."""
     while isinstance(answer, dict):
         answer = next((answer[key] for key in ("error", "message", "detail") if key in answer), str(answer))
     text = " ".join(str(answer).split()) or "(no text)"

@@ -1,12 +1,13 @@
-"""The transport of the server engine: a script's calls go out over HTTP and are awaited at the scheduler's socket.
+"""The transport of the server engine: a script's calls are posted over HTTP and awaited at the scheduler's socket.
 
-Each call posts, then waits until the tokenizer manager's message is at the receive proxy: so messages keep the order
-of the calls, and all arrive in the step at whose head the script made them. The HTTP answer is never waited for, as it
-may need steps that the scheduler, which waits in here, cannot take meanwhile. For the same reason a call that the
-tokenizer manager would not pass on before the scheduler has turned is put off, with everything called after it:
+Each call posts, then waits until the tokenizer manager's message is at the receive proxy. So messages keep the order of
+the calls, and all arrive in the step at whose start the script made the calls. The transport never waits for the HTTP
+response, which may need steps that the scheduler cannot make while it waits in this call. For the same reason a call
+that the tokenizer manager would not pass on before the scheduler has made a step is deferred, together with all later
+calls:
 
-- after a pause in mode ``abort``, until all requests are answered, it takes neither a pause nor a continue;
-- it sends no second flush before the first is answered.
+- after a pause in mode ``abort`` it accepts neither a pause nor a continue until all requests are answered;
+- it sends no second flush before the first one is answered.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from sr_fuzz.runtime.http_poster import BackgroundHttpPoster, HttpExchange, Http
 from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
 from sr_fuzz.script.errors import RequestRefused
 
-# A server that holds a stream back still sends its head at once; only its order relative to later calls hangs on it.
+# A server that holds a stream back still sends its head at once; only the order relative to later calls depends on it.
 _HEAD_S = 5.0
-# How many unanswered calls one line names.
+# Number of unanswered calls that one line names.
 _NAMED_CALLS = 5
 
 
 class HttpTransport:
-    """One script's way into the server; see `sr_fuzz.runtime.transport.Transport`."""
+    """The transport of scripts to one server; see `sr_fuzz.runtime.transport.Transport`."""
 
     def __init__(
         self,
@@ -40,9 +41,9 @@ class HttpTransport:
         default_dp_rank: int | None = None,
         answered: Callable[[str], bool] | None = None,
     ) -> None:
-        """``answered`` tells of a request id whether the scheduler has spoken its last word.
+        """``answered`` returns whether the scheduler has sent its last message for a request id.
 
-        It decides in which step a pause in mode ``abort`` is over. Without it the HTTP answers decide, which come
+        It decides in which step a pause in mode ``abort`` is over. Without it the HTTP responses decide, which arrive
         some milliseconds, and so some steps, later.
         """
         self._proxy = proxy
@@ -51,7 +52,7 @@ class HttpTransport:
         self._timeout_s = arrival_timeout_s
         self._default_dp_rank = default_dp_rank
         self._answered = answered if answered is not None else self._client_has_answer
-        # These three belong to the server and outlive a script.
+        # These three attributes are state of the server and are kept across scripts.
         self._paused = False
         self._abort_pause: HttpExchange | None = None
         self._flush: HttpExchange | None = None
@@ -61,29 +62,30 @@ class HttpTransport:
 
     def _forget_script(self) -> None:
         self.responses: dict[str, HttpExchange] = {}
-        """The answers to the generate requests that reached the scheduler, by request id."""
+        """The HTTP exchanges of the generate requests that reached the scheduler, by request id."""
         self.refused: dict[str, str] = {}
-        """What the server said to those that did not."""
+        """The server's messages for the requests that did not reach the scheduler, by request id."""
         self.not_forwarded: list[str] = []
-        """Request ids whose abort was not passed on: unknown to the tokenizer manager, or aborted before."""
+        """Request ids whose abort was not passed on: not known to the tokenizer manager, or aborted before."""
         self._held_back: list[tuple[str, HttpExchange]] = []
         self._several: set[str] = set()
-        """Request ids that asked for several answers: the scheduler never sees these."""
+        """Request ids of requests for several samples; the scheduler never sees these ids."""
         self._put_off: deque[tuple[str, Callable[[], bool], Callable[[], None]]] = deque()
 
     def reset(self) -> None:
-        """Forget the last script. Whether the server is paused is remembered, as the server does."""
+        """Drop the state of the last script. The paused state is kept, as the server keeps it."""
         self._forget_script()
 
     @property
     def paused(self) -> bool:
-        """Whether the tokenizer manager holds requests back."""
+        """Whether the tokenizer manager is paused and holds requests back."""
         return self._paused
 
     def settle(self, timeout_s: float) -> str:
-        """Wait, at most ``timeout_s`` seconds, until every call is answered; what is not, and what failed, as a line.
+        """Wait, at most ``timeout_s`` seconds, until every call is answered; returns problems as a line.
 
-        An empty text: the server is done with all of them. Steps no loop: call it when the scheduler is through.
+        The line names unanswered and failed calls; it is empty if there are none. It makes no step, so call it when the
+        scheduler is idle.
         """
         if self._put_off:
             return f"{len(self._put_off)} calls were put off until the engine steps, and never got through"
@@ -103,18 +105,21 @@ class HttpTransport:
 
     @property
     def put_off(self) -> list[str]:
-        """Calls that the tokenizer manager would not pass on yet, in order."""
+        """Deferred calls, which the tokenizer manager would not pass on yet, in order."""
         return [what for what, _, _ in self._put_off]
 
     @property
     def held_back(self) -> list[str]:
-        """Request ids that the tokenizer manager holds until it is told to continue, in order."""
+        """Request ids that the tokenizer manager holds back until it continues, in order."""
         return [rid for rid, _ in self._held_back]
 
     # -- the calls ---------------------------------------------------------------------------------------------
 
     def generate(self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> None:
-        """``fields`` are those of a ``/generate`` body. Raises `RequestRefused`, unless the server holds it back."""
+        """Send a generate request. Raises `RequestRefused`, unless the server holds the request back.
+
+        ``fields`` are fields of a ``/generate`` body.
+        """
         body = {"rid": rid, "input_ids": list(input_ids), "sampling_params": sampling, "stream": True, **fields}
         if sampling.get("n", 1) > 1:
             self._several.add(rid)
@@ -123,7 +128,10 @@ class HttpTransport:
         self._in_order(f"generate {rid}", lambda: self._generate(rid, body))
 
     def embed(self, *, rid: str, input_ids: Sequence[int], **fields: Any) -> None:
-        """``fields`` are those of an ``/encode`` body. Raises `RequestRefused`, unless the server holds it back."""
+        """Send an embedding request. Raises as `generate`.
+
+        ``fields`` are fields of an ``/encode`` body.
+        """
         body = {"rid": rid, "input_ids": list(input_ids), **fields}
         self._in_order(f"embed {rid}", lambda: self._generate(rid, body, path="/encode"))
 
@@ -140,11 +148,11 @@ class HttpTransport:
         self._in_order("flush", self._flush_cache, put_off=self._flush_is_stuck)
 
     def control(self, call: str, **fields: Any) -> None:
-        """The tokenizer manager itself may refuse it, as it does a session that is being opened already."""
+        """Make a control call. The tokenizer manager may refuse it, e.g. a session that is already being opened."""
         self._in_order(call, lambda: self._calls.control(call, fields))
 
     def next_step(self) -> None:
-        """At the head of each step: what was put off and can get through by now."""
+        """Make the deferred calls that can be passed on now; called at the start of each step."""
         self._flush_is_new = False
         if not self._pause_is_stuck():
             self._end_abort_pause()
@@ -153,7 +161,7 @@ class HttpTransport:
             try:
                 call()
             except RequestRefused:
-                pass  # the call has long returned; `refused` tells
+                pass  # the call has already returned; the refusal is in `refused`
 
     def _in_order(self, what: str, call: Callable[[], None], put_off: Callable[[], bool] = lambda: False) -> None:
         if self._put_off or put_off():
@@ -167,8 +175,9 @@ class HttpTransport:
         since = self._proxy.mark()
         exchange = self._calls.post_to(path, body)
         if self._paused:
-            # A stream's head comes when the tokenizer manager has taken the request in: so held-back requests queue
-            # up there in order, and an abort that follows finds them. Others answer late; for those, grace must do.
+            # The head of a stream arrives when the tokenizer manager has accepted the request. So held-back requests
+            # are queued there in order, and a later abort finds them. Requests without a stream are answered late, so
+            # the transport waits for the grace time.
             exchange.wait_for_head(_HEAD_S if body.get("stream") else GRACE_S)
             self._held_back.append((rid, exchange))
             return
@@ -183,20 +192,23 @@ class HttpTransport:
             self._await_request(rid, exchange, since, taken)
 
     def _await_request(self, rid: str, exchange: HttpExchange, since: int, taken: list[Any]) -> Any | None:
-        """Wait for the request's message; None when it is refused. ``taken`` are messages of others by this id."""
+        """Wait for the request's message; None when it is refused.
+
+        ``taken``: messages of other requests with this id.
+        """
 
         several = rid in self._several
 
         def is_it(message: Any) -> bool:
             if not hasattr(message, "sampling_params"):
                 return False
-            # What the tokenizer manager sends for several answers has ids that it has made up.
+            # The requests that the tokenizer manager sends for several samples have ids that it generates.
             if message.rid in self.responses or message.rid in self.refused if several else message.rid != rid:
                 return False
             return not any(message is other for other in taken)
 
         def ended() -> str | None:
-            # The scheduler waits in here: an answer that is complete by now is none of its.
+            # The scheduler is blocked in this call, so a response that is complete now did not come from it.
             return "answered" if exchange.done else None
 
         message = self._proxy.wait_until_arrived(
@@ -220,7 +232,7 @@ class HttpTransport:
         if mode != "abort":
             self._calls.await_message("pause", exchange, since)
             return
-        # In abort mode the tokenizer manager aborts everything and sends the scheduler no pause at all.
+        # In mode ``abort`` the tokenizer manager aborts all requests and sends no pause to the scheduler.
         self._calls.await_message("abort", exchange, since)
         self._abort_pause = exchange
         if not self._pause_is_stuck():
@@ -235,14 +247,14 @@ class HttpTransport:
         self._release_held_back(since)
 
     def _pause_is_stuck(self) -> bool:
-        """Whether a pause in mode ``abort`` waits for answers that the scheduler has yet to give."""
+        """Whether a pause in mode ``abort`` waits for answers that the scheduler has not sent yet."""
         if self._abort_pause is None or self._abort_pause.done:
             return False
         return not all(self._answered(rid) for rid in self.responses)
 
     def _end_abort_pause(self) -> None:
-        # Once everything is answered it ends by itself, but looks only once a second, and aborts once more each time.
-        # To wait here lets those messages arrive in a step that does not hang on a clock.
+        # The pause ends by itself once all requests are answered, but it checks only once a second, and sends another
+        # abort each time. Waiting here makes these messages arrive in a step that does not depend on a clock.
         exchange, self._abort_pause = self._abort_pause, None
         if exchange is not None and not exchange.wait(self._timeout_s):
             raise TimeoutError(f"a pause in mode 'abort' did not end within {self._timeout_s:g} s of the last answer")
@@ -272,7 +284,10 @@ class HttpTransport:
         self._calls.await_message("flush_cache", self._flush, since)
 
     def _flush_is_stuck(self) -> bool:
-        """Whether the flush before is unanswered: it may be on its way when the scheduler has turned since."""
+        """Whether the previous flush is unanswered.
+
+        Its answer may be on the way if the scheduler has made a step since.
+        """
         return self._flush is not None and not self._flush.wait(0 if self._flush_is_new else GRACE_S)
 
     # -- answers -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the parts of the context need of it: they import this, the context imports them."""
+"""Protocols of the context that its parts need: the parts import this module, and the context imports the parts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class QueriedContext(Protocol):
-    """What `sr_fuzz.runtime.queries` and `sr_fuzz.runtime.radix` read."""
+    """The attributes that `sr_fuzz.runtime.queries` and `sr_fuzz.runtime.radix` read."""
 
     scheduler: Any
     _scheduler_hook: Any
@@ -14,7 +14,7 @@ class QueriedContext(Protocol):
 
 
 class RequestQueries(Protocol):
-    """What a request handle asks for, each by request id."""
+    """The queries of a request handle, each by request id."""
 
     scheduler: Any
 

@@ -1,4 +1,4 @@
-"""Read-only questions about requests and batches, with the meaning they have in SGLang's scripted runtime."""
+"""Read-only queries on requests and batches, with the same meaning as in SGLang's scripted runtime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _queued_reqs(ctx: QueriedContext) -> Iterator[Any]:
 
 
 def list_active_reqs(ctx: QueriedContext) -> list[Any]:
-    """Every request in the chunked slot, the waiting queue, the running or the last batch, each once."""
+    """Return every request in the chunked slot, the waiting queue, the running or the last batch, each once."""
     return list({id(req): req for req in _queued_reqs(ctx)}.values())
 
 
@@ -32,7 +32,7 @@ def find_req_by_rid(ctx: QueriedContext, rid: str) -> Any | None:
 
 
 def is_finished(ctx: QueriedContext, rid: str) -> bool:
-    """Finished, or seen earlier (in a queue or in a batch that ran) and gone now. False for what never arrived."""
+    """Whether the request has finished, or was seen in a queue or a batch and is gone; False if it never arrived."""
     req = find_req_by_rid(ctx, rid)
     if req is not None:
         return req.finished()
@@ -42,7 +42,7 @@ def is_finished(ctx: QueriedContext, rid: str) -> bool:
 
 
 def status(ctx: QueriedContext, rid: str) -> str:
-    """``waiting``, ``running``, ``finished`` or ``unknown``."""
+    """Return ``waiting``, ``running``, ``finished`` or ``unknown``."""
     if any(req.rid == rid for req in ctx.scheduler.waiting_queue):
         return "waiting"
     req = find_req_by_rid(ctx, rid)
@@ -57,7 +57,7 @@ def is_chunking(ctx: QueriedContext, rid: str) -> bool:
 
 
 def remaining_prompt_tokens(ctx: QueriedContext, rid: str) -> int:
-    """Prompt tokens whose KV is not committed yet; 0 when the request is in no queue."""
+    """Return the number of prompt tokens whose KV is not committed yet; 0 when the request is in no queue."""
     req = find_req_by_rid(ctx, rid)
     if req is None:
         return 0
@@ -65,7 +65,7 @@ def remaining_prompt_tokens(ctx: QueriedContext, rid: str) -> int:
 
 
 def chunks_done(ctx: QueriedContext, rid: str) -> int:
-    """Chunks of its prompt that were launched; the last, unchunked, extend counts once the prompt was chunked."""
+    """Return the number of launched chunks of the prompt; the last, unchunked extend of a chunked prompt counts."""
     log = ctx._scheduler_hook._batch_log
     middle = sum(1 for record in log if record.chunked_rid == rid and rid in record.rids)
     if middle == 0:
@@ -75,13 +75,13 @@ def chunks_done(ctx: QueriedContext, rid: str) -> int:
 
 
 def chunked_parks(ctx: QueriedContext, rid: str) -> int:
-    """Batches that ran without it while it sat in the chunked slot."""
+    """Return the number of batches that ran without the request while it was in the chunked slot."""
     log = ctx._scheduler_hook._batch_log
     return sum(1 for record in log if record.chunked_rid == rid and rid not in record.rids)
 
 
 def batch_composition(ctx: QueriedContext) -> dict[str, list[str]]:
-    """Request ids by role: ``prefill`` and ``decode`` of the last batch, ``chunked``, ``running``."""
+    """Return request ids by role: ``prefill`` and ``decode`` of the last batch, ``chunked``, ``running``."""
     scheduler = ctx.scheduler
     chunked = [scheduler.chunked_req.rid] if scheduler.chunked_req is not None else []
     running = [req.rid for req in scheduler.running_batch.reqs] if scheduler.running_batch is not None else []
@@ -94,26 +94,26 @@ def batch_composition(ctx: QueriedContext) -> dict[str, list[str]]:
 
 
 def is_idle(ctx: QueriedContext) -> bool:
-    """Nothing chunked, waiting or running; the result of the last batch may still be in flight."""
+    """Whether no request is chunked, waiting or running; the result of the last batch may still be in flight."""
     scheduler = ctx.scheduler
     running = scheduler.running_batch
     return scheduler.chunked_req is None and not scheduler.waiting_queue and (running is None or running.is_empty())
 
 
 def is_fully_idle(ctx: QueriedContext) -> bool:
-    """Idle, and the last batch is processed."""
+    """Whether the engine is idle and the last batch is processed."""
     last = ctx.scheduler.last_batch
     return is_idle(ctx) and (last is None or last.is_empty())
 
 
 def last_batch_forward_mode(ctx: QueriedContext) -> str | None:
-    """Name of the last batch's forward mode in SGLang's spelling (``EXTEND``, ``DECODE`` …)."""
+    """Return the name of the last batch's forward mode in SGLang's spelling (``EXTEND``, ``DECODE`` …)."""
     last = ctx.scheduler.last_batch
     return last.forward_mode.name if last is not None and last.forward_mode is not None else None
 
 
 def engine_stats(ctx: QueriedContext) -> dict[str, int]:
-    """Free KV in tokens, free and total request rows, page size in tokens."""
+    """Return the free KV in tokens, free and total request rows, and the page size in tokens."""
     scheduler = ctx.scheduler
     return {
         "kv_pool_free": scheduler.token_to_kv_pool_allocator.available_size(),
@@ -124,14 +124,14 @@ def engine_stats(ctx: QueriedContext) -> dict[str, int]:
 
 
 def get_all_node_hit_counts(ctx: QueriedContext) -> dict[int, int]:
-    """Hit count by node id, root excluded."""
+    """Return the hit count by node id, without the root."""
     tree = ctx.scheduler.tree_cache
     nodes = (resolve_node(tree, handle) for handle in iter_node_handles(tree))
     return {node.id: node.hit_count for node in nodes}
 
 
 def get_all_node_lock_refs(ctx: QueriedContext) -> dict[int, int]:
-    """Lock count by node id, root excluded."""
+    """Return the lock count by node id, without the root."""
     tree = ctx.scheduler.tree_cache
     nodes = (resolve_node(tree, handle) for handle in iter_node_handles(tree))
     return {node.id: node_lock_ref(node) for node in nodes}

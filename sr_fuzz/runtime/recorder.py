@@ -1,4 +1,4 @@
-"""What stands for the sockets to the tokenizer and the detokenizer: everything sent is kept, per request."""
+"""A recorder in place of the sockets to the tokenizer and the detokenizer: it stores all messages, by request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sr_fuzz.sglang_api.outputs import FLUSH_REPLY, Delta, Reply
 
 @dataclass(slots=True)
 class Stream:
-    """All that was sent about one request id."""
+    """All messages that were sent for one request id."""
 
     rid: str
     deltas: list[Delta] = field(default_factory=list)
@@ -26,33 +26,36 @@ class Stream:
 
     @property
     def answered(self) -> bool:
-        """Whether its last word was spoken."""
+        """Whether the last message for this request id has been sent."""
         return any(delta.aborted or delta.finish is not None for delta in self.deltas)
 
 
 class OutputRecorder:
-    """Keeps streams, control replies and the order of everything; `step` is set by the hook before each step."""
+    """Stores streams and control replies with their order; the hook sets `step` before each step."""
 
     def __init__(self) -> None:
         self.step = 0
         self.streams: dict[str, Stream] = {}
         self.replies: list[tuple[int, Reply]] = []
-        """Answers to control requests, as (step, reply)."""
+        """Replies to control calls, as (step, reply)."""
         self.sent_in_step: list[tuple[str, Delta]] = []
+        self.malformed: list[str] = []
+        """Errors in malformed messages, of which nothing else is recorded."""
         self.flushes = 0
-        """How often the cache was flushed with success."""
+        """Number of successful flushes of the cache."""
         self._closed = False
 
     def clear(self) -> None:
-        """Forget everything: another script begins."""
+        """Drop all records, before another script begins."""
         self.step = 0
         self.streams.clear()
         self.replies.clear()
         self.sent_in_step = []
+        self.malformed.clear()
         self.flushes = 0
 
     def close(self) -> None:
-        """Keep nothing from now on."""
+        """Stop recording."""
         self._closed = True
 
     def begin_step(self, step: int) -> None:
@@ -63,13 +66,18 @@ class OutputRecorder:
         return self.streams.setdefault(rid, Stream(rid))
 
     def answered(self, rid: str) -> bool:
-        """Whether the last word about a request id was spoken."""
+        """Whether the last message for a request id has been sent."""
         return rid in self.streams and self.streams[rid].answered
 
     def record(self, message: Any) -> None:
         if message is None or self._closed:
             return
-        found = outputs.read(message, self.step)
+        try:
+            found = outputs.read(message, self.step)
+        except (IndexError, TypeError, KeyError) as error:
+            # A list in the message is too short, or is None. This is an error in SGLang's message, not in our code.
+            self.malformed.append(f"{type(message).__name__}: {type(error).__name__}: {error}")
+            return
         if isinstance(found, Reply):
             self.replies.append((self.step, found))
             self.flushes += found.kind == FLUSH_REPLY and bool(found.success)
@@ -83,7 +91,7 @@ class OutputRecorder:
 
 
 class RecordingSender:
-    """Takes the place of SGLang's ``SenderWrapper``, or stands before it: what is sent then also goes ``onward``."""
+    """Replaces SGLang's ``SenderWrapper``, or wraps it: messages are then also sent to ``onward``."""
 
     def __init__(self, recorder: OutputRecorder, onward: Any = None) -> None:
         self._recorder = recorder
@@ -95,7 +103,7 @@ class RecordingSender:
             self._onward.send_output(output, recv_obj)
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else SGLang asks its own sender for."""
+        """Forward any other attribute that SGLang reads from its own sender."""
         if self._onward is None:
             raise AttributeError(name)
         return getattr(self._onward, name)

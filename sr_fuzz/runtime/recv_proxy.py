@@ -1,4 +1,4 @@
-"""What stands for the tokenizer's socket on the local engine: a queue of messages, in order."""
+"""A mock of the tokenizer's socket on the local engine: a queue of messages."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import zmq
 
 
 class LocalRecvProxy:
-    """Serves the scheduler's receiver. Messages put before a step arrive in that step, in order."""
+    """The queue that the scheduler's receiver reads. Messages put before a step arrive in that step, in order."""
 
     def __init__(self) -> None:
         self._queue: deque[Any] = deque()
         self._later: list[Any] = []
         self.taken: list[Any] = []
-        """Messages the scheduler has taken; whoever counts steps empties it."""
+        """Messages that the scheduler has received; the view empties the list."""
         self.on_step: Callable[[], None] | None = None
-        """Called at the head of each step, once late messages are due."""
+        """Called at the start of each step, once late messages are due."""
 
     def put(self, message: Any) -> None:
-        """Arrives in the coming step."""
+        """Make a message arrive in the coming step."""
         self._queue.append(message)
 
     def put_later(self, message: Any) -> None:
-        """Arrives one step later, before anything that is put then."""
+        """Make a message arrive one step later, before the messages that are put then."""
         self._later.append(message)
 
     def next_step(self) -> None:
-        """Called once at the head of each step, before the script acts: late messages become due."""
+        """Make late messages due. Called once at the start of each step, before the script acts."""
         self._queue.extend(self._later)
         self._later.clear()
         if self.on_step is not None:
@@ -40,7 +40,7 @@ class LocalRecvProxy:
         return len(self._queue) + len(self._later)
 
     def recv_pyobj(self, flags: int = 0) -> Any:
-        """The receiver polls with ``NOBLOCK`` until this raises ``zmq.Again``, as a socket would."""
+        """Return the next message. The receiver polls until this raises ``zmq.Again``, as a socket does."""
         if not self._queue:
             raise zmq.Again()
         message = self._queue.popleft()
@@ -49,7 +49,7 @@ class LocalRecvProxy:
 
 
 class SilentRecvProxy:
-    """The RPC socket, on which nobody ever calls."""
+    """A mock of the RPC socket, on which no call ever arrives."""
 
     def recv_pyobj(self, flags: int = 0) -> Any:
         raise zmq.Again()

@@ -1,4 +1,4 @@
-"""A handle on one request of a script function."""
+"""The handle of a request in a script function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sr_fuzz.sglang_api.node_handles import get_node_lock_ref
 
 @dataclass(frozen=True, slots=True)
 class ScriptedReqHandle:
-    """Names and meanings are those of SGLang's scripted runtime."""
+    """A handle on one request, with the names and meanings of SGLang's scripted runtime."""
 
     rid: str
     context: RequestQueries
@@ -44,13 +44,13 @@ class ScriptedReqHandle:
 
     @property
     def kv_pages(self) -> int:
-        """Pages its KV takes, shared prefix included; 0 when it holds none."""
+        """Number of pages of its KV, including the shared prefix; 0 when it holds none."""
         req = self.req
         state = request_state.kv_state(req) if req is not None else None
         return 0 if state is None else -(-state.allocated // self.context.scheduler.page_size)
 
     @property
     def lock_refs(self) -> int:
-        """Lock count of the tree node its prefix ends at."""
+        """Lock count of the tree node at which its prefix ends."""
         req = self.req
         return 0 if req is None else get_node_lock_ref(self.context.scheduler.tree_cache, req.last_node)

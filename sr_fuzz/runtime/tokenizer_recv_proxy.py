@@ -1,7 +1,7 @@
-"""What stands before the scheduler's socket from the tokenizer on the server engine: messages are seen as they arrive.
+"""The proxy in front of the scheduler's socket from the tokenizer on the server engine: it observes arriving messages.
 
-The scheduler keeps receiving as it always does, in order; the script may wait until a message of its own is there.
-Both IPC codecs of SGLang pass through untouched: with pickle the scheduler calls ``recv_pyobj``, with msgpack ``recv``.
+The scheduler receives messages in order as usual; the script can wait until a message of its own has arrived. Both IPC
+codecs of SGLang are passed through unchanged: with pickle the scheduler calls ``recv_pyobj``, with msgpack ``recv``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import zmq
 
 from sr_fuzz.sglang_api import messages
 
-# How long one look at the socket lasts before ``give_up`` is asked again; an arrival ends it at once.
+# Duration of one poll of the socket before ``give_up`` is called again; an arrival ends it at once.
 _POLL_MS = 5
-# How many of the other arrivals a time-out names.
+# Number of other arrivals that a time-out error names.
 _NAMED_ARRIVALS = 5
 
-# By name: what a message is must not depend on which release of SGLang, if any, is imported.
+# By name, so that the kind of a message does not depend on which release of SGLang, if any, is imported.
 _WORK_REQS = {
     "TokenizedGenerateReqInput",
     "TokenizedEmbeddingReqInput",
@@ -39,10 +39,10 @@ class _Arrival:
 
 
 class ScriptedTokenizerRecvProxy:
-    """Stands for the PULL socket ``recv_from_tokenizer``; what it does not do itself, the socket does."""
+    """Wraps the PULL socket ``recv_from_tokenizer``; all other attributes are those of the socket."""
 
     def __init__(self, *, underlying: zmq.Socket, decode: Callable[[bytes], Any] | None = None) -> None:
-        """``decode`` steps a message's bytes into the object that predicates get; the default is SGLang's own codec."""
+        """``decode`` turns a message's bytes into the object for predicates; the default is SGLang's own codec."""
         self._underlying = underlying
         self._decode = decode if decode is not None else messages.ipc_decoder()
         self._poller = zmq.Poller()
@@ -51,14 +51,15 @@ class ScriptedTokenizerRecvProxy:
         self._later: list[_Arrival] = []
         self._count = 0
         self.taken: list[Any] | deque[Any] = []
-        """Messages the scheduler has taken; whoever counts steps empties it."""
+        """Messages that the scheduler has received; the view empties the list."""
         self.work_reqs_seen = 0
-        """Messages that bring work, a batched one counted once."""
+        """Number of messages that bring work; a batched message counts once."""
         self.on_step: Callable[[], None] | None = None
-        """Called at the head of each step, once late messages are due."""
+        """Called at the start of each step, once late messages are due."""
 
     def __getattr__(self, name: str) -> Any:
-        # Only for what is not found here; without the guard a half-made proxy would recurse.
+        # Called only for attributes that are not found here; without the guard a partly initialised proxy would
+        # recurse.
         if name == "_underlying":
             raise AttributeError(name)
         return getattr(self._underlying, name)
@@ -66,15 +67,15 @@ class ScriptedTokenizerRecvProxy:
     # -- what the scheduler calls ------------------------------------------------------------------------------
 
     def recv(self, flags: int = 0, copy: bool = True, track: bool = False) -> bytes:
-        """The next message as it came. Raises ``zmq.Again`` when there is none; never blocks."""
+        """Return the next message as bytes. Raises ``zmq.Again`` when there is none; never blocks."""
         return self._take(flags, "recv")
 
     def recv_pyobj(self, flags: int = 0) -> Any:
-        """The next message, unpickled. Raises ``zmq.Again`` when there is none; never blocks."""
+        """Return the next message, unpickled. Raises ``zmq.Again`` when there is none; never blocks."""
         return pickle.loads(self._take(flags, "recv_pyobj"))
 
     def poll(self, timeout: int | None = None, flags: int = zmq.POLLIN) -> int:
-        """As the socket's own, but what was received already counts as readable."""
+        """Poll the socket; messages that the proxy has already received count as readable."""
         self._drain()
         return zmq.POLLIN if self._buffer and flags & zmq.POLLIN else self._underlying.poll(timeout, flags)
 
@@ -91,7 +92,7 @@ class ScriptedTokenizerRecvProxy:
     # -- what the hook and the view call -----------------------------------------------------------------------
 
     def next_step(self) -> None:
-        """Called once at the head of each step, before the script acts: late messages become due."""
+        """Make late messages due. Called once at the start of each step, before the script acts."""
         self._buffer.extend(self._later)
         self._later.clear()
         if self.on_step is not None:
@@ -99,18 +100,18 @@ class ScriptedTokenizerRecvProxy:
 
     @property
     def pending(self) -> int:
-        """Messages that have arrived and that the scheduler has not taken."""
+        """Number of messages that have arrived and that the scheduler has not received."""
         self._drain()
         return len(self._buffer) + len(self._later)
 
     def stand_aside(self) -> None:
-        """Only pass messages through from now on: nobody counts steps here, so nobody would empty `taken`."""
+        """Only pass messages through from now on. No script is played here, so `taken` would never be emptied."""
         self.taken = deque(maxlen=0)
 
     # -- what the transport calls ------------------------------------------------------------------------------
 
     def mark(self) -> int:
-        """A point in the order of arrivals: everything that is here by now lies before it."""
+        """Return a point in the order of arrivals; all messages that have arrived so far are before it."""
         self._drain()
         return self._count
 
@@ -123,11 +124,11 @@ class ScriptedTokenizerRecvProxy:
         give_up: Callable[[], str | None] | None = None,
         since: int | None = None,
     ) -> Any | None:
-        """Wait for a message that satisfies ``predicate`` and return it; it stays due for the scheduler.
+        """Wait for a message that satisfies ``predicate`` and return it; the scheduler still receives it.
 
-        Counts what arrives after ``since`` (a `mark`), or after this call began to look. ``give_up`` is asked every
-        few milliseconds; once it returns a reason, and a last look finds nothing, the answer is None. Raises
-        ``TimeoutError`` after ``timeout_s`` seconds.
+        Only messages that arrive after ``since`` (a `mark`), or after the start of this call, are considered.
+        ``give_up`` is called every few milliseconds; once it returns a reason, and a last check finds no message, None
+        is returned. Raises ``TimeoutError`` after ``timeout_s`` seconds.
         """
         start = self._count if since is None else since
         looked = 0
@@ -151,7 +152,7 @@ class ScriptedTokenizerRecvProxy:
             self._poller.poll(min(_POLL_MS, left_ms))
 
     def delay(self, message: Any) -> None:
-        """Let a message that has arrived arrive one step later instead, before anything that comes then."""
+        """Delay a message that has arrived by one step; it then comes before the messages of that step."""
         for arrival in self._buffer:
             if arrival.message is message:
                 self._buffer.remove(arrival)

@@ -1,4 +1,4 @@
-"""How a script's requests reach the scheduler: the same messages the tokenizer manager would send."""
+"""The transport of a script's requests to the scheduler: the same messages that the tokenizer manager sends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sr_fuzz.sglang_api import messages, missing
 
 
 class Transport(Protocol):
-    """The paths into the engine. Everything arrives in the coming step, in the order of the calls."""
+    """The calls into the engine. All messages arrive in the coming step, in the order of the calls."""
 
     def generate(self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> None: ...
 
@@ -28,7 +28,7 @@ class Transport(Protocol):
     def flush_cache(self) -> None: ...
 
     def control(self, call: str, **fields: Any) -> None:
-        """Any other control call of `sr_fuzz.sglang_api.messages.CONTROLS`; ``fields`` are those of its body."""
+        """Make any other control call of `sr_fuzz.sglang_api.messages.CONTROLS`; ``fields`` are fields of its body."""
         ...
 
     @property
@@ -38,25 +38,25 @@ class Transport(Protocol):
 
     @property
     def put_off(self) -> Sequence[str]:
-        """Calls that could not be made yet, in order: what lies before the scheduler would not pass them on."""
+        """Deferred calls, in order, which the tokenizer manager would not pass on to the scheduler yet."""
         ...
 
     @property
     def paused(self) -> bool:
-        """Whether a client's requests are held back before they reach the scheduler."""
+        """Whether requests of clients are held back before they reach the scheduler."""
         ...
 
     def reset(self) -> None:
-        """Forget what earlier scripts did."""
+        """Drop the state of earlier scripts."""
         ...
 
     def settle(self, timeout_s: float) -> str:
-        """Wait until every client has its answer, without turning the loop; a text says who has none."""
+        """Wait until every client has its answer, without a step; returns a text on those that have none."""
         ...
 
 
 class _Primed(NamedTuple):
-    """A request for ``n`` answers whose prompt is being prefilled."""
+    """A request for ``n`` samples whose prompt is being prefilled."""
 
     rid: str
     n: int
@@ -64,10 +64,10 @@ class _Primed(NamedTuple):
 
 
 class LocalTransport:
-    """Puts the messages straight into the receive proxy of a scheduler in this process."""
+    """Puts messages directly into the receive proxy of a scheduler in this process."""
 
     def __init__(self, proxy: LocalRecvProxy, recorder: OutputRecorder, *, adapters: Sequence[str] = ()) -> None:
-        """``adapters``: names of the LoRA adapters that the scheduler has; they are their ids too."""
+        """``adapters``: names of the LoRA adapters that the scheduler has, which are also their ids."""
         self._proxy = proxy
         self._adapters = adapters
         self._recorder = recorder
@@ -76,7 +76,7 @@ class LocalTransport:
 
     def generate(self, *, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> None:
         fields = self._with_adapter(fields)
-        # The tokenizer manager's way: one request that only prefills, then n of their own once it is answered.
+        # As in the tokenizer manager: one request that only prefills, then n separate requests once it is answered.
         several = dict(sampling)
         n = several.pop("n", 1)
         if n > 1:
@@ -87,7 +87,7 @@ class LocalTransport:
             self._put_request(rid=rid, input_ids=input_ids, sampling=several, **fields)
 
     def _with_adapter(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """``lora_path``, a name, as the id that the tokenizer manager would look up."""
+        """Replace ``lora_path``, a name, by the id that the tokenizer manager would look up."""
         name = fields.pop("lora_path", None)
         if name is None:
             return fields
@@ -103,7 +103,7 @@ class LocalTransport:
         try:
             message = make(**fields)
         except ValueError as error:
-            # The tokenizer manager answers so when SGLang's own classes refuse a value.
+            # The tokenizer manager gives this answer when SGLang's own classes refuse a value.
             raise RequestRefused(fields["rid"], HTTPStatus.BAD_REQUEST, str(error)) from None
         self._proxy.put(message)
 
@@ -113,7 +113,8 @@ class LocalTransport:
             if stream is None or not stream.answered:
                 continue
             self._primed.remove(primed)
-            # An error goes to the client; the tokenizer manager takes any other end for one of the prefill.
+            # An error is returned to the client; the tokenizer manager treats any other finish as the end of the
+            # prefill.
             end = stream.finishes[0]
             if missing.here().or_default(lambda: (end.finish or {}).get("status_code"), None) is None:
                 for index in range(primed.n):
@@ -123,7 +124,7 @@ class LocalTransport:
         self._put_made(messages.embedding_message, rid=rid, input_ids=input_ids, **self._with_adapter(fields))
 
     def pause(self, mode: str) -> None:
-        # In abort mode the tokenizer manager aborts everything and sends the scheduler no pause at all.
+        # In mode ``abort`` the tokenizer manager aborts all requests and sends no pause to the scheduler.
         if mode == "abort":
             self.control("abort", rid="", abort_all=True)
         else:
@@ -152,16 +153,16 @@ class LocalTransport:
 
     @property
     def put_off(self) -> Sequence[str]:
-        """Requests for several answers whose prompt is still being prefilled, and what arrives in the coming step.
+        """Requests for several samples whose prompt is still being prefilled, and messages for the coming step.
 
-        Copies that are on their way nobody knows yet as requests that wait.
+        Messages on the way are included because they are not yet visible as waiting requests.
         """
         sent = self._proxy.pending
         return [f"{primed.n} copies of {primed.rid}" for primed in self._primed] + [f"{sent} messages"] * (sent > 0)
 
     @property
     def paused(self) -> bool:
-        """Nothing stands before the scheduler that could hold a request back."""
+        """False: there is no tokenizer manager that could hold a request back."""
         return False
 
     def reset(self) -> None:

@@ -1,12 +1,12 @@
-"""Scripts: an engine configuration and a list of actions, as immutable data.
+"""Scripts: a script is an engine configuration and a list of actions, as immutable data.
 
-A script is the only thing that travels between the rooms of this project: strategies make it, engines run it, the
-minimiser shortens it, the repro writer prints it. It knows no engine.
+A script is the data that the rooms of this project exchange: strategies generate it, engines play it, the minimiser
+shortens it, the repro writer prints it. It does not depend on an engine.
 
-Three forms, all lossless except the last:
+It has three forms, all lossless except the last:
 
 * Python values, frozen ``msgspec`` structs: `Script`, `EngineConfig`, and the actions;
-* JSON, through `to_json` and `from_json`; a file carries ``format``, and a file of another format is refused;
+* JSON, through `to_json` and `from_json`; a file has a ``format``, and a file of another format is refused;
 * one line of text, through `sr_fuzz.script.text`, for logs and reports.
 """
 
@@ -50,4 +50,4 @@ __all__ = [
     "ScriptError", "SessionParams", "StartReq", "Step", "StepUntil", "VOCAB_SIZE", "from_json", "script_hash",
     "to_json", "validate",
 ]  # fmt: skip
-"""What scripts are written with; emitted tests import it from here."""
+"""The names with which scripts are written; emitted tests import them from here."""

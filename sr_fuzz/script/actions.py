@@ -1,7 +1,7 @@
-"""The actions: what a script can do to an engine, as immutable data.
+"""The actions of a script, as immutable data.
 
-A script holds no token: a prompt is *described* (`Prompt`), so that prefixes are shared on purpose and a script stays a
-few lines.
+A script contains no tokens: a prompt is *described* (`Prompt`), so that prefixes are shared on purpose and a script
+takes only a few lines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sr_fuzz.script.adapters import AdapterName
 from sr_fuzz.script.engine_config import EngineConfig
 
 VOCAB_SIZE = 64
-"""Tokens of the oracle model: small, so that families collide now and then and stop tokens are really hit."""
+"""Vocabulary size of the oracle model: small, so that families sometimes collide and stop tokens are actually hit."""
 
 EOS_TOKEN_ID = 2
 
@@ -31,7 +31,7 @@ STAGES = (
     "finished",
 )
 
-# \Z, not $: that one also matches before a line break at the end.
+# \Z, because $ also matches before a line break at the end.
 Name = Annotated[
     str,
     Meta(
@@ -45,60 +45,62 @@ Stage = Literal[
 ]  # fmt: skip
 TokenId = Annotated[int, Meta(ge=0, lt=VOCAB_SIZE)]
 
-# 4096 is the context length of the oracle model: a longer prompt is refused by SGLang whatever the pool.
+# 4096 is the context length of the oracle model: SGLang refuses a longer prompt, whatever the pool size is.
 PromptLen = Annotated[int, Meta(ge=1, le=4096)]
 NewTokens = Annotated[int, Meta(ge=0, le=4096)]
 
 
 class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, array_like=False):
-    """A described prompt: ``length - unique_tail`` tokens shared by its family, then a tail of its own.
+    """A described prompt: ``length - unique_tail`` tokens that its family shares, then a unique tail.
 
-    Two prompts of one family share their first ``min`` of the shared parts; two of different families share
-    nothing but chance. The tail is a function of the request's name.
+    Two prompts of one family share a prefix as long as the shorter of their shared parts; two prompts of different
+    families have a common prefix only by chance. The tail is a function of the request's name.
     """
 
     family: Annotated[int, Meta(ge=0, le=255)] = 0
     length: PromptLen = 8
     unique_tail: Annotated[int, Meta(ge=0, le=4096)] = 0
     uniform: bool = False
-    """All tokens equal, one token a family, and no tail: the only prompts that SGLang's scripted runtime can send."""
+    """All tokens are equal, with one token per family, and there is no tail: the only prompts that SGLang's scripted
+    runtime can send."""
     after: Name | None = None
-    """A request started earlier: the shared part is then the beginning of what that one reads and generates, its prompt
-    and behind it its reference output, as in the next turn of a chat; the family does not matter."""
+    """The name of an earlier request. The shared part is then a prefix of that request's prompt followed by its
+    reference output, as in the next turn of a chat; the family does not matter."""
 
 
 class SessionParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What of a session a request continues: SGLang's ``session_params``, with the script's names for ids.
+    """The part of a session that a request continues: SGLang's ``session_params``, with the script's names as ids.
 
-    A streaming session only appends to its last turn, so there the rest is refused. A plain one is a tree of requests:
-    without ``rid`` and ``replace`` a request begins a new branch.
+    A streaming session only appends to its last turn, so the other fields are refused there. A plain session is a tree
+    of requests: without ``rid`` and ``replace`` a request begins a new branch.
     """
 
     id: Name
-    """The session's name; it need not be open."""
+    """The session's name; the session need not be open."""
     rid: Name | None = None
     """The request to continue."""
     offset: Annotated[int, Meta(ge=0, le=4096)] | None = None
-    """Tokens of the history to keep; SGLang takes 0 for all."""
+    """Number of tokens of the history to keep; SGLang treats 0 as all."""
     replace: bool = False
     drop_previous_output: bool = False
 
 
 SAMPLING_FIELDS = ("max_new_tokens", "ignore_eos", "stop_token_ids", "n")
-"""Fields of `StartReq` that lie in the ``sampling_params`` of a ``/generate`` body; the others lie beside these."""
+"""Fields of `StartReq` that are part of ``sampling_params`` in a ``/generate`` body; the others are at the top
+level."""
 
 
 class _Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="action"):
-    """Base of all actions; the tag is the ``action`` field of the JSON form."""
+    """Base of all actions; the tag is the field ``action`` of the JSON form."""
 
     @staticmethod
     def drawn_on(config: EngineConfig) -> bool:
-        """Whether it does anything on ``config``, so that strategies draw it there."""
+        """Whether the action has an effect on ``config``, so that strategies draw it there."""
         return True
 
 
 class StartReq(_Action, frozen=True, tag="start_req"):
-    """Send a generate request. ``max_new_tokens`` is clipped by SGLang to what the context and the pool hold."""
+    """Send a generate request. SGLang clips ``max_new_tokens`` to the size of the context and of the pool."""
 
     name: Name
     prompt: Prompt = Prompt()
@@ -112,21 +114,21 @@ class StartReq(_Action, frozen=True, tag="start_req"):
     stream: bool = True
     session: SessionParams | None = None
     n: Annotated[int, Meta(ge=1, le=8)] = 1
-    """Answers wanted: SGLang's tokenizer manager prefills the prompt once, then sends ``n`` requests of its own."""
+    """Number of samples: SGLang's tokenizer manager prefills the prompt once, then sends ``n`` separate requests."""
     lora_path: AdapterName | None = None
-    """The adapter to run with, by name, as in a ``/generate`` body; None is the base model."""
+    """The name of the adapter, as in a ``/generate`` body; None is the base model."""
 
 
 class Step(_Action, frozen=True, tag="step"):
-    """Let the event loop step ``n`` times."""
+    """Let the event loop make ``n`` steps."""
 
     n: Annotated[int, Meta(ge=1, le=1000)] = 1
 
 
 class StepUntil(_Action, frozen=True, tag="step_until"):
-    """Step until request ``name`` reaches ``stage``, at most ``max_steps`` steps; not reaching it is no error.
+    """Step until request ``name`` reaches ``stage``, at most ``max_steps`` steps. It is no error if it does not.
 
-    ``nth`` says which chunk ``nth_chunk`` means. A stage that has passed counts as reached, except ``waiting``.
+    ``nth`` is the number of the chunk for ``nth_chunk``. A stage that has passed counts as reached, except ``waiting``.
     """
 
     name: Name
@@ -136,34 +138,34 @@ class StepUntil(_Action, frozen=True, tag="step_until"):
 
 
 class Pause(_Action, frozen=True, tag="pause"):
-    """``/pause_generation``. ``abort`` aborts everything first, as the tokenizer manager does in that mode."""
+    """Call ``/pause_generation``. Mode ``abort`` aborts all requests first, as the tokenizer manager does."""
 
     mode: Literal["retract", "in_place", "abort"] = "retract"
 
 
 class Continue(_Action, frozen=True, tag="continue"):
-    """``/continue_generation``."""
+    """Call ``/continue_generation``."""
 
 
 class Abort(_Action, frozen=True, tag="abort"):
-    """``/abort_request`` for one name. Without ``await_arrival`` the message arrives one step later."""
+    """Call ``/abort_request`` for one request. Without ``await_arrival`` the message arrives one step later."""
 
     name: Name
     await_arrival: bool = True
 
 
 class AbortAll(_Action, frozen=True, tag="abort_all"):
-    """``/abort_request`` with ``abort_all``."""
+    """Call ``/abort_request`` with ``abort_all``."""
 
     await_arrival: bool = True
 
 
 class FlushCache(_Action, frozen=True, tag="flush_cache"):
-    """``/flush_cache``; SGLang refuses it while anything runs, which is legal."""
+    """Call ``/flush_cache``; SGLang refuses it while any request runs, which is no violation."""
 
 
 class EvictRadix(_Action, frozen=True, tag="evict_radix"):
-    """The prefix cache's own ``evict``, of ``num_tokens`` tokens or (None) of all that can go."""
+    """Call the prefix cache's own ``evict`` for ``num_tokens`` tokens, or for all evictable tokens (None)."""
 
     num_tokens: Annotated[int, Meta(ge=1, le=65536)] | None = None
 
@@ -173,7 +175,7 @@ class EvictRadix(_Action, frozen=True, tag="evict_radix"):
 
 
 class ExhaustKv(_Action, frozen=True, tag="exhaust_kv"):
-    """Take free KV pages through the allocator's ``alloc`` until ``leave_pages`` are left."""
+    """Allocate free KV pages through the allocator's ``alloc`` until ``leave_pages`` are left."""
 
     leave_pages: Annotated[int, Meta(ge=0, le=65536)] = 0
 
@@ -189,20 +191,20 @@ class ExhaustLockRefs(_Action, frozen=True, tag="exhaust_lock_refs"):
 
 
 class ExhaustRows(_Action, frozen=True, tag="exhaust_rows"):
-    """Send long requests with one-token prompts (ballast) so that ``leave_rows`` request rows are left.
+    """Send long requests with one-token prompts (ballast) until ``leave_rows`` request rows are left.
 
-    Their outputs share half of the pool, so they end by themselves in a tiny one.
+    Their outputs share half of the pool, so they end by themselves in a small pool.
     """
 
     leave_rows: Annotated[int, Meta(ge=0, le=65536)] = 0
 
 
 class Release(_Action, frozen=True, tag="release"):
-    """Give back what the exhausters hold; ballast requests are aborted."""
+    """Release the resources that the exhausters hold; ballast requests are aborted."""
 
 
 class AdvanceClock(_Action, frozen=True, tag="advance_clock"):
-    """Let ``seconds`` pass on the scheduler's clock, at once; see `sr_fuzz.sglang_api.clock`."""
+    """Advance the scheduler's clock by ``seconds``, at once; see `sr_fuzz.sglang_api.clock`."""
 
     seconds: Annotated[float, Meta(gt=0, le=86400)] = 1.0
 
@@ -212,12 +214,12 @@ class AdvanceClock(_Action, frozen=True, tag="advance_clock"):
 
 
 class OpenSession(_Action, frozen=True, tag="open_session"):
-    """``/open_session``. SGLang refuses a name that is open. A streaming session keeps its KV between its turns."""
+    """Call ``/open_session``. SGLang refuses a name that is open. A streaming session keeps its KV between turns."""
 
     name: Name
     streaming: bool = False
     timeout: Annotated[float, Meta(ge=0.5, le=1000.0)] | None = None
-    """Idle seconds after which SGLang closes it; eight steps of the event loop count as one second."""
+    """Idle time in seconds after which SGLang closes the session; eight steps of the event loop count as one second."""
 
     @staticmethod
     def drawn_on(config: EngineConfig) -> bool:
@@ -225,7 +227,7 @@ class OpenSession(_Action, frozen=True, tag="open_session"):
 
 
 class CloseSession(_Action, frozen=True, tag="close_session"):
-    """``/close_session``; while a turn of a streaming session runs, SGLang puts it off."""
+    """Call ``/close_session``; while a turn of a streaming session runs, SGLang defers it."""
 
     name: Name
 

@@ -1,8 +1,7 @@
-"""The LoRA adapters that every engine with ``enable_lora`` has: four, so that they compete for the slots of a pool.
+"""The LoRA adapters of every engine with ``enable_lora``: four, so that they compete for the slots of a pool.
 
-What an adapter does is described, like a prompt: the oracle model adds its number to what it keeps of each token, so
-that KV or an output that was computed with another adapter is another one. Where the weights come from is the business
-of `sr_fuzz.oracle.adapter_weights`.
+The effect of an adapter is described, like a prompt: the oracle model stores its number with each token, so that KV or
+an output that was computed with another adapter differs. `sr_fuzz.oracle.adapter_weights` defines the weights.
 """
 
 from __future__ import annotations
@@ -12,10 +11,12 @@ from typing import Any, Literal
 AdapterName = Literal["l0", "l1", "l2", "l3"]
 
 ADAPTERS: tuple[str, ...] = ("l0", "l1", "l2", "l3")
-"""Names; SGLang's ids for them are the same, so that a script's runs agree in every order that goes by id."""
+"""Names of the adapters. SGLang's ids for them are the same, so that every order by id is the same in all runs of a
+script."""
 
 MODELS = ("dense", "swa")
-"""Kinds of cache for which the oracle model has them: where chunks are never parked, and where they are."""
+"""Kinds of cache for which the oracle model supports adapters: one in which chunked requests are never parked, and one
+in which they are."""
 
 _NEED_LORA = (
     "max_loras_per_batch", "lora_eviction_policy", "lora_drain_wait_threshold", "enable_lora_overlap_loading"
@@ -23,12 +24,12 @@ _NEED_LORA = (
 
 
 def adapter_number(name: str | None) -> int:
-    """What an adapter adds: 0 for the base model, from 1 on for `ADAPTERS`."""
+    """Return the number of an adapter: 0 for the base model, from 1 on for `ADAPTERS`."""
     return 0 if name is None else ADAPTERS.index(name) + 1
 
 
 def config_problem(config: Any) -> str | None:
-    """What makes no sense about adapters in an engine configuration, beginning with the field; None when all does."""
+    """Return what is invalid about adapters in a configuration, beginning with the field; None if it is valid."""
     if not config.enable_lora:
         for field in _NEED_LORA:
             if getattr(config, field):
@@ -41,13 +42,13 @@ def config_problem(config: Any) -> str | None:
     if config.model not in MODELS:
         return f"enable_lora: the oracle has adapters where config.model is {' or '.join(MODELS)}, got {config.model}"
     if config.enable_streaming_session:
-        # A session's KV is kept outside the tree, whose keys tell adapters apart.
+        # A session's KV is kept outside the tree, and only the tree's keys distinguish adapters.
         return "enable_lora: cannot be with enable_streaming_session"
     return None
 
 
 def request_problem(lora_path: str | None, config: Any) -> str | None:
-    """Why a request cannot run with this adapter; None when it can."""
+    """Return why a request cannot run with this adapter; None when it can."""
     if lora_path is not None and not config.enable_lora:
         return f"expected null, since config.enable_lora is false, got {lora_path}"
     return None

@@ -1,4 +1,7 @@
-"""Scripts as JSON, lossless both ways, and their content hash; a file of another format is refused."""
+"""The JSON form of scripts, lossless in both directions, and their content hash.
+
+A file of another format is refused.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,16 @@ from sr_fuzz.script.validation import checked
 
 
 def to_json(script: Script, *, indent: int = 0) -> bytes:
-    """Encode; ``indent`` spaces a level make it readable, 0 makes it compact."""
+    """Encode a script, with ``indent`` spaces per level; 0 makes it compact."""
     data = msgspec.json.encode(script)
     return msgspec.json.format(data, indent=indent) + b"\n" if indent else data
 
 
 def from_json(data: bytes | str, *, source: str = "script") -> Script:
-    """Decode and validate. Raises `ScriptError`, one line: source, field, what is expected, what is there."""
+    """Decode and validate a script. Raises `ScriptError`, one line: source, field, expected and actual value."""
     try:
-        # Not msgspec's decoder: the standard one names line and column, and lets NaN through to where it is refused
-        # by the name of its field.
+        # The standard decoder is used instead of msgspec's because its errors name line and column, and because it
+        # accepts NaN, which is then refused with the name of its field.
         raw = json.loads(data, object_pairs_hook=_refuse_repeated_fields)
     except ScriptError as error:
         raise ScriptError(f"{source}: {error}") from None
@@ -45,6 +48,6 @@ def _refuse_repeated_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def script_hash(script: Script) -> str:
-    """A stable content hash: 16 hex digits of the SHA-256 of the canonical JSON form (keys sorted)."""
+    """Return a stable content hash: 16 hex digits of the SHA-256 of the canonical JSON form (keys sorted)."""
     canonical = msgspec.json.encode(msgspec.to_builtins(script), order="sorted")
     return hashlib.sha256(canonical).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Optional fields: what an action or a configuration says where a script says nothing."""
+"""Defaults of the optional fields of actions and configurations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import msgspec
 
 
 def defaults_of(struct: msgspec.Struct | type[msgspec.Struct]) -> dict[str, Any]:
-    """The default of each field that has one, in the order of the fields."""
+    """Return the default of each field that has one, in the order of the fields."""
     fields, values = struct.__struct_fields__, struct.__struct_defaults__
     return dict(zip(fields[len(fields) - len(values) :], values, strict=True))

@@ -1,10 +1,13 @@
-"""Errors that cross rooms: bad scripts, engines that cannot run. A finding is none: it comes back in the outcome."""
+"""Errors that several rooms share: invalid scripts, and engines that cannot run.
+
+A finding is not an error: it is returned in the outcome.
+"""
 
 from __future__ import annotations
 
 
 class ScriptError(ValueError):
-    """A script that cannot be read or makes no sense. The message is one line and names the field."""
+    """A script cannot be read or is invalid. The message is one line and names the field."""
 
 
 class EngineError(RuntimeError):
@@ -12,7 +15,7 @@ class EngineError(RuntimeError):
 
 
 class ConfigNotBooted(EngineError):
-    """This SGLang makes no scheduler of that configuration; others may do."""
+    """This SGLang does not boot a scheduler with that configuration; other configurations may work."""
 
 
 class UnsupportedVersion(EngineError):
@@ -20,11 +23,11 @@ class UnsupportedVersion(EngineError):
 
 
 class RequestRefused(Exception):
-    """The tokenizer manager refused a generate request: the scheduler will never see it."""
+    """The tokenizer manager refused a generate request, so the scheduler will never see it."""
 
     def __init__(self, rid: str, status: int | None, text: str) -> None:
         super().__init__(f"request {rid!r} was refused before it reached the scheduler: {text}")
         self.rid = rid
         self.status = status
-        """The server's status or error code; None when there was no answer."""
+        """The server's status or error code; None when there was no response."""
         self.text = text

@@ -1,6 +1,6 @@
-"""What is wrong with a file of plain values, in one line: field, what is expected, what is there.
+"""Explains in one line what is wrong with a file of plain values: field, expected and actual value.
 
-Works on any ``msgspec`` type; scripts are the one use.
+It works with any ``msgspec`` type; scripts are the only use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ _PATH = re.compile(r" - at `\$(.*)`$")
 
 
 def explain(error: msgspec.ValidationError, root: type, raw: Any) -> str:
-    """``field: expected …, got …``. From msgspec's message only the path is taken; the rest is in the types."""
+    """Return ``field: expected …, got …``.
+
+    Only the path is taken from msgspec's message; the rest comes from the types.
+    """
     match = _PATH.search(str(error))
     path = match.group(1).lstrip(".") if match else ""
     where = f"{path}: " if path else ""
@@ -29,7 +32,7 @@ def explain(error: msgspec.ValidationError, root: type, raw: Any) -> str:
 
 
 def _at(root: type, raw: Any, path: str) -> tuple[inspect.Type, Any]:
-    """The type that a script has at ``path``, and the value that is there."""
+    """Return the type that a script has at ``path``, and the value that is there."""
     kind: inspect.Type = inspect.type_info(root)
     value = raw
     for index, name in re.findall(r"\[(\d+)\]|([A-Za-z_]+)", path):
@@ -44,7 +47,7 @@ def _at(root: type, raw: Any, path: str) -> tuple[inspect.Type, Any]:
 
 
 def _narrowed(kind: inspect.Type, value: Any) -> inspect.Type:
-    """Of the action types the one that the tag in ``value`` names; any other type as it is."""
+    """Return the action type that the tag in ``value`` names; any other type is returned unchanged."""
     if isinstance(kind, inspect.UnionType) and isinstance(value, dict):
         objects = [t for t in kind.types if isinstance(t, inspect.StructType)]
         if objects and objects[0].tag_field is None:
@@ -66,7 +69,7 @@ def _field_problem(kind: inspect.StructType, value: dict[str, Any]) -> str:
 
 
 def _expected(kind: inspect.Type) -> str:
-    """A type in words, with its range or its allowed values."""
+    """Describe a type, with its range or its allowed values."""
     match kind:
         case inspect.Metadata(type=inner, extra_json_schema=extra):
             return (extra or {}).get("description") or _expected(inner)
@@ -89,7 +92,7 @@ def _expected(kind: inspect.Type) -> str:
 
 
 def short(value: Any) -> str:
-    """A value as in the file, on one line and never long; for a list or an object only what it is."""
+    """Return a value as in the file, as one short line; for a list or an object only its kind."""
     if isinstance(value, list | tuple):
         return f"a list of {len(value)} items"
     if isinstance(value, dict):

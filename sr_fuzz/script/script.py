@@ -11,9 +11,9 @@ from sr_fuzz.script.actions import EXHAUSTERS, Action, OpenSession, StartReq
 from sr_fuzz.script.engine_config import EngineConfig
 
 FORMAT_VERSION = 1
-"""Raised whenever an old file would be read with another meaning."""
+"""Format version; it is raised whenever an old file would be read with another meaning."""
 
-# A longer script says nothing that a shorter one cannot, and its trace no longer fits in a report.
+# A longer script shows nothing that a shorter one cannot, and its trace does not fit in a report.
 MAX_ACTIONS = 500
 
 
@@ -26,7 +26,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the requests it starts, in order."""
+        """Names of the requests that it starts, in order."""
         return tuple(a.name for a in self.actions if isinstance(a, StartReq))
 
     @property

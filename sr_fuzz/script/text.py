@@ -1,4 +1,4 @@
-"""Scripts as one line of text, for logs and reports; it cannot be read back."""
+"""The text form of scripts, one line for logs and reports; it cannot be parsed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sr_fuzz.script.script import Script
 
 
 def config_text(config: EngineConfig) -> str:
-    """The fields that differ from the default, as ``name=value``, or ``default``."""
+    """Return the fields that differ from the default, as ``name=value``, or ``default``."""
     changed = msgspec.to_builtins(config)
     return " ".join(f"{name}={value}" for name, value in changed.items()) or "default"
 
 
 def action_text(action: Action) -> str:
-    """One action in one short line, e.g. ``r0 = start_req(0:40+3, new=8)``."""
+    """Return one action as one short line, e.g. ``r0 = start_req(0:40+3, new=8)``."""
     if isinstance(action, StartReq):
         return _start_text(action)
     defaults = defaults_of(action)
@@ -33,7 +33,7 @@ def action_text(action: Action) -> str:
 
 
 def _says_it_alone(default: object) -> bool:
-    """Whether a first field needs no name and is always shown: a size or a mode is what its action is about."""
+    """Whether a first field is shown always and without its name, because it is the action's main argument."""
     return isinstance(default, (int, str)) and not isinstance(default, bool)
 
 
@@ -44,7 +44,7 @@ def _start_text(action: StartReq) -> str:
     parts = [shape, *["uniform"] * prompt.uniform, f"new={action.max_new_tokens}"]
     for field, default in defaults_of(action).items():
         value = getattr(action, field)
-        # The prompt and the length are always shown, in words of their own.
+        # The prompt and the length are always shown, in a special form.
         if field not in ("prompt", "max_new_tokens") and value != default:
             shown = _session_text(value) if isinstance(value, SessionParams) else value
             parts.append(field if value is True else f"{field}={shown}")
@@ -52,12 +52,12 @@ def _start_text(action: StartReq) -> str:
 
 
 def _session_text(params: SessionParams) -> str:
-    """``s0``, or with what else it says ``s0(rid=r1, replace)``."""
+    """Return ``s0``, or with its other fields ``s0(rid=r1, replace)``."""
     more = {name: value for name, value in msgspec.to_builtins(params).items() if name != "id"}
     shown = [name if value is True else f"{name}={value}" for name, value in more.items()]
     return f"{params.id}({', '.join(shown)})" if shown else params.id
 
 
 def text(script: Script) -> str:
-    """The whole script in one line: ``[config] action; action; …``."""
+    """Return the whole script in one line: ``[config] action; action; …``."""
     return f"[{config_text(script.config)}] " + "; ".join(action_text(a) for a in script.actions)

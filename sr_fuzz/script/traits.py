@@ -1,7 +1,7 @@
-"""Engine traits: the fields of a configuration that choose other code paths of the scheduler's loop.
+"""Engine traits: the fields of a configuration that select other code paths of the scheduler's event loop.
 
-One table, in the order in which a signature names them. The signature of a finding holds the words; the minimiser
-leaves the fields alone, since with another value it would be another finding.
+They are one table, in the order in which a signature names them. The signature of a finding contains the words. The
+minimiser does not change the fields, since with another value it would be another finding.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ TRAITS: dict[str, Callable[[EngineConfig], str | None]] = {
     "enable_lora": lambda c: "lora" if c.enable_lora else None,
     "speculative_algorithm": lambda c: c.speculative_algorithm.lower() if c.speculative_algorithm else None,
 }
-"""The word for each field's value in a configuration; None where the value is what most engines have."""
+"""The word for each field's value in a configuration; None for the value that most engines have."""
 
 
 def traits(config: EngineConfig) -> tuple[str, ...]:
-    """The words for a configuration, in the order of `TRAITS`."""
+    """Return the words for a configuration, in the order of `TRAITS`."""
     return tuple(word for name in TRAITS if (word := TRAITS[name](config)) is not None)

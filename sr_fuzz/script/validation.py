@@ -1,4 +1,4 @@
-"""What the types of a script cannot say: fields that exclude or need each other, names that must be unique."""
+"""Checks that types cannot express: fields that exclude or need each other, names that must be unique."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sr_fuzz.script.script import FORMAT_VERSION, Script
 
 
 def validate(script: Script, *, source: str = "script") -> Script:
-    """Check a script that was built in Python as `from_json` would. Returns the script, or raises `ScriptError`."""
+    """Check a script that was built in Python, as `from_json` does. Returns the script, or raises `ScriptError`."""
     try:
         raw = msgspec.to_builtins(script)
     except (TypeError, ValueError, RecursionError) as error:
@@ -24,7 +24,7 @@ def validate(script: Script, *, source: str = "script") -> Script:
 
 
 def checked(raw: Any, source: str) -> Script:
-    """Turn plain values into a script: first the types, then what they cannot say."""
+    """Convert plain values to a script: check the types first, then what they cannot express."""
     if not isinstance(raw, dict):
         raise ScriptError(f"{source}: expected an object with the fields config, actions, got {short(raw)}")
     found = raw.get("format", FORMAT_VERSION)

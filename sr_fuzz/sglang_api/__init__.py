@@ -1,1 +1,1 @@
-"""Everything that a release of SGLang can change; no other room asks how releases differ."""
+"""Everything that may differ between releases of SGLang; no other room depends on these differences."""

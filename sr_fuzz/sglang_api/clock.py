@@ -1,9 +1,11 @@
-"""A clock that a script moves, in the place of ``time`` in the modules of SGLang that keep and read time-outs.
+"""A virtual clock that scripts advance.
 
-SGLang aborts who waits or runs too long (``SGLANG_REQ_WAITING_TIMEOUT``, ``SGLANG_REQ_RUNNING_TIMEOUT``): the scheduler
-compares ``time.perf_counter()`` with what the request's time stats noted by the same call. Both modules ask the name
-``time`` in their own namespace for it, so an object of that name does, and nothing of their logic is touched. Elsewhere
-SGLang keeps the machine's time: intervals between polls, rates, watchdogs.
+It replaces ``time`` in the modules of SGLang that record and check time-outs.
+
+SGLang aborts requests that wait or run too long (``SGLANG_REQ_WAITING_TIMEOUT``, ``SGLANG_REQ_RUNNING_TIMEOUT``): the
+scheduler compares ``time.perf_counter()`` with the value that the request's time stats recorded with the same call.
+Both modules look up the name ``time`` in their own namespace, so it is enough to patch that name, and their logic is
+not changed. Elsewhere SGLang uses the machine's time: intervals between polls, rates, watchdogs.
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-# One reading is later than the one before, as SGLang may rely on, and a whole script's readings are far from a second.
+# Each reading is later than the previous one, on which SGLang may rely; all readings of a script add up to far less
+# than a second.
 _TICK_S = 1e-7
 
 
 class VirtualClock:
-    """Stands for the module ``time``; only ``perf_counter`` is its own."""
+    """A mock of the module ``time``; only ``perf_counter`` differs."""
 
     def __init__(self) -> None:
-        # SGLang takes 0 for "not yet".
+        # SGLang uses 0 for "not yet".
         self._now = 1000.0
 
     def perf_counter(self) -> float:
@@ -36,17 +39,17 @@ class VirtualClock:
 
 
 def set_clock(clock: Any) -> None:
-    """Let the scheduler and its requests' time stats read this clock; see `sr_fuzz.sglang_api.clock`."""
+    """Make the scheduler and its requests' time stats read this clock."""
     from sglang.srt.lora import lora_drainer
     from sglang.srt.managers import scheduler
     from sglang.srt.observability import req_time_stats
 
     for module in (scheduler, req_time_stats):
         module.time = clock
-    # It compares with what the time stats have noted, but asks for the time by another name.
+    # The LoRA drainer compares with the values of the time stats, but reads the time by another function.
     lora_drainer.time = SimpleNamespace(monotonic=clock.perf_counter)
 
 
 def clock_of(scheduler: Any) -> Any:
-    """What a scheduler asks for the time: a clock of ours, or the module ``time``."""
+    """Return the clock that a scheduler reads: a `VirtualClock`, or the module ``time``."""
     return sys.modules[type(scheduler).__module__].time

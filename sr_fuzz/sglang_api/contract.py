@@ -1,7 +1,7 @@
-"""The contract with SGLang, compared with a release or a tree: what of `sr_fuzz.sglang_api.contract_table` is missing.
+"""Compares the contract with a release or a tree: which names of `sr_fuzz.sglang_api.contract_table` are missing.
 
-It is read from the source, so any tree can be asked, also one that cannot be imported here. Without a seam an engine
-refuses to start, in one line that names it; any other name that is missing costs what its row says.
+The names are read from the source, so this also works for a tree that cannot be imported here. If a seam is missing the
+engine refuses to start, with one line that names it; the effect of any other missing name is in its row.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from sr_fuzz.sglang_api.versions import version_in
 
 @functools.cache
 def missing_rows(package: Path, rows: tuple[Name, ...] = CONTRACT) -> tuple[Name, ...]:
-    """The rows whose name is lost in the package in that folder, and something with it; the seams first."""
+    """Return the rows whose name is missing in the package in that folder and has an effect, seams first."""
     source = SourceNames(package)
     lost = (row for row in rows if (row.without or row.unchecked) and not row.is_in(source))
     return tuple(sorted(lost, key=lambda row: not row.seam))
 
 
 def checked_version() -> str:
-    """The version of the SGLang that this process imports. Raises `UnsupportedVersion` where it lacks a seam."""
+    """Return the version of the SGLang that this process imports. Raises `UnsupportedVersion` if it lacks a seam."""
     import sglang
 
     package = Path(sglang.__file__).parent
@@ -33,7 +33,7 @@ def checked_version() -> str:
 
 
 def check_seams(package: Path) -> None:
-    """Raises `UnsupportedVersion`, one line, where one is missing."""
+    """Raise `UnsupportedVersion`, one line, if a seam is missing."""
     lacking = [row.shown for row in missing_rows(package) if row.seam]
     if lacking:
         more = f", and {len(lacking) - 1} more" if len(lacking) > 1 else ""

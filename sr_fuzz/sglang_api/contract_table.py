@@ -1,7 +1,7 @@
-"""The contract's table: every name of SGLang that the engines rely on, and what is lost where one is missing.
+"""The table of the contract: every name of SGLang that the engines rely on, and the effect of a missing one.
 
-A *seam* is a name without which nothing can be played, or nothing of it seen. What is lost without any other name is
-as narrow as it can be told: `ci/rename_each_name.py` renames each in a tree and compares.
+A *seam* is a name without which nothing can be played or observed. The effect of any other missing name is stated as
+narrowly as possible: `ci/rename_each_name.py` renames each name in a tree and compares.
 """
 
 from __future__ import annotations
@@ -13,27 +13,29 @@ from sr_fuzz.sglang_api.source_names import SourceNames
 
 
 class Name(NamedTuple):
-    """One thing that is asked of SGLang, under any of the names that it has had."""
+    """One row: something that is used of SGLang, under any of the names that it has had."""
 
     module: str
-    """Below ``sglang``."""
+    """Module path below ``sglang``."""
     names: tuple[str, ...]
-    """One of them must be there: ``function``, ``Class`` or ``Class.attribute``; an empty one is the module itself."""
+    """Alternatives, one of which must exist: ``function``, ``Class`` or ``Class.attribute``; empty for the module
+    itself."""
     read_by: str
-    """The room, or the file in it."""
+    """The room, or the file in it, that uses the name."""
     without: str
-    """What is lost besides `unchecked`; both empty where nothing is, because SGLang without it does not need it."""
+    """What is lost without it, besides `unchecked`. Both are empty if nothing is lost, because such an SGLang does not
+    need it."""
     seam: bool = False
     elsewhere: tuple[str, ...] = ()
-    """Modules that may define it in its place, and whose names that one passes on."""
+    """Modules that may define it instead, and whose names the first module re-exports."""
     given: str = ""
-    """Needed only where the module has this: a part of SGLang that older releases lack."""
+    """The name is needed only if the module has this name, a part of SGLang that older releases lack."""
     unchecked: tuple[str, ...] = ()
-    """Invariants that are not checked without it."""
+    """Invariants that cannot be checked without it."""
 
     @property
     def lacking(self) -> str:
-        """``this SGLang has no Req.priority``."""
+        """A message such as ``this SGLang has no Req.priority``."""
         name = self.names[0]
         return f"this SGLang has no {name if '.' in name else f'{self.module}.{name}'.rstrip('.')}"
 
@@ -43,12 +45,12 @@ class Name(NamedTuple):
 
     @property
     def cost(self) -> str:
-        """What is lost without it, for people."""
+        """What is lost without it, as text for the user."""
         unchecked = f"not checked: {', '.join(self.unchecked)}" if self.unchecked else ""
         return "; ".join(part for part in (unchecked, self.without and f"lost: {self.without}") if part)
 
     def is_in(self, source: SourceNames) -> bool:
-        """Whether it is there, or is not needed because what it belongs to is not."""
+        """Whether it exists, or is not needed because the part that it belongs to does not exist."""
         if self.given and not source.has(self.module, self.given):
             return True
         modules = (self.module, *self.elsewhere)
@@ -66,14 +68,14 @@ def _seams(module: str, *names: str, read_by: str) -> Iterator[Name]:
 def _rows(
     module: str, read_by: str, without: str, *names: str | tuple[str, ...], unchecked: str = "", **more: Any
 ) -> Iterator[Name]:
-    """``unchecked``: names of invariants, with blanks between them; ``more``: other fields of `Name`."""
+    """``unchecked``: names of invariants, separated by spaces; ``more``: other fields of `Name`."""
     for name in names:
         any_of = (name,) if isinstance(name, str) else name
         yield Name(module, any_of, read_by, without, unchecked=tuple(unchecked.split()), **more)
 
 
 def _arguments(file: str, group: str, *names: str, unchecked: str) -> Iterator[Name]:
-    """Fields of ``ServerArgs``: from 0.5.20 on they are put together of groups, a file each."""
+    """Fields of ``ServerArgs``. From 0.5.20 on they are composed of groups, with one file for each group."""
     for name in names:
         yield from _rows(
             "srt.server_args", "sglang_api/scheduler_facts", "", (f"ServerArgs.{name}", f"{group}.{name}"),
@@ -89,18 +91,18 @@ _PIPELINE = ("srt.managers.scheduler_pp_mixin",)
 _UNIFIED_NODES = ("srt.mem_cache.unified_cache.unified_tree_core", "srt.mem_cache.unified_radix_cache")
 
 _TREE = "kv_pages tree_locks window_locks state_locks kv_content lora mamba_slots mamba_content load"
-"""What walks the prefix tree."""
+"""Invariants that read the prefix tree."""
 
 _HOLDERS = "kv_pages request_rows kv_content lora mamba_content aborts load"
-"""What asks which requests hold KV."""
+"""Invariants that read which requests hold KV."""
 
 _ALL_TOKENS = (
     "chunks oracle_output streams paused_frozen retraction admission aborts kv_content load lora mamba_content"
 )
-"""What asks for a request's output."""
+"""Invariants that read a request's output."""
 
 CONTRACT: tuple[Name, ...] = (
-    # -- booting, and the seams at which the hook and the channels get in
+    # -- booting, and the seams of the hook and the channels
     *_seams(
         _SCHEDULER,
         "Scheduler.maybe_init_scripted_scheduler_hook", "Scheduler.run_event_loop", "Scheduler.is_fully_idle",
@@ -127,7 +129,7 @@ CONTRACT: tuple[Name, ...] = (
             "TokenizedGenerateReqInput.sampling_params", read_by="sglang_api/messages"),
     *_seams("srt.managers.tp_worker", "TpModelWorker.model_runner", read_by="view"),
     *_seams("srt.model_executor.model_runner", "ModelRunner.model", read_by="view"),
-    # -- where requests are: without one of these nothing that happens to them is seen
+    # -- queues and batches: without one of these requests cannot be observed
     *_seams(
         _SCHEDULER,
         "Scheduler.waiting_queue", "Scheduler.running_batch", "Scheduler.last_batch", "Scheduler.chunked_req",
@@ -286,7 +288,7 @@ CONTRACT: tuple[Name, ...] = (
     *_rows("srt.lora.lora_drainer", "sglang_api/clock", "the time-out of adapters that are drained", "time"),
     *_rows("srt.session.session_controller", "sglang_api/session_clock", "time-outs of sessions",
            "SessionController.maybe_reap"),
-    # Older schedulers publish their configuration themselves, and are told their ranks.
+    # Older schedulers publish their configuration themselves, and get their ranks as arguments.
     *_rows("srt.runtime_context", "sglang_api/seams", "", "publish", "SpawnRanks"),
     *_rows("srt.runtime_context", "sglang_api/seams", "several ranks", "get_parallel"),
     # -- modes
@@ -298,7 +300,7 @@ CONTRACT: tuple[Name, ...] = (
     *_rows("srt.layers.linear", "oracle/models", "adapters", "RowParallelLinear"),
     *_rows("srt.managers.scheduler_components.pool_stats_observer", "sglang_api/scheduler_state",
            "sglang_busy_check beside a sliding window", ""),
-    # -- what is replaced where there is no GPU
+    # -- patches without a GPU
     *_rows("srt.mem_cache.allocator.paged", "cpu/kernels", "pages of more than one token on a CPU", ""),
     *_rows("srt.lora.lora_overlap_loader", "cpu/adapter_loading", "adapters that load beside a forward, on a CPU", ""),
     *_rows("srt.arg_groups.speculative_hook", "cpu/speculation", "speculative decoding on a CPU", ""),

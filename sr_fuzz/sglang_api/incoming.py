@@ -1,4 +1,4 @@
-"""The messages that a scheduler takes, field by field: the one place that knows their names."""
+"""The messages that a scheduler receives; the only module that reads their fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CALLS = {control.message: call for call, control in CONTROLS.items()}
 
 
 class Received:
-    """One message that the scheduler took."""
+    """One message that the scheduler received."""
 
     __slots__ = ("raw",)
 
@@ -21,17 +21,17 @@ class Received:
 
     @property
     def kind(self) -> str:
-        """Its class."""
+        """The name of its class."""
         return type(self.raw).__name__
 
     @property
     def call(self) -> str | None:
-        """The control call that it stands for, one of `CONTROLS`; None for requests, and what no script sends."""
+        """Its control call, one of `CONTROLS`; None for requests and for messages that no script sends."""
         return _CALLS.get(self.kind)
 
     @property
     def is_request(self) -> bool:
-        """Whether it asks for tokens or an embedding."""
+        """Whether it is a request for tokens or an embedding."""
         return hasattr(self.raw, "sampling_params")
 
     @property
@@ -54,24 +54,24 @@ class Received:
 
     @property
     def session_params(self) -> Any | None:
-        """Of a turn: SGLang's ``SessionParams``, which has the fields of ours."""
+        """SGLang's ``SessionParams`` of a turn, which has the same fields as ours."""
         return getattr(self.raw, "session_params", None)
 
     # -- of control calls --------------------------------------------------------------------------------------
 
     @property
     def abort_all(self) -> bool:
-        """Of an abort."""
+        """Whether an abort is for all requests."""
         return self.raw.abort_all
 
     @property
     def retracts(self) -> bool:
-        """Whether it is a pause that retracts."""
+        """Whether it is a pause that retracts requests."""
         return self.call == "pause" and self.raw.mode == "retract"
 
     @property
     def session_id(self) -> str:
-        """Of what opens or closes a session."""
+        """The session that the message opens or closes."""
         return self.raw.session_id
 
     @property
@@ -80,5 +80,5 @@ class Received:
 
     @property
     def opens_timed(self) -> bool:
-        """Whether the session that it opens has a time-out."""
+        """Whether it opens a session with a time-out."""
         return self.raw.timeout is not None

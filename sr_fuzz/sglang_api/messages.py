@@ -1,4 +1,4 @@
-"""The objects that the tokenizer manager sends to the scheduler, made as this release makes them."""
+"""Builds the objects that the tokenizer manager sends to the scheduler, as this release builds them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sr_fuzz.script.errors import UnsupportedVersion
 
 
 def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> Any:
-    """The ``TokenizedGenerateReqInput`` that the tokenizer manager would send for a ``/generate`` body."""
+    """Return the ``TokenizedGenerateReqInput`` that the tokenizer manager sends for a ``/generate`` body."""
     from sglang.srt.managers.io_struct import SessionParams, TokenizedGenerateReqInput
     from sglang.srt.sampling.sampling_params import SamplingParams
 
@@ -29,7 +29,7 @@ def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, 
         "stream": True,
         **fields,
     }
-    # What asks for nothing goes without saying, where this SGLang has another name for it.
+    # Fields with neutral values are left out if this SGLang has another name for them.
     neutral = {"return_logprob": False, "logprob_start_len": -1, "top_logprobs_num": 0}
     _, known = _fields(TokenizedGenerateReqInput)
     values = {name: value for name, value in neutral.items() if name in known} | values
@@ -37,7 +37,7 @@ def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, 
 
 
 def embedding_message(*, rid: str, input_ids: Sequence[int], **fields: Any) -> Any:
-    """The ``TokenizedEmbeddingReqInput`` that the tokenizer manager would send for an ``/encode`` body."""
+    """Return the ``TokenizedEmbeddingReqInput`` that the tokenizer manager sends for an ``/encode`` body."""
     from sglang.srt.managers.io_struct import TokenizedEmbeddingReqInput
     from sglang.srt.sampling.sampling_params import SamplingParams
 
@@ -54,16 +54,19 @@ def embedding_message(*, rid: str, input_ids: Sequence[int], **fields: Any) -> A
 
 
 def adapter_fields(name: str) -> dict[str, Any]:
-    """What the tokenizer manager adds for a LoRA adapter whose id is its name."""
+    """Return the fields that the tokenizer manager adds for a LoRA adapter whose id is its name."""
     from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
 
-    # The name, for events about the cache, came later than the id.
+    # The field for the name, used in cache events, was added later than the one for the id.
     known = inspect.signature(TokenizedGenerateReqInput).parameters
     return {field: name for field in ("lora_id", "lora_name") if field in known}
 
 
 def _made(cls: type, values: Mapping[str, Any]) -> Any:
-    """An object of ``cls``, whose other required fields are None. Raises `UnsupportedVersion` for a field it lacks."""
+    """Return an object of ``cls``; its other required fields are None.
+
+    Raises `UnsupportedVersion` for a missing field.
+    """
     required, known = _fields(cls)
     if unknown := sorted(set(values) - known):
         raise UnsupportedVersion(f"this SGLang's {cls.__name__} has no {', '.join(unknown)}")
@@ -72,22 +75,22 @@ def _made(cls: type, values: Mapping[str, Any]) -> Any:
 
 @functools.cache
 def _fields(cls: type) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Parameters without a default, and all; remembered, since a signature of msgspec's takes a millisecond."""
+    """Return the parameters without a default, and all parameters. It is cached: msgspec's signature takes 1 ms."""
     parameters = inspect.signature(cls).parameters
     required = (name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty)
     return tuple(required), frozenset(parameters)
 
 
 class Control(NamedTuple):
-    """A control call: where a client posts it, and what the tokenizer manager sends to the scheduler for it."""
+    """A control call: the path to which a client posts it, and the message that the tokenizer manager sends for it."""
 
     path: str
     message: str
-    """A class of ``managers/io_struct.py``; its fields have the names of those in the body."""
+    """A class of ``managers/io_struct.py``; its fields have the same names as those in the body."""
     reply: str | None = None
-    """The class of the one reply that the sender waits for; None where it sends without waiting."""
+    """The class of the single reply that the sender waits for; None if it does not wait."""
     constants: Mapping[str, Any] = {}
-    """Fields that SGLang asks for and no script varies."""
+    """Fields that SGLang requires and that no script varies."""
 
 
 CONTROLS = {
@@ -95,17 +98,17 @@ CONTROLS = {
     "continue": Control("/continue_generation", "ContinueGenerationReqInput"),
     "abort": Control("/abort_request", "AbortReq"),
     "flush_cache": Control("/flush_cache", "FlushCacheReqInput", "FlushCacheReqOutput"),
-    # The capacity is stored and never read.
+    # SGLang stores the capacity and never reads it.
     "open_session": Control(
         "/open_session", "OpenSessionReqInput", "OpenSessionReqOutput", {"capacity_of_str_len": 4096}
     ),
     "close_session": Control("/close_session", "CloseSessionReqInput"),
 }
-"""Every control call that a script can make. One more is a row here, and a sender in `sr_fuzz.play.interpreter`."""
+"""Every control call that a script can make. A new one needs a row here and a sender in `sr_fuzz.play.interpreter`."""
 
 
 def control_message(call: str, **fields: Any) -> Any:
-    """The message that the tokenizer manager would send for a control call with these fields in its body."""
+    """Return the message that the tokenizer manager sends for a control call with these fields in its body."""
     from sglang.srt.managers import io_struct
 
     control = CONTROLS[call]
@@ -116,11 +119,11 @@ def control_message(call: str, **fields: Any) -> Any:
 
 
 def disaggregation_fields(half: str, number: int) -> dict[str, Any]:
-    """What a request brings along from the router of a disaggregated pair; ``number`` tells requests apart.
+    """Return the fields that the router of a disaggregated pair adds to a request; ``number`` is unique per request.
 
-    The prefill half does not get SGLang's fake bootstrap host: it marks warm-ups, which leave nothing in the prefix
-    tree, and whose prompts up to 0.5.22 may not be longer than a chunk. The decode half, which has no tree here, looks
-    for everybody else in a table of prefill servers.
+    The prefill half does not get SGLang's fake bootstrap host, which marks warm-ups: these leave nothing in the prefix
+    tree, and up to 0.5.22 their prompts may not be longer than a chunk. The decode half, which has no tree here, gets
+    it, because it looks up all other hosts in a table of prefill servers.
     """
     from sglang.srt.disaggregation.utils import FAKE_BOOTSTRAP_HOST
 
@@ -131,10 +134,10 @@ def disaggregation_fields(half: str, number: int) -> dict[str, Any]:
 
 
 def ipc_decoder() -> Callable[[bytes], Any]:
-    """What steps the bytes of a message between SGLang's processes into the object, as SGLang itself does here."""
+    """Return the function that decodes a message between SGLang's processes, as SGLang itself does here."""
     from sglang.srt.managers import io_struct
 
-    # A release without the switch knows pickle alone.
+    # A release without the switch supports only pickle.
     if getattr(io_struct, "_USE_PICKLE_IPC", True):
         return pickle.loads
     return io_struct.msgpack_decode

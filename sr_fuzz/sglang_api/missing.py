@@ -1,7 +1,7 @@
-"""What an SGLang lacks of the contract, and what is not checked for it.
+"""The names of the contract that an SGLang lacks, and what cannot be checked without them.
 
-A name that is missing is read nowhere by accident: whatever reads it gets Python's ``AttributeError`` or
-``ImportError``, and `MissingNames.excuse` tells such an error from a mistake of ours.
+Code that reads a missing name gets Python's ``AttributeError`` or ``ImportError``. `MissingNames.excuse` distinguishes
+such an error from a mistake of ours.
 """
 
 from __future__ import annotations
@@ -19,21 +19,24 @@ from sr_fuzz.sglang_api.contract_table import Name
 _Value = TypeVar("_Value")
 
 ReadErrors = (AttributeError, ImportError, UnsupportedVersion)
-"""What a name that is missing raises where it is read."""
+"""The errors that reading a missing name raises."""
 
 
 class MissingNames:
-    """The rows of the contract that one SGLang does not keep."""
+    """The rows of the contract whose names one SGLang lacks."""
 
     def __init__(self, rows: Iterable[Name] = ()) -> None:
         self.rows = tuple(rows)
 
     def unchecked(self, invariant: str) -> str | None:
-        """Why an invariant cannot be checked; None when nothing that it needs is missing."""
+        """Return why an invariant cannot be checked; None when no name that it needs is missing."""
         return next((row.lacking for row in self.rows if invariant in row.unchecked), None)
 
     def excuse(self, error: BaseException) -> str | None:
-        """``this SGLang has no Req.priority`` where that is why ``error`` was raised; None for every other error."""
+        """Return e.g.
+
+        ``this SGLang has no Req.priority`` if that is the cause of ``error``; None for any other error.
+        """
         if isinstance(error, UnsupportedVersion):
             return str(error)
         if not isinstance(error, ReadErrors) or not _raised_by_us(error.__traceback__):
@@ -41,7 +44,7 @@ class MissingNames:
         return next((row.lacking for row in self.rows if _is_about(error, row)), None)
 
     def or_default(self, read: Callable[[], _Value], default: _Value) -> _Value:
-        """What ``read`` gives, or ``default`` where it needs what is missing."""
+        """Return the result of ``read``, or ``default`` if it needs a missing name."""
         try:
             return read()
         except ReadErrors as error:
@@ -59,7 +62,7 @@ def _is_about(error: BaseException, row: Name) -> bool:
 
 
 def _raised_by_us(traceback: TracebackType | None) -> bool:
-    """Whether the innermost frame, the import system's aside, is one of ours: SGLang's own error is a finding."""
+    """Whether the innermost frame, apart from the import system's, is ours. An error of SGLang itself is a finding."""
     module = ""
     while traceback is not None:
         name = traceback.tb_frame.f_globals.get("__name__", "")
@@ -70,7 +73,7 @@ def _raised_by_us(traceback: TracebackType | None) -> bool:
 
 @functools.cache
 def here() -> MissingNames:
-    """What the SGLang that this process imports lacks."""
+    """Return the names that the SGLang of this process lacks."""
     import sglang
 
     return MissingNames(missing_rows(Path(sglang.__file__).parent))

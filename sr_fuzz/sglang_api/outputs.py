@@ -1,7 +1,7 @@
-"""What a scheduler sends, field by field: the one place that knows the names.
+"""The messages that a scheduler sends; the only module that reads their fields.
 
 A field that an SGLang lacks is absent from the `Delta`, and raises ``AttributeError`` where it is read;
-`sr_fuzz.sglang_api.missing` says what that costs.
+`sr_fuzz.sglang_api.missing` has the effect of that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sr_fuzz.sglang_api.partial import Partial
 
 
 class Logprobs(NamedTuple):
-    """What logprobs a message brings: of which tokens; of top logprobs how many lists, of how many entries each."""
+    """The logprobs in a message: their tokens, the number of lists of top logprobs, and the entries per list."""
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -28,7 +28,10 @@ class Logprobs(NamedTuple):
 
 
 class Delta(Partial):
-    """One message about one request. ``finish`` is SGLang's finish reason as a dict, None while it goes on."""
+    """One message about one request.
+
+    ``finish`` is SGLang's finish reason as a dict; None while the request continues.
+    """
 
     def __init__(
         self,
@@ -48,25 +51,25 @@ class Delta(Partial):
         self.tokens = tokens
         self.finish = finish
         self.aborted = aborted
-        """True when it came as an ``AbortReq`` instead of through the output stream."""
+        """True when the message is an ``AbortReq`` and not part of the output stream."""
         self.completion_tokens = completion_tokens
         self.output_logprobs = output_logprobs
-        """Number of output token logprobs in this message, None when none were asked for."""
+        """Number of output token logprobs in this message; None when none were requested."""
         self.prompt_tokens = prompt_tokens
         self.cached_tokens = cached_tokens
         self.logprobs = logprobs
-        """None when nobody in the message's batch asked for any."""
+        """None when no request in the message's batch asked for logprobs."""
         self.embedding = embedding
-        """What an embedding request gets instead of tokens."""
+        """The result of an embedding request, in place of tokens."""
 
 
 class Reply(NamedTuple):
-    """The answer to a control call."""
+    """The reply to a control call."""
 
     kind: str
-    """SGLang's class."""
+    """The name of SGLang's class."""
     success: bool | None
-    """What it says of itself; None where it says nothing."""
+    """The reply's field ``success``; None if it has none."""
 
 
 FLUSH_REPLY = "FlushCacheReqOutput"
@@ -74,7 +77,7 @@ OPEN_REPLY = "OpenSessionReqOutput"
 
 
 def read(message: Any, step: int) -> Reply | list[tuple[str, Delta]]:
-    """What a message tells about requests, by request id; of any other message the reply that it is."""
+    """Return a message's deltas by request id; any other message is returned as a `Reply`."""
     kind = type(message).__name__
     if kind == "AbortReq":
         delta = Delta(step, [], None, aborted=True)
@@ -106,7 +109,7 @@ def _tokens(message: Any, step: int) -> Iterator[tuple[str, Delta]]:
 
 
 def _of(name: str) -> Callable[[Any, int], Any]:
-    """Reads one request's part of a field, which is empty or None where nobody asked for it."""
+    """Return a reader of one request's part of a field, which is empty or None if no request asked for it."""
 
     def read_field(message: Any, index: int) -> Any:
         values = getattr(message, name)
@@ -141,4 +144,4 @@ _FIELDS: dict[str, Callable[[Any, int], Any]] = {
     "cached_tokens": _of("cached_tokens"),
     "logprobs": _logprobs,
 }
-"""By field of `Delta`, how a token output's message tells it."""
+"""By field of `Delta`: how it is read from a message with output tokens."""

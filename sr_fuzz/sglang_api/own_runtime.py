@@ -1,7 +1,7 @@
-"""SGLang's own scripted runtime: what is changed of it, none of which a script can see.
+"""Patches of SGLang's own scripted runtime, none of which a script can observe.
 
-Without a GPU the server gets settings for the CPU; a server that has died is noticed at once instead of after minutes;
-and at the end it is killed instead of drained, which takes a minute.
+Without a GPU the server gets settings for the CPU; a dead server is detected at once instead of after minutes; and at
+the end the server is killed instead of drained, which takes a minute.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# How long a poll for the script's answer may leave a dead server unnoticed.
+# Duration of one poll for the script's answer, after which a dead server is detected.
 _POLL_MS = 500
 
 
 def adapt(settings: Mapping[str, Any] | None = None) -> None:
-    """Change it for the rest of this process. ``settings``: server arguments that win over a test's own."""
+    """Apply the patches for the rest of this process. ``settings``: server arguments that override those of a test."""
     from sglang.test.scripted_runtime.http_server import ScriptedHttpServer
 
     start = ScriptedHttpServer.start.__func__
@@ -39,7 +39,7 @@ def _with_settings(start: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def _noting_shared_memory(start: Any) -> Any:
-    """SGLang reports its load through a file in /dev/shm, which nobody removes when it dies."""
+    """Record the file in /dev/shm through which SGLang reports its load; it is not removed when the server dies."""
 
     @functools.wraps(start)
     def start_and_note(cls: type, **engine_kwargs: Any) -> Any:
@@ -55,7 +55,7 @@ def _noting_shared_memory(start: Any) -> Any:
 
 
 class _Impatient:
-    """The socket to the scheduler's hook; a poll ends when the server has died. Anything else goes to the socket."""
+    """Wraps the socket to the scheduler's hook: a poll ends when the server has died. All else is forwarded."""
 
     def __init__(self, socket: Any, process: Any) -> None:
         self._socket = socket
@@ -76,7 +76,7 @@ class _Impatient:
 
 
 def _noticing_death(waits: Any) -> Any:
-    """For a method that waits for the scheduler's answer, which a server that has died never gives."""
+    """Wrap a method that waits for the scheduler's answer, so that it ends when the server has died."""
 
     @functools.wraps(waits)
     def wait(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -93,7 +93,7 @@ def _noticing_death(waits: Any) -> Any:
 
 
 def _shutdown_at_once(self: Any) -> None:
-    """``ScriptedHttpServer.shutdown`` without the wait; an error that the hook left behind is raised all the same."""
+    """``ScriptedHttpServer.shutdown`` without the wait; an error that the hook recorded is still raised."""
     from sglang.srt.utils import kill_process_tree
 
     if self._shutdown_done:

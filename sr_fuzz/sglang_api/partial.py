@@ -1,4 +1,4 @@
-"""Objects that are read from SGLang as far as this SGLang has what they are read from."""
+"""Objects that are read from SGLang, without the fields whose names this SGLang lacks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class Partial:
-    """Base class, without slots. A field that could not be read raises, where it is asked for, that error."""
+    """Base class, without slots. Access to a field that could not be read raises the error of the read."""
 
     def take(self, field: str, read: Callable[[], Any]) -> None:
-        """Set the field to what ``read`` gives; where that raises ``AttributeError`` it is absent."""
+        """Set the field to the result of ``read``; the field is absent if that raises ``AttributeError``."""
         try:
             self.__dict__[field] = read()
         except AttributeError as error:

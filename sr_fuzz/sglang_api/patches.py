@@ -1,6 +1,6 @@
-"""What is patched in an engine's processes: every name of SGLang or of a library that gets another value.
+"""The list of patches in an engine's processes: every name of SGLang or of a library that is replaced.
 
-Seeded faults and fixes are not in it: they are patches on purpose, each named by what it stands for.
+It does not include seeded faults and fixes, whose purpose is to change SGLang's logic.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ class Patch(NamedTuple):
 
     names: str
     file: str
-    """Where it is done, below ``sr_fuzz``."""
+    """The module that patches it, below ``sr_fuzz``."""
     why: str
     where: str
-    """On which machines, engines and releases."""
+    """The machines, engines and releases on which it is patched."""
 
 
 _ALL = "everywhere"

@@ -1,4 +1,4 @@
-"""Several ranks by SGLang's own arguments, and the cores that they are bound to on a CPU."""
+"""Several ranks by SGLang's own arguments, and their binding to cores on a CPU."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 SIZES = ("tp_size", "pp_size", "dp_size")
-"""Arguments that multiply scheduler processes."""
+"""Arguments that multiply the number of scheduler processes."""
 
-# SGLang binds each rank's OpenMP threads to a NUMA node of its own, unless it is told which cores; one rank then needs
-# no more than one core, and ranks may share one.
+# SGLang binds each rank's OpenMP threads to its own NUMA node, unless this variable names the cores. With it a rank
+# needs only one core, and ranks may share one.
 _BIND = "SGLANG_CPU_OMP_THREADS_BIND"
 
 
 def world_size(arguments: Mapping[str, Any]) -> int:
-    """Scheduler processes for keyword arguments of SGLang's ``ServerArgs``."""
+    """Return the number of scheduler processes for keyword arguments of SGLang's ``ServerArgs``."""
     return math.prod(arguments.get(name, 1) for name in SIZES)
 
 
 def environment(arguments: Mapping[str, Any]) -> dict[str, str]:
-    """What several ranks need in the environment of an engine's processes."""
+    """Return the environment variables that several ranks need in an engine's processes."""
     ranks = world_size(arguments)
     if arguments.get("device") != "cpu" or ranks == 1 or _BIND in os.environ:
         return {}
@@ -31,7 +31,7 @@ def environment(arguments: Mapping[str, Any]) -> dict[str, str]:
 
 
 def fit_binding(arguments: Mapping[str, Any]) -> None:
-    """Up to 0.5.18 SGLang wants the cores of each tensor rank, which all stages share, and not those of each rank."""
+    """Adapt the binding: up to 0.5.18 SGLang expects cores per tensor rank, which all stages share, not per rank."""
     from sglang.srt.utils import numa_utils
 
     bound = os.environ.get(_BIND, "").split("|")

@@ -1,8 +1,8 @@
-"""Other releases of SGLang, beside the installed one: each unpacked once into a cache, and read-only from then on.
+"""Other releases of SGLang, besides the installed one: each is unpacked once into a read-only cache folder.
 
-A wheel file is unpacked there as well. An engine gets such a folder as the first one on its processes' path; the
-environment stays as it is. SGLang's packages come from the environment all the same: what one release needs does for
-its neighbours (see `sr_fuzz.sglang_api.versions`).
+A wheel file is unpacked there as well. Such a folder becomes the first one on the path of an engine's processes; the
+environment is not changed. SGLang's dependencies still come from the environment: those of one release also work for
+the neighbouring releases (see `sr_fuzz.sglang_api.versions`).
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from pathlib import Path
 
 from sr_fuzz.script.errors import EngineError
 
-# A wheel is 14 to 39 MB; a slow line may take minutes for it.
+# A wheel has 14 to 39 MB; a slow connection may take minutes.
 _DOWNLOAD_S = 600.0
 
 
 def cache_folder() -> Path:
-    """``sr-fuzz`` in the user's cache (``XDG_CACHE_HOME``, or ``~/.cache``)."""
+    """Return the folder ``sr-fuzz`` in the user's cache (``XDG_CACHE_HOME``, or ``~/.cache``)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr-fuzz"
 
 
 def release_folder(version: str) -> Path:
-    """The folder that holds SGLang ``version``, unpacked now if it is not there yet.
+    """Return the folder of SGLang ``version``, which is downloaded and unpacked if needed.
 
-    Raises `EngineError` when it cannot be had.
+    Raises `EngineError` when that fails.
     """
     return _unpacked(cache_folder() / f"sglang-{version}", f"SGLang {version}", f"sglang=={version}")
 
 
 def wheel_folder(wheel: Path, digest: str) -> Path:
-    """The folder that holds what is in ``wheel``, unpacked now if one of that ``digest`` is not there yet.
+    """Return the folder with the content of ``wheel``, unpacked now if there is none with that ``digest``.
 
-    Raises `EngineError` when it cannot be unpacked, or holds no ``sglang``.
+    Raises `EngineError` when it cannot be unpacked, or contains no ``sglang``.
     """
     folder = _unpacked(cache_folder() / f"wheel-{digest}", str(wheel), str(wheel))
     if not (folder / "sglang" / "srt" / "managers" / "scheduler.py").is_file():
@@ -53,7 +53,7 @@ def _unpacked(folder: Path, name: str, requirement: str) -> Path:
 def _unpack(folder: Path, name: str, requirement: str) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Beside its final place, and moved there whole: two processes may want the same release at once.
+        # Unpacked beside its final place and moved there atomically: two processes may need the same release at once.
         staging = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise EngineError(f"{name} cannot be unpacked in {folder.parent}: {error.strerror}") from None
@@ -73,7 +73,7 @@ def _unpack(folder: Path, name: str, requirement: str) -> None:
 
 def _install(folder: Path, name: str, requirement: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-deps"]
-    # Compiled now: nobody can write there later, and each configuration's process would compile what it imports.
+    # Compiled now, because the folder is read-only later, and each configuration process would compile its imports.
     command += ["--only-binary", ":all:", "--compile", "--target", str(folder), requirement]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_S)

@@ -1,4 +1,4 @@
-"""What a request holds of the caches, and which locks it has on the prefix tree, whatever the release keeps it in."""
+"""The cache slots and tree locks that a request holds, read the same way on any supported release."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class KvState(NamedTuple):
-    """What a request holds of the KV cache, in tokens; its own slots are row positions [protected, allocated)."""
+    """The KV cache that a request holds, in tokens; its own slots are row positions [protected, allocated)."""
 
     row: int
     protected: int
@@ -19,11 +19,11 @@ class KvState(NamedTuple):
 
 
 def kv_state(req: Any) -> KvState | None:
-    """The request's KV bookkeeping; None when it holds no row."""
+    """Return the request's KV bookkeeping; None when it holds no row."""
     record = req.kv
     if hasattr(record, "req_pool_idx"):
         return kv_of_record(record)
-    # Up to 0.5.18 ``req.kv`` holds the allocated length alone, and is None while nothing is allocated.
+    # Up to 0.5.18 ``req.kv`` has only the allocated length, and is None while nothing is allocated.
     if req.req_pool_idx is None:
         return None
     allocated = record.kv_allocated_len if record is not None else 0
@@ -31,7 +31,7 @@ def kv_state(req: Any) -> KvState | None:
 
 
 def kv_of_record(record: Any) -> KvState | None:
-    """The same from a KV record of 0.5.19 and later, a request's or a session's."""
+    """Return the same from a KV record of a request or a session, in 0.5.19 and later."""
     if record.req_pool_idx is None:
         return None
     lens = (record.cache_protected_len, record.kv_committed_len, record.kv_allocated_len)
@@ -39,25 +39,25 @@ def kv_of_record(record: Any) -> KvState | None:
 
 
 def committed_len(req: Any) -> int:
-    """Positions written by a forward that was launched; a request that has given its row back still tells."""
+    """Return the number of positions written by launched forwards, also for a request that has freed its row."""
     holder = req.kv if hasattr(req.kv, "req_pool_idx") else req
     return int(holder.kv_committed_len)
 
 
 def output_through_stop(req: Any) -> list[int]:
-    """The request's output as its client is to see it.
+    """Return the request's output as its client sees it.
 
-    A decode half that retracts takes the newest token back, and puts it in again when the prefill half has computed
-    everything before it once more.
+    On a retraction the decode half removes the newest token, and appends it again after the re-bootstrap, when the
+    prefill half has recomputed all tokens before it.
     """
     held_back = getattr(req, "pd_rebootstrap_forced_output_id", None)
     return [*req.output_ids_through_stop, *([] if held_back is None else [held_back])]
 
 
 def lock_node(req: Any) -> Any:
-    """The node (up to 0.5.18 the node itself, later its integer id) whose path this request has locked, or None.
+    """Return the node (up to 0.5.18 the node itself, later its integer id) whose path the request has locked, or None.
 
-    Up to 0.5.21 a waiting request may keep a ``last_node`` from a match without holding a lock: whoever holds no KV
+    Up to 0.5.21 a waiting request may keep a ``last_node`` from a match without holding a lock. A request without KV
     holds no lock.
     """
     if hasattr(req, "lock"):
@@ -68,16 +68,16 @@ def lock_node(req: Any) -> Any:
 
 
 def _stands_for_session(node: Any) -> bool:
-    """A later turn of a streaming session has a node for show: the lock is its session's."""
+    """Whether the node of a later turn of a streaming session is a placeholder: its session holds the lock."""
     return type(node).__name__ == "_VirtualNode"
 
 
 def transfer_locks(tree_cache: Any) -> list[tuple[Any, str]]:
-    """Nodes that a hierarchical cache has locked for a copy that is under way, with what is being done."""
+    """Return the nodes that a hierarchical cache has locked for a running copy, with the kind of the copy."""
     found = []
     for name, what in (("ongoing_write_through", "a copy to the host"), ("ongoing_load_back", "a copy from the host")):
         for entry in getattr(tree_cache, name, {}).values():
-            # A record from 0.5.17 on; before, a tuple that begins with the node, or the node.
+            # From 0.5.17 on the entry is a record; before, it is a tuple that begins with the node, or the node.
             node = getattr(entry, "node_id", entry[0] if isinstance(entry, tuple) else entry)
             if getattr(entry, "lock_params", True) is not None:
                 found.append((node, what))
@@ -85,10 +85,11 @@ def transfer_locks(tree_cache: Any) -> list[tuple[Any, str]]:
 
 
 class LockReceipt(NamedTuple):
-    """What a lock of a hybrid tree covers besides the path of full attention."""
+    """The parts of a hybrid tree that a lock covers besides the path of full attention."""
 
     window_end: Any
-    """Mark of the last node that the lock on the window covers, from its node upwards; None: all up to the root."""
+    """Mark of the last node that the lock on the window covers, from its node upwards; None: all nodes up to the
+    root."""
     window: bool
     """Whether the lock on the window is still held."""
     state: bool
@@ -97,7 +98,10 @@ class LockReceipt(NamedTuple):
 
 @functools.cache
 def has_lock_receipts() -> bool:
-    """Whether a lock counts every node it covers and says so: from 0.5.20 on. Before, evicted ones were passed over."""
+    """Whether a lock counts every node that it covers and has a receipt: from 0.5.20 on.
+
+    Before, evicted nodes were skipped.
+    """
     from sglang.srt.mem_cache.base_prefix_cache import IncLockRefResult
 
     fields = {field.name for field in dataclasses.fields(IncLockRefResult)}
@@ -105,14 +109,14 @@ def has_lock_receipts() -> bool:
 
 
 def lock_receipt(req: Any) -> LockReceipt:
-    """What the lock of a request that holds one covers, where `has_lock_receipts`."""
+    """Return the receipt of a request's lock, where `has_lock_receipts`."""
     if hasattr(req, "lock"):
         return receipt_parts(req.lock.receipt, released=req.lock.swa_released)
     return receipt_parts(req.lock_receipt, released=req.swa_prefix_lock_released)
 
 
 def receipt_parts(receipt: Any, *, released: bool = False) -> LockReceipt:
-    """Read what ``inc_lock_ref`` gave; ``released``: the lock on the window, and what is beside it, was let go."""
+    """Read the result of ``inc_lock_ref``. ``released``: whether the locks besides full attention were released."""
     skipped = {str(component) for component in receipt.skipped_lock_components}
     if hasattr(receipt, "component_lock_uuids"):
         ends = {str(component): end for component, end in receipt.component_lock_uuids.items()}
@@ -123,12 +127,12 @@ def receipt_parts(receipt: Any, *, released: bool = False) -> LockReceipt:
 
 
 def window_freed(req: Any, page_size: int) -> tuple[int, int]:
-    """Row positions [from, to) whose pages of the sliding window's pool this request has given back already."""
+    """Return the row positions [from, to) whose pages of the sliding window's pool this request has freed already."""
     kv = req.kv
     if hasattr(kv, "swa_dead_lo"):
         lo = int(kv.swa_dead_lo(page_size))
     else:
-        # Up to 0.5.18 both are the request's own.
+        # Up to 0.5.18 both are attributes of the request.
         lo = max(int(req.cache_protected_len), int(req.swa_evict_floor))
         lo = -(-lo // page_size) * page_size
     if hasattr(kv, "component_evicted_seqlens"):
@@ -140,7 +144,7 @@ def window_freed(req: Any, page_size: int) -> tuple[int, int]:
 
 
 def state_slots(req: Any) -> list[int]:
-    """Slots of recurrent states that the request holds: its own first, then those that are kept for the tree."""
+    """Return the slots of recurrent states that the request holds: its own first, then those kept for the tree."""
     holder = req.kv if hasattr(req.kv, "mamba_pool_idx") else req
     slots = [] if holder.mamba_pool_idx is None else [int(holder.mamba_pool_idx)]
     kept = holder.mamba_ping_pong_track_buffer
@@ -148,11 +152,11 @@ def state_slots(req: Any) -> list[int]:
 
 
 def spare_states(req_to_token_pool: Any) -> int | None:
-    """Slots of recurrent states that are left when every row is in use and each takes the most it can; None without.
+    """Return the spare slots of recurrent states when every row takes its maximum; None without recurrent states.
 
-    Admission counts rows and no states: SGLang makes the pool so large that rows cannot want more than there are. At
-    most a row holds the request's own state, those that are kept for the tree, and by its lock one in the tree; while
-    one request moves its lock from a state to the next, both are there.
+    Admission counts rows and not states: SGLang makes the pool so large that rows cannot need more states than there
+    are. A row holds at most the request's own state, those kept for the tree, and, by its lock, one in the tree; while
+    a request moves its lock from one state to the next, both are held.
     """
     allocator = getattr(req_to_token_pool, "mamba_allocator", None)
     if allocator is None:
@@ -162,13 +166,13 @@ def spare_states(req_to_token_pool: Any) -> int | None:
 
 
 def state_pending(req: Any) -> bool:
-    """Whether its own state is still to be copied or cleared, at the next forward."""
+    """Whether the request's own state is still to be copied or cleared, at the next forward."""
     holder = req.kv if hasattr(req.kv, "mamba_pool_idx") else req
     return holder.mamba_cow_src_index is not None or bool(holder.mamba_needs_clear)
 
 
 def evict(tree_cache: Any, num_tokens: int | None) -> None:
-    """The tree's own eviction; None evicts whatever is evictable."""
+    """Call the tree's own eviction; None evicts all evictable tokens."""
     if not hasattr(tree_cache, "evict") or getattr(tree_cache, "disable", False):
         return
     from sglang.srt.mem_cache.base_prefix_cache import EvictParams

@@ -1,7 +1,7 @@
-"""SGLang's ``Req``, field by field: the one place that knows their names.
+"""SGLang's ``Req``; the only module that reads its fields.
 
-Everything that looks at a run gets a `Request`. A field that an SGLang lacks raises ``AttributeError`` where it is
-read; `sr_fuzz.sglang_api.missing` says what that costs.
+All code that observes a run gets a `Request`. A field that an SGLang lacks raises ``AttributeError`` where it is read;
+`sr_fuzz.sglang_api.missing` has the effect of that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sr_fuzz.sglang_api import request_state
 
 
 class Request:
-    """One ``Req``. Compared by identity: `RequestViews` makes one object for each ``Req``."""
+    """One ``Req``. It is compared by identity: `RequestViews` creates one object for each ``Req``."""
 
     __slots__ = ("raw",)
 
@@ -29,17 +29,17 @@ class Request:
 
     @property
     def origin_input_ids(self) -> Sequence[int]:
-        """The prompt; a later turn of a session has its history before it."""
+        """The prompt; for a later turn of a session it is preceded by the history."""
         return self.raw.origin_input_ids
 
     @property
     def max_new_tokens(self) -> int:
-        """As SGLang has clipped it."""
+        """The limit of the output, as clipped by SGLang."""
         return self.raw.sampling_params.max_new_tokens
 
     @property
     def stop_tokens(self) -> set[int]:
-        """The tokens at which it ends; none with ``ignore_eos``."""
+        """The tokens at which the request ends; none with ``ignore_eos``."""
         params = self.raw.sampling_params
         return set() if params.ignore_eos else {*(params.stop_token_ids or ()), *(self.raw.eos_token_ids or ())}
 
@@ -58,22 +58,22 @@ class Request:
 
     @property
     def logprob_start_len(self) -> int:
-        """Position of the first prompt token whose logprob is asked for; -1 for none."""
+        """Position of the first prompt token whose logprob is requested; -1 for none."""
         return self.raw.logprob_start_len
 
     @property
     def top_logprobs_num(self) -> int:
-        # In older releases the request's own.
+        # In older releases it is an attribute of the request.
         return getattr(self.raw, "logprob", self.raw).top_logprobs_num
 
     @property
     def has_input_embeds(self) -> bool:
-        """Whether its prompt came as embeddings; such a request starts over when it is retracted."""
+        """Whether its prompt was given as embeddings; such a request starts over when it is retracted."""
         return getattr(self.raw, "input_embeds", None) is not None
 
     @property
     def session_id(self) -> str | None:
-        """The session that it is a turn of."""
+        """The session of which it is a turn."""
         return self.raw.session.session_id if self.raw.session is not None else None
 
     @property
@@ -94,7 +94,7 @@ class Request:
 
     @property
     def output_through_stop(self) -> list[int]:
-        """Its output as its client is to see it."""
+        """Its output as its client sees it."""
         return request_state.output_through_stop(self.raw)
 
     @property
@@ -107,7 +107,7 @@ class Request:
 
     @property
     def finish(self) -> dict[str, Any] | None:
-        """Its finish reason, as clients get it."""
+        """Its finish reason, as it is sent to clients."""
         reason = self.raw.finished_reason
         return None if reason is None else reason.to_json()
 
@@ -119,7 +119,7 @@ class Request:
 
     @property
     def accepted_drafts(self) -> list[int]:
-        """By number of accepted drafts, how many of its steps had that many; empty without speculation."""
+        """Number of its steps by number of accepted drafts; empty without speculative decoding."""
         return getattr(self.raw, "spec_correct_drafts_histogram", None) or []
 
     # -- what it holds -----------------------------------------------------------------------------------------
@@ -135,30 +135,30 @@ class Request:
 
     @property
     def row(self) -> int | None:
-        """The row that it has, whoever owns what is in it."""
+        """The row that it has, even if a session owns the KV in it."""
         return self.raw.req_pool_idx
 
     def has_record(self, record: Any) -> bool:
-        """Whether that is its KV record, from 0.5.19 on."""
+        """Whether ``record`` is its KV record, from 0.5.19 on."""
         return self.raw.kv is record
 
     @property
     def lock_node(self) -> Any:
-        """The tree node whose path it has locked, by its handle; None without."""
+        """Handle of the tree node whose path it has locked; None without a lock."""
         return request_state.lock_node(self.raw)
 
     @property
     def lock_receipt(self) -> request_state.LockReceipt:
-        """What its lock covers, where `request_state.has_lock_receipts`."""
+        """The receipt of its lock, where `request_state.has_lock_receipts`."""
         return request_state.lock_receipt(self.raw)
 
     def window_freed(self, page_size: int) -> tuple[int, int]:
-        """Row positions [from, to) whose pages of the sliding window's pool it has given back."""
+        """Return the row positions [from, to) whose pages of the sliding window's pool it has freed."""
         return request_state.window_freed(self.raw, page_size)
 
     @property
     def state_slots(self) -> list[int]:
-        """Slots of recurrent states that it holds: its own first."""
+        """Slots of recurrent states that it holds, its own slot first."""
         return request_state.state_slots(self.raw)
 
     @property
@@ -168,13 +168,13 @@ class Request:
 
 
 class RequestViews:
-    """The requests of one run, in order of first sight, finished ones too: an object each."""
+    """The requests of one run, one object for each, including finished ones, in the order of their first appearance."""
 
     def __init__(self) -> None:
         self._known: dict[int, Request] = {}
 
     def of(self, raw: Any) -> Request:
-        """The one for this ``Req``, which is remembered for good."""
+        """Return the object for this ``Req``; it is kept for the whole run."""
         found = self._known.get(id(raw))
         if found is None:
             found = self._known[id(raw)] = Request(raw)

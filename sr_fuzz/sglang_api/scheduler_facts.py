@@ -1,4 +1,4 @@
-"""What does not change while a scheduler runs: its settings, what its models and caches are, which checks it has."""
+"""Facts that do not change while a scheduler runs: its settings, kinds of model and cache, and own checks."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from sr_fuzz.sglang_api.partial import Partial
 from sr_fuzz.sglang_api.scheduler_state import busy_check_knows_prompts
 from sr_fuzz.sglang_api.speculation import tokens_per_step
 
-# What holds prefills back on purpose, by the name of the scheduler's attribute; no release has all of them.
+# Attributes of the scheduler that delay prefills on purpose; no release has all of them.
 _DELAYS = ("prefill_delayer", "min_free_slots_delayer", "prefill_decode_interval", "lora_drainer")
 
 
 class SchedulerFacts(Partial):
-    """Facts of one scheduler, the same whatever the release. Read once, when a run begins.
+    """Facts of one scheduler, the same for every release. They are read once, when a run begins.
 
-    One that this SGLang does not tell is absent, and raises ``AttributeError`` where it is asked for.
+    A fact that cannot be read from this SGLang is absent, and raises ``AttributeError`` where it is accessed.
     """
 
     is_embedding: bool
     pp_size: int
-    """Pipeline stages."""
+    """Number of pipeline stages."""
     vocab_size: int
     max_running_requests: int
     chunked_prefill_size: int | None
@@ -33,7 +33,7 @@ class SchedulerFacts(Partial):
     diffusion: bool
     speculative: bool
     tokens_per_step: int
-    """Tokens that one decode step may add to a request."""
+    """Number of tokens that one decode step may add to a request."""
     schedule_policy: str
     priority_scheduling: bool
     low_priority_values_first: bool
@@ -42,14 +42,14 @@ class SchedulerFacts(Partial):
     hierarchical_cache: bool
     """Whether the scheduler moves KV between device and host."""
     hierarchical_cache_asked: bool
-    """Whether the server arguments ask for it; a disaggregated half may answer otherwise."""
+    """Whether the server arguments ask for it; a disaggregated half may still have none."""
     storage_backend: bool
     lora: bool
     lora_overlap_loading: bool
     state_checkpoints: bool
-    """Whether the tree keeps int8 checkpoints of recurrent states, in slots of their own."""
+    """Whether the tree keeps int8 checkpoints of recurrent states, in separate slots."""
     delays_prefills: str | None
-    """What holds prefills back on purpose; None where nothing does."""
+    """The attribute that delays prefills on purpose; None if there is none."""
     has_busy_check: bool
     busy_check_knows_prompts: bool
     has_load_report: bool
@@ -93,11 +93,11 @@ _FACTS: dict[str, Callable[[Any], Any]] = {
     "has_load_report": lambda s: hasattr(getattr(s, "load_inquirer", None), "get_loads"),
     "has_tree_check": lambda s: _has_tree_check(s.tree_cache),
 }
-"""How each is read of a scheduler."""
+"""How each fact is read from a scheduler."""
 
 
 def _has_tree_check(tree: Any) -> bool:
-    """Whether the tree has a sanity check that needs no idle engine."""
-    # Up to 0.5.18 streaming sessions are wrapped around the tree, and pass on what it may not have.
+    """Whether the tree has a sanity check that does not need an idle engine."""
+    # Up to 0.5.18 streaming sessions wrap the tree, and forward a method that the tree may not have.
     check = getattr(getattr(tree, "inner", tree), "sanity_check", None)
     return check is not None and not inspect.signature(check).parameters

@@ -1,4 +1,4 @@
-"""Reading a scheduler: its batches and queues, and what its event loop may still hide."""
+"""Reads a scheduler: its batches and queues, and for how long its event loop may hide a result."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def batches(scheduler: Any) -> list[tuple[str, Any]]:
-    """The batches whose requests can go on, with the names of their places; with pipeline stages one for each slot."""
+    """Return the batches whose requests can continue, by place; with pipeline stages, one for each slot."""
     if scheduler.server_args.pp_size == 1:
         named = [("running", scheduler.running_batch), ("last_batch", scheduler.last_batch)]
     else:
-        # The loop swaps these lists' entries in and out of ``running_batch`` and ``last_batch`` as it goes round.
+        # The event loop swaps the entries of these lists in and out of ``running_batch`` and ``last_batch``.
         slots = (("microbatch", "mbs"), ("last_batch", "last_mbs"), ("running", "running_mbs"))
         named = [(place, batch) for place, name in slots for batch in getattr(scheduler, name, ())]
         named += [("running", scheduler.running_batch)]
@@ -18,7 +18,7 @@ def batches(scheduler: Any) -> list[tuple[str, Any]]:
 
 
 def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
-    """The queues of one half of a disaggregated pair, with the requests in them; none in the unified mode."""
+    """Return the queues of one half of a disaggregated pair, with their requests; none without disaggregation."""
     found = []
     for place, owner, names in (
         ("bootstrap", "disagg_prefill_bootstrap_queue", ("queue",)),
@@ -27,7 +27,7 @@ def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
     ):
         queue = getattr(scheduler, owner, None)
         for name in names:
-            # Of a decode queue the entries are records of a request and its receiver.
+            # The entries of a decode queue are records of a request and its receiver.
             reqs = [getattr(entry, "req", entry) for entry in getattr(queue, name, ())]
             found.append((place if name == "queue" else name, reqs))
     found.append(("inflight", list(getattr(scheduler, "disagg_prefill_inflight_queue", None) or ())))
@@ -35,7 +35,7 @@ def disaggregation_queues(scheduler: Any) -> list[tuple[str, list[Any]]]:
 
 
 def places(scheduler: Any) -> list[tuple[str, list[Any]]]:
-    """The queues and batches from which a request can go on, those of a disaggregated half included."""
+    """Return the queues and batches from which a request can continue, including those of a disaggregated half."""
     found = [("waiting", list(scheduler.waiting_queue))]
     found += [(place, list(batch.reqs)) for place, batch in batches(scheduler)]
     if scheduler.chunked_req is not None:
@@ -53,7 +53,7 @@ def is_paused(scheduler: Any) -> bool:
 
 
 def pipeline_steps(scheduler: Any) -> int:
-    """Steps for which an engine must look idle before it is: a result may be between two pipeline stages."""
+    """Return for how many steps an engine must look idle to be idle: a result may be between two pipeline stages."""
     args = scheduler.server_args
     return 1 if args.pp_size == 1 else 2 * (args.pp_size + getattr(args, "pp_async_batch_depth", 0))
 
@@ -66,5 +66,5 @@ def busy_check_knows_prompts() -> bool:
 
 
 def flush_deferred(scheduler: Any) -> bool:
-    """Whether a flush that was given time waits for the engine to be idle; older releases have no such flush."""
+    """Whether a flush with a time-out is deferred until the engine is idle; older releases have no such flush."""
     return getattr(getattr(scheduler, "flush_wrapper", None), "_pending", None) is not None

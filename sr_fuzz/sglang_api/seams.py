@@ -1,4 +1,4 @@
-"""Booting a scheduler, and the seams at which our channels and our hook get into it. The seams are SGLang's own."""
+"""Construction of a scheduler, and the seams for our channels and our hook. The seams are SGLang's own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def make_scheduler(args: Any) -> Any:
-    """Build SGLang's own ``Scheduler`` the way its ``run_scheduler_process`` does."""
+    """Build SGLang's own ``Scheduler`` as its ``run_scheduler_process`` does."""
     from sglang.srt.managers.scheduler import Scheduler
     from sglang.srt.server_args import PortArgs
 
@@ -39,10 +39,10 @@ def _publish(args: Any) -> None:
 
 @contextmanager
 def seams(*, channels: dict[str, Any], hook_factory: Any):
-    """While inside, a scheduler that is constructed gets our channels and our hook at SGLang's own seams.
+    """While the context is active, a new scheduler gets our channels and our hook at SGLang's own seams.
 
-    ``SchedulerIpcChannels.create`` builds every socket, ``maybe_init_scripted_scheduler_hook`` sets the hook that the
-    request receiver calls at the head of each step; both are restored on leaving.
+    ``SchedulerIpcChannels.create`` builds every socket; ``maybe_init_scripted_scheduler_hook`` sets the hook that the
+    request receiver calls at the start of each step. Both are restored when the context ends.
     """
     from sglang.srt.managers.scheduler import Scheduler
     from sglang.srt.managers.scheduler_components.ipc_channels import SchedulerIpcChannels
@@ -66,7 +66,7 @@ def seams(*, channels: dict[str, Any], hook_factory: Any):
 
 
 def live_seams(*, wrap_channels: Any, make_hook: Any, run_loop: Any) -> None:
-    """The same seams for the rest of this process, in a scheduler that SGLang itself starts, sockets and all.
+    """Patch the same seams for the rest of this process, in a scheduler that SGLang itself starts, with sockets.
 
     ``wrap_channels(channels)`` returns the fields to replace; ``make_hook(scheduler)`` returns a hook or None;
     ``run_loop(scheduler, loop)`` is called instead of ``loop()``, SGLang's own ``run_event_loop``.
@@ -92,7 +92,7 @@ def live_seams(*, wrap_channels: Any, make_hook: Any, run_loop: Any) -> None:
 
 
 def before_event_loop(prepare: Callable[[Any], None]) -> None:
-    """From now on each scheduler of this process is handed to ``prepare`` before its first step. Once is enough."""
+    """Call ``prepare`` with each scheduler of this process before its first step. Only the first call has an effect."""
     from sglang.srt.managers.scheduler import Scheduler
 
     original = Scheduler.run_event_loop
@@ -108,12 +108,12 @@ def before_event_loop(prepare: Callable[[Any], None]) -> None:
 
 
 def import_scheduler() -> None:
-    """Import what every scheduler needs, before processes are forked that need it."""
+    """Import the modules that every scheduler needs, before processes are forked that need them."""
     import sglang.srt.managers.scheduler  # noqa: F401
 
 
 def is_driver(scheduler: Any) -> bool:
-    """Whether this rank takes requests from the tokenizer and plays scripts: the first of each kind of parallelism."""
+    """Whether this rank receives requests from the tokenizer and plays scripts: the first one of each parallelism."""
     return not any(_rank(scheduler, name) for name in ("pp_rank", "tp_rank", "attn_cp_rank", "dp_rank"))
 
 

@@ -1,4 +1,4 @@
-"""SGLang's ``ServerArgs``: which settings come by the environment, what a device needs, and how releases differ."""
+"""SGLang's ``ServerArgs``: settings from the environment, settings of a device, and differences between releases."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from sr_fuzz.script.errors import UnsupportedVersion
 # Fields that SGLang reads from the environment.
 BY_ENVIRONMENT = ("prefix_tree", "req_waiting_timeout", "req_running_timeout")
 
-# Positions that leave a sliding window are given back so many at a time, 128 by default: more than a request is long
-# here. Not one, so that some are late.
+# Number of positions that leave a sliding window before they are freed. The default of 128 exceeds the length of a
+# request here. It is more than 1, so that some positions are freed late.
 _WINDOW_INTERVAL = 3
 
 
 def engine_environment(config: EngineConfig) -> dict[str, str]:
-    """Settings of ``config`` that SGLang reads from the environment, all of them after it is imported."""
+    """Return the settings of ``config`` that SGLang reads from the environment, all of them after its import."""
     found = {}
     if config.prefix_tree is not None:
-        # Up to 0.5.18; later releases have one tree, and `sr_fuzz.engine.boot` compares.
+        # Has an effect up to 0.5.18; later releases have one tree, and `sr_fuzz.engine.boot` compares.
         found["SGLANG_ENABLE_UNIFIED_RADIX_TREE"] = "0" if config.prefix_tree == "legacy" else "1"
         found["SGLANG_UNIFIED_RADIX_TREE_CORE_BACKEND"] = "rust" if config.prefix_tree == "rust" else "python"
     if config.model in ("swa", "pure_swa"):
@@ -35,25 +35,26 @@ def engine_environment(config: EngineConfig) -> dict[str, str]:
 
 
 def device_settings(device: str) -> dict[str, Any]:
-    """Settings that a fuzzed scheduler needs on ``device`` (``cpu`` or ``cuda``)."""
+    """Return the settings that a fuzzed scheduler needs on ``device`` (``cpu`` or ``cuda``)."""
     common = {
         "device": device,
         "kv_canary": "none",
         "kv_canary_sweep_interval": 0,
         "skip_server_warmup": True,
         "log_level": "warning",
-        # The watchdog is a clock; a script that hangs is found by the engine's own limit.
+        # The watchdog uses real time; a script that hangs is detected by the engine's own limit.
         "watchdog_timeout": 3600,
     }
     if device == "cpu":
         return common | {"attention_backend": "torch_native", "sampling_backend": "pytorch"}
     return common | {
-        # A captured graph would leave out the model's own reads and writes of the KV cache, and takes memory.
+        # A captured graph would not include the model's own reads and writes of the KV cache, and takes memory.
         "disable_cuda_graph": True,
-        # SGLang gives what is left of the device to the KV pool unless it is capped; a configuration's own cap wins.
-        # Enough for the largest ballast of SGLang's tests, 32 MB with the oracle, some GB with a small real model.
+        # Without a cap SGLang uses the rest of the device memory for the KV pool; a configuration's own cap takes
+        # precedence. This is enough for the largest ballast of SGLang's tests: 32 MB with the oracle, some GB with a
+        # small real model.
         "max_total_tokens": 65536,
-        # It registers buffers on every device, and its kernels may be missing; NCCL does without.
+        # It registers buffers on every device, and its kernels may be missing; NCCL works without it.
         "disable_custom_all_reduce": True,
     }
 
@@ -62,30 +63,33 @@ def check_policy(name: str) -> None:
     try:
         from sglang.srt.managers.schedule_policy import CacheAgnosticPolicy, CacheAwarePolicy
     except ImportError:
-        return  # SGLang itself says what it does not know, less clearly
+        return  # SGLang itself refuses unknown names, with a less clear message
     known = [policy.value for kind in (CacheAwarePolicy, CacheAgnosticPolicy) for policy in kind]
     if name not in known:
         raise UnsupportedVersion(f"this SGLang has no schedule policy {name!r}; it has {', '.join(known)}")
 
 
 def make(fields: dict[str, Any]) -> Any:
-    """SGLang's ``ServerArgs`` of these fields. Raises `UnsupportedVersion` for one that this release lacks."""
+    """Return SGLang's ``ServerArgs`` of these fields.
+
+    Raises `UnsupportedVersion` for a field that this release lacks.
+    """
     from sglang.srt.server_args import ServerArgs
 
     return construct(ServerArgs, fields)
 
 
 def launch_server(fields: dict[str, Any]) -> None:
-    """Be the main process of SGLang's HTTP server, until it ends."""
+    """Run SGLang's HTTP server in this process until it ends."""
     from sglang.srt.entrypoints import http_server
 
     http_server.launch_server(make(fields))
 
 
 def construct(cls: type, fields: dict[str, Any]) -> Any:
-    """Call ``cls`` with those fields it has; refuse to drop one that was asked for by a configuration."""
+    """Call ``cls`` with the fields that it has; raises if a field that a configuration asks for is missing."""
     known = set(inspect.signature(cls).parameters)
-    # Settings that only some releases have and whose absence changes nothing.
+    # Settings that only some releases have, and whose absence changes nothing.
     optional = {"kv_canary", "kv_canary_sweep_interval", "skip_server_warmup", "grammar_backend", "disable_cuda_graph"}
     missing = set(fields) - known - optional
     if missing:

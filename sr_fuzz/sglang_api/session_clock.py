@@ -1,7 +1,7 @@
-"""The clock that SGLang's sessions see: steps of the event loop, so that what closes by time closes reproducibly.
+"""The clock of SGLang's sessions: it counts steps of the event loop, so that sessions time out reproducibly.
 
-SGLang looks once a second after sessions that idled too long, and after those that were closed while a turn of theirs
-ran. In real time that is some hundred steps apart, or none, as the machine's load will have it.
+Once a second SGLang checks for sessions that were idle too long, and for those that were closed while one of their
+turns ran. In real time there are a few or some hundred steps between two checks, depending on the machine's load.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any
 from sr_fuzz.sglang_api.server_args import is_alone
 
 STEP_S = 0.125
-"""Seconds that a step counts for: SGLang then looks in every ninth step, often within a script."""
+"""Seconds that a step counts for: SGLang then checks in every ninth step, which is often within a script."""
 
 _BOOT_S = 1000.0
 
 
 class SessionClock:
-    """Stands for the module ``time`` where sessions ask it; only ``monotonic`` is asked for."""
+    """A mock of the module ``time`` for sessions, which use only ``monotonic``."""
 
     def __init__(self) -> None:
         self._now = _BOOT_S
 
     def monotonic(self) -> float:
-        """Seconds, by steps."""
+        """Return the time in seconds, derived from the steps."""
         return self._now
 
     def next_step(self) -> None:
@@ -33,12 +33,12 @@ class SessionClock:
         self._now += seconds
 
     def begin_script(self) -> None:
-        """Let SGLang look in the coming step, whatever was played before: each script has the same steps then."""
+        """Make SGLang check in the coming step, whatever was played before, so that each script has the same checks."""
         self._now += 1.0 + STEP_S
 
 
 def install(scheduler: Any) -> SessionClock:
-    """Give the scheduler's sessions a clock of steps. Once a process."""
+    """Give the scheduler's sessions this clock. Call it once per process."""
     from sglang.srt.session import session_controller
 
     clock = SessionClock()
@@ -46,7 +46,7 @@ def install(scheduler: Any) -> SessionClock:
     look = controller.maybe_reap
 
     def maybe_reap(now: float, *args: Any, **kwargs: Any) -> None:
-        """Called once a step; SGLang passes the real time."""
+        """Called once per step; SGLang passes the real time."""
         clock.next_step()
         look(clock.monotonic(), *args, **kwargs)
 
@@ -56,7 +56,10 @@ def install(scheduler: Any) -> SessionClock:
 
 
 def begin_script(scheduler: Any) -> None:
-    """See `SessionClock.begin_script`. Of several ranks none does: each counts for itself, and they must agree."""
+    """See `SessionClock.begin_script`.
+
+    With several ranks it does nothing: each rank counts steps, and they must agree.
+    """
     from sglang.srt.session import session_controller
 
     if isinstance(session_controller.time, SessionClock) and is_alone(scheduler.server_args):
@@ -64,7 +67,7 @@ def begin_script(scheduler: Any) -> None:
 
 
 def advance(seconds: float) -> None:
-    """Let time pass; nothing happens where sessions have the machine's own clock."""
+    """Advance the clock; no effect if sessions use the machine's own clock."""
     from sglang.srt.session import session_controller
 
     if isinstance(session_controller.time, SessionClock):

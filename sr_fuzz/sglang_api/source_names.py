@@ -1,4 +1,4 @@
-"""Which names a source tree of SGLang defines, read from its source: nothing of it is imported."""
+"""Finds which names a source tree of SGLang defines, from its source, without importing it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 _PREFIX = "sglang."
 
-# Base classes are followed so far; SGLang's own hierarchies are shallower.
+# Maximum depth to which base classes are followed; SGLang's own hierarchies are shallower.
 _MAX_BASES = 8
 
 
@@ -17,19 +17,19 @@ class SourceNames:
     """Looks names up in the modules of one package."""
 
     def __init__(self, package: Path) -> None:
-        """``package``: the folder ``sglang``."""
+        """``package``: the folder of the package ``sglang``."""
         self._package = package
         self._module = functools.cache(self._parse)
 
     def has(self, module: str, name: str) -> bool:
         """Whether ``module`` (``srt.managers.scheduler``) defines or imports ``name``.
 
-        ``name`` is a function, a class, a constant, or ``Class.attribute``: a method, a field, or what a method of the
-        class, or of one of its bases, assigns to ``self``. Empty: whether there is the module.
+        ``name`` is a function, a class, a constant, or ``Class.attribute``: a method, a field, or an attribute that a
+        method of the class or of one of its bases assigns to ``self``. If it is empty, the module itself is looked up.
         """
         owner, _, attribute = name.partition(".")
         if name and not attribute and self._file(f"{module}.{owner}") is not None:
-            return True  # a module below a package, which need not have a file of its own
+            return True  # a package, which need not have a file of its own
         tree = self._module(module)
         if tree is None or not name:
             return tree is not None
@@ -48,7 +48,7 @@ class SourceNames:
         return any(self._class_has(where, base, attribute, depth - 1) for base in bases)
 
     def _class(self, module: str, name: str, depth: int) -> tuple[str, ast.ClassDef] | None:
-        """The class of that name in the module, or where the module imports it from."""
+        """Return the class of that name in the module, or in the module from which it is imported."""
         tree = self._module(module)
         if tree is None or depth == 0:
             return None
@@ -68,7 +68,7 @@ class SourceNames:
         try:
             return ast.parse(path.read_bytes(), filename=str(path))
         except (SyntaxError, ValueError, OSError):
-            return None  # a module that cannot be read lacks all its names
+            return None  # a module that cannot be read has no names
 
     def _file(self, module: str) -> Path | None:
         path = self._package.joinpath(*module.split("."))
@@ -78,7 +78,7 @@ class SourceNames:
 
 @functools.cache
 def _statements(tree: ast.Module) -> tuple[ast.stmt, ...]:
-    """The module's statements, those under ``if`` and ``try`` as well."""
+    """Return the module's statements, including those under ``if`` and ``try``."""
     return tuple(_walk(tree))
 
 
@@ -108,7 +108,7 @@ def _defined(tree: ast.Module) -> set[str]:
 
 @functools.cache
 def attributes(node: ast.ClassDef) -> set[str]:
-    """What is named in the body, and what any of its functions assigns to ``self``."""
+    """Return the names that the class body defines, and those that its functions assign to ``self``."""
     names: set[str] = set()
     for inner in node.body:
         if isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):

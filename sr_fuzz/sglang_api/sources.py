@@ -1,4 +1,4 @@
-"""What stands behind ``--sglang``: a release, a wheel, or a source tree with changes of its own."""
+"""The sources that ``--sglang`` accepts: a release, a wheel, or a source tree, which may have local changes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.releases import cache_folder, release_folder, wheel_folder
 
 _SHOWN = 200
-"""Characters of a source that an error repeats."""
+"""Number of characters of a source that an error quotes."""
 
 _SCHEDULER = Path("srt", "managers", "scheduler.py")
-"""A file that every package has and nothing else does."""
+"""A file by which the package ``sglang`` is recognised."""
 
 
 def sglang_folder(source: str) -> Path:
-    """The folder that must come first on an engine's path for ``import sglang`` to find that source.
+    """Return the folder that must be first on an engine's path, so that ``import sglang`` finds that source.
 
     ``source``: a version such as ``0.5.20``, fetched once; a wheel file; or a folder: a checkout of SGLang, its
     ``python`` folder, or the package itself. Raises `EngineError`, one line, for anything else.
@@ -31,10 +31,10 @@ def sglang_folder(source: str) -> Path:
         path = Path(source).expanduser()
         is_folder = path.is_dir()
     except (OSError, RuntimeError, ValueError) as error:
-        # No such user, a name that is too long, or with a zero byte.
+        # No such user, or a name that is too long or contains a zero byte.
         raise EngineError(f"SGLang {shown!r}: {error.args[-1] if error.args else error}") from None
     if is_folder:
-        # Not resolved: a link may be called sglang, and what it leads to something else.
+        # Links are not resolved: the target of a link called sglang may have another name.
         return _tree_folder(path.absolute())
     if path.suffix == ".whl":
         return _wheel(path)
@@ -47,14 +47,15 @@ def sglang_folder(source: str) -> Path:
 
 
 def has_rust_tree_core(package: Path) -> bool:
-    """Whether the compiled tree core is in it: wheels from 0.5.19 on have one, a checkout when it was built there."""
+    """Whether it has the compiled tree core. Wheels from 0.5.19 on have one, a checkout only if it was built there."""
     return any(package.joinpath("srt", "mem_cache", "rust_tree_core").glob("*.so"))
 
 
 def tree_on(path: Sequence[str]) -> str | None:
-    """The source tree of SGLang that an engine with these folders first on its path imports, as ``--sglang`` takes it.
+    """Return the source tree of SGLang that an engine with these folders first on its path imports.
 
-    None where that is the installed SGLang, or a release or a wheel, which everybody has.
+    The result is a value for ``--sglang``. It is None for the installed SGLang, and for a release or a wheel, which any
+    user can get.
     """
     folder = next((Path(folder) for folder in path if (Path(folder) / "sglang" / _SCHEDULER).is_file()), None)
     return None if folder is None or folder.is_relative_to(cache_folder()) else str(folder)

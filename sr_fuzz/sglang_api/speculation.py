@@ -1,4 +1,4 @@
-"""What speculation changes for who watches a scheduler: a step may bring several tokens."""
+"""Facts about speculative decoding for the observer of a scheduler: a step may produce several tokens."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def tokens_per_step(scheduler: Any) -> int:
-    """How many tokens one decode step may add to a request: one, or as many as a tree of drafts has nodes.
+    """Return how many tokens one decode step may add to a request: one, or the number of nodes of a draft tree.
 
-    The drafts below the newest known token may all be right, and the model's own token comes after the last of them.
+    All drafts below the newest known token may be right, and the model's own token follows the last of them.
     """
     if scheduler.spec_algorithm.is_none():
         return 1

@@ -1,8 +1,8 @@
-"""Reading prefix trees: every node with its place, tokens, slots and locks.
+"""Reads prefix trees: every node with its place, tokens, slots and locks.
 
-Covers the unified tree with the Python core (nodes keep per-component data; component 0 is full attention), the
-legacy ``RadixCache``, and the caches without a tree, which simply have no nodes. The Rust core keeps its nodes to
-itself; `readable` says so, and `tree_slots` and `locked_slots` are what it tells all the same. Sources:
+It covers the unified tree with the Python core (nodes have per-component data; component 0 is full attention), the
+legacy ``RadixCache``, and caches without a tree, which have no nodes. The Rust core does not expose its nodes, which
+`readable` reports; only `tree_slots` and `locked_slots` can be read from it. Sources:
 ``mem_cache/unified_cache/unified_tree_core.py``, ``mem_cache/radix_cache.py``, ``rust_tree_core/adapter.py``.
 """
 
@@ -14,30 +14,30 @@ from typing import Any
 
 @dataclass(slots=True)
 class NodeView:
-    """One tree node but the root."""
+    """One tree node; the root is left out."""
 
     id: int
     parent: NodeView | None
     start: int
-    """Position of its first token, counted from the root."""
+    """Position of its first token, from the root."""
     tokens: list[int]
     slots: list[int]
-    """KV slots of its tokens; empty when the KV has left the device."""
+    """KV slots of its tokens; empty when the KV is not on the device."""
     lock_ref: int
     window_slots: list[int] | None = None
-    """Slots of its tokens in the sliding window's pool; None when they were given back, or there is no such pool."""
+    """Slots of its tokens in the sliding window's pool; None when they were freed, or if there is no such pool."""
     window_lock: int = 0
     window_end: Any = None
-    """The mark up to which some locks on the window go; see `sr_fuzz.sglang_api.request_state.LockReceipt`."""
+    """The mark at which some locks on the window end; see `sr_fuzz.sglang_api.request_state.LockReceipt`."""
     state_slots: list[int] = field(default_factory=list)
     """Slot of the recurrent state after its last token; at most one."""
     state_lock: int = 0
 
 
 def tree_kind(tree_cache: Any) -> str:
-    """``legacy``, ``unified`` (the Python core), ``rust``, or ``none``."""
+    """Return ``legacy``, ``unified`` (the Python core), ``rust``, or ``none``."""
     if getattr(tree_cache, "disable", False):
-        return "none"  # the unified tree has its core all the same
+        return "none"  # the unified tree has its core even then
     core = getattr(tree_cache, "tree_core", None)
     if core is not None:
         return "rust" if type(core).__name__.startswith("Rust") else "unified"
@@ -47,30 +47,30 @@ def tree_kind(tree_cache: Any) -> str:
 
 
 def readable(tree_cache: Any) -> str | None:
-    """None when the tree can be walked, else why not."""
+    """Return why the nodes of the tree cannot be read; None when they can."""
     if is_rust(tree_cache):
         return "the Rust core keeps its nodes to itself"
     return None
 
 
 def is_rust(tree_cache: Any) -> bool:
-    """Whether it is the unified tree with the Rust core, of which only whole sets of slots can be read."""
+    """Whether it is the unified tree with the Rust core, from which only whole sets of slots can be read."""
     return tree_kind(tree_cache) == "rust"
 
 
 def tree_slots(tree_cache: Any) -> list[int]:
-    """The device slots of all nodes of a Rust core, in any order; a slot that two nodes have comes twice."""
+    """Return the device slots of all nodes of a Rust core, in any order; a slot of two nodes appears twice."""
     return tree_cache.tree_core.all_values_flatten().tolist()
 
 
 def locked_slots(tree_cache: Any) -> set[int]:
-    """Of these the slots of nodes that somebody has locked."""
+    """Return those slots whose nodes are locked."""
     unlocked = tree_cache.tree_core.walk_for_kv_canary(True, False).slot_indices
     return set(tree_slots(tree_cache)) - set(map(int, unlocked))
 
 
 def read_tree(tree_cache: Any) -> list[NodeView]:
-    """All nodes but the root, parents before children."""
+    """Return all nodes except the root, parents before children."""
     root = _root(tree_cache)
     if root is None:
         return []
@@ -109,7 +109,7 @@ def _read_node(node: Any, parent: NodeView | None) -> NodeView:
     )
 
 
-# Places in a node's component data; the first is full attention.
+# Indices in a node's component data; index 0 is full attention.
 _WINDOW, _STATE = 1, 2
 
 
@@ -127,13 +127,13 @@ def _other_components(data: Any) -> dict[str, Any]:
 
 
 def components(tree_cache: Any) -> set[str]:
-    """What the tree keeps for a node: ``full``, in a hybrid one also ``swa`` or ``mamba``; empty without a tree."""
+    """Return the components of a node: ``full``, in a hybrid tree also ``swa`` or ``mamba``; empty without a tree."""
     if _root(tree_cache) is None:
         return set()
     return {str(component) for component in getattr(tree_cache, "tree_components", ("full",))}
 
 
 def root_node_id(tree_cache: Any) -> int:
-    """Id of the root of a tree that can be walked."""
+    """Return the id of the root of a tree whose nodes can be read."""
     core = getattr(tree_cache, "tree_core", None)
     return core.root_node.id if core is not None else tree_cache.root_node.id

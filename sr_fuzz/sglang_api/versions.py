@@ -1,7 +1,7 @@
-"""Which SGLang this is, and whether it is one that this project was tested with.
+"""The version of SGLang, and whether this project was tested with it.
 
-Differences between releases are decided by what a release *has* (a parameter, an attribute), not by its number,
-wherever that can be seen; a number refuses nothing. What changed when:
+Where possible, differences between releases are detected by what a release *has* (a parameter, an attribute), not by
+its number. No version is refused because of its number. Changes by release:
 
 =========  ==========================================================================================
 release    what changed
@@ -30,42 +30,42 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 RELEASES = ("0.5.16", "0.5.17", "0.5.18", "0.5.19", "0.5.20", "0.5.21", "0.5.22", "0.5.23")
-"""What ``make releases`` plays, the oldest first. A new release is one more here."""
+"""The releases that ``make releases`` plays, oldest first. A new release is added here."""
 
 TESTED = RELEASES[0], RELEASES[-1]
-"""The range within which a version is called tested."""
+"""The range of tested versions."""
 
 _LONGEST = 80
-"""Characters of a version; setuptools-scm's are half as long."""
+"""Maximum number of characters of a version; versions of setuptools-scm are half as long."""
 
 _ASSIGNED = re.compile(r"^__version__\b.*=\s*['\"]([^'\"]+)['\"]", re.MULTILINE)
 
 
 def sglang_version() -> str:
-    """The version of the SGLang that this process imports."""
+    """Return the version of the SGLang that this process imports."""
     import sglang
 
     return version_in(Path(sglang.__file__).parent)
 
 
 def installed_package() -> Path | None:
-    """The folder of the ``sglang`` that an import would find, without importing it; None where there is none."""
+    """Return the folder of the ``sglang`` that an import would find, without importing it; None if there is none."""
     spec = util.find_spec("sglang")
     return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
 
 
 def version_in(package: Path) -> str:
-    """The version of the package in that folder, which need not be the installed one.
+    """Return the version of the package in that folder, which need not be the installed one.
 
-    A source tree without a built ``_version.py``, which no distribution on the path was made of, is ``unknown (tree
-    PATH)``: SGLang's own ``__version__`` would be that of whatever else is installed.
+    The version of a source tree without a built ``_version.py`` and without a distribution on the path that was built
+    from it is ``unknown (tree PATH)``: SGLang's own ``__version__`` would be that of another installed distribution.
     """
     try:
         found = _ASSIGNED.search((package / "_version.py").read_text(errors="replace"))
     except OSError:
         found = None
     if found is not None:
-        # It is shown in one line, whatever somebody has written there.
+        # It is shown in one line, whatever the file contains.
         return "".join(filter(str.isprintable, found[1]))[:_LONGEST]
     beside = metadata.distributions(name=package.name, path=[str(package.parent)])
     for distribution in [*beside, *metadata.distributions(name=package.name)]:
@@ -75,7 +75,7 @@ def version_in(package: Path) -> str:
 
 
 def _packages_of(distribution: metadata.Distribution, name: str) -> set[Path]:
-    """Folders in which a distribution's package may lie: beside its metadata, or where an editable install points."""
+    """Return the folders of a distribution's packages: beside its metadata, or the target of an editable install."""
     folders = [Path(str(distribution.locate_file(name)))]
     try:
         direct = json.loads(distribution.read_text("direct_url.json") or "{}")
@@ -88,18 +88,18 @@ def _packages_of(distribution: metadata.Distribution, name: str) -> set[Path]:
 
 
 def untested(version: str) -> str | None:
-    """One line on a version that the tests were not run on; None for one that they were."""
+    """Return one line on a version that is not tested; None for a tested version."""
     low, high = TESTED
     try:
         tested = Version(low) <= Version(Version(version).base_version) <= Version(high)
-    except ValueError:  # InvalidVersion, or a number that is too long for Python
+    except ValueError:  # InvalidVersion, or a number with too many digits for Python
         tested = False
-    # A development version counts as its release, and so do the changes of a tree that is built on one.
+    # A development version counts as its release, and so does a tree with changes on top of a release.
     return None if tested else f"SGLang {' '.join(version.split())}: this sr_fuzz was tested with {low} to {high}"
 
 
 def is_among(version: str | None, releases: str) -> bool | None:
-    """Whether a version specifier (PEP 440) names that version; None where the version is not known.
+    """Whether a version specifier (PEP 440) contains that version; None if the version is not known.
 
     Raises ``packaging.specifiers.InvalidSpecifier``.
     """

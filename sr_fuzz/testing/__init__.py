@@ -1,1 +1,1 @@
-"""For test suites: the pytest plugin, property checks, and SGLang's scripted runtime API."""
+"""Support for test suites: the pytest plugin, property checks, and SGLang's scripted runtime API."""

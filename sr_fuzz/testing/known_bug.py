@@ -1,4 +1,4 @@
-"""What a test of a known bug expects: the bug itself, and nothing else that its script may show by now."""
+"""The assertion of a test of a known bug, which fails as expected on that bug only."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sr_fuzz.script import Script
 
 
 def assert_bug_is_gone(outcome: Outcome, script: Script, *signatures: str) -> None:
-    """Raise ``AssertionError``, the expected failure, when ``outcome`` shows the bug that has these signatures.
+    """Raise ``AssertionError``, the expected failure, when ``outcome`` shows the bug with these signatures.
 
-    In a signature ``*`` stands for anything. Another violation fails the test, also one that is marked ``xfail`` with
+    ``*`` in a signature matches any text. Another violation fails the test, even if it is marked ``xfail`` with
     ``raises=AssertionError``.
     """
     if outcome.violation is not None:

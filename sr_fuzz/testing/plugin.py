@@ -1,11 +1,11 @@
-"""The pytest plugin: Hypothesis profiles, engine and server as fixtures, options.
+"""The pytest plugin: Hypothesis profiles, fixtures for engine and server, and options.
 
-Profiles are registered here, not in a ``conftest.py`` of a sub-folder, which is loaded too late for
-``--hypothesis-profile``; and each with an explicit parent and all its values, because Hypothesis takes the values of
-its own ``ci`` profile (derandomised, no database) for defaults as soon as a ``CI`` variable is set.
+Profiles are registered here, because a ``conftest.py`` of a subfolder is loaded too late for ``--hypothesis-profile``.
+Each one has an explicit parent and all its values, because Hypothesis uses the values of its own ``ci`` profile
+(derandomised, no database) as defaults when the variable ``CI`` is set.
 
-The plugin changes nothing for projects that merely have it installed: a profile is only loaded where an ini file
-says ``sr_profile`` or the command line names one, and no engine starts before a test asks for it.
+The plugin has no effect on projects that merely have it installed: a profile is loaded only if an ini file sets
+``sr_profile`` or the command line names one, and no engine starts before a test asks for it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from sr_fuzz.engine.live.server import ScriptedHttpServer
     from sr_fuzz.testing.properties import PropertyChecker
 
-# Without Phase.shrink Hypothesis stops at the first failure after one replay: the minimiser takes over. No database: a
-# saved failing example would be the first and, without shrinking, the last thing that later runs look at; what keeps a
-# finding is its emitted test.
+# Without Phase.shrink Hypothesis stops at the first failure after one replay, and the minimiser takes over. There is no
+# database: a saved failing example would be the first and, without shrinking, the only example of later runs. A finding
+# is kept as its emitted test.
 _COMMON: dict[str, Any] = {
     "backend": BACKEND,
     "phases": (Phase.explicit, Phase.generate),
@@ -39,20 +39,20 @@ _COMMON: dict[str, Any] = {
     "deadline": None,
     "print_blob": False,
     "report_multiple_bugs": False,
-    # One example runs a scheduler for a while; that is not what these checks are about.
+    # One example runs a scheduler for some time, which these health checks would report.
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
 
 PROFILES: dict[str, dict[str, Any]] = {
-    # What a developer runs between two edits: other scripts each time.
+    # For a developer between two edits: other scripts each time.
     "cpu": {"max_examples": 25, "derandomize": False},
-    # What decides whether a change lands: the same scripts each time, so that red means the change.
+    # For CI: the same scripts each time, so that a failure is caused by the change.
     "ci": {"max_examples": 30, "derandomize": True},
     "nightly": {"max_examples": 2000, "derandomize": False},
     "gpu": {"max_examples": 25, "derandomize": False},
 }
 
-# What `sr_server` starts with: chunks that a prompt of a test fills several of, a pool and rows that it can exhaust.
+# The sizes of `sr_server`: a prompt of a test has several chunks, and a test can exhaust the pool and the rows.
 _SERVER_SIZES = {"chunked_prefill_size": 16, "page_size": 1, "max_total_tokens": 2048, "max_running_requests": 8}
 
 _OPTIONS: pytest.StashKey[EngineOptions] = pytest.StashKey()
@@ -143,7 +143,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def _sr_engine_as_chosen(pytestconfig: pytest.Config) -> Iterator[Engine]:
-    """The session's engine, started; configurations run on it with the ranks that they have themselves."""
+    """The session's engine, started; configurations run on it with their own ranks."""
     options = pytestconfig.stash[_OPTIONS]
     _skip_without_gpu(pytestconfig)
     from sr_fuzz.engine.around.independence import AloneEngine
@@ -162,8 +162,8 @@ def _sr_engine_as_chosen(pytestconfig: pytest.Config) -> Iterator[Engine]:
 def sr_engine(_sr_engine_as_chosen: Engine, pytestconfig: pytest.Config) -> Engine:
     """The session's engine, by default a `LocalEngine`, with the faults of ``--sr-fault``.
 
-    With ``--sr-tp``, ``--sr-pp``, ``--sr-dp`` every configuration gets these ranks. With ``--sr-model`` each request
-    is also compared with itself alone, as `AloneEngine` does.
+    With ``--sr-tp``, ``--sr-pp``, ``--sr-dp`` every configuration gets these ranks. With ``--sr-model`` the output of
+    each request is also compared with its output alone, as `AloneEngine` does.
     """
     from sr_fuzz.engine.around.ranks import RankedEngine
 
@@ -173,7 +173,7 @@ def sr_engine(_sr_engine_as_chosen: Engine, pytestconfig: pytest.Config) -> Engi
 
 @pytest.fixture(autouse=True)
 def _sr_expected_failure(request: pytest.FixtureRequest) -> None:
-    """Turns ``sglang_bug`` into a strict ``xfail`` on the releases it names; only the engine knows the release."""
+    """Turns ``sglang_bug`` into a strict ``xfail`` on the releases that it names; the engine gives the release."""
     mark = request.node.get_closest_marker("sglang_bug")
     if mark is None:
         return
@@ -182,7 +182,7 @@ def _sr_expected_failure(request: pytest.FixtureRequest) -> None:
         pytest.fail("sglang_bug: expected sglang_bug(releases, reason=...) on a test with an engine", pytrace=False)
     has_it = is_among(request.getfixturevalue(name).sglang_version, mark.args[0])
     if has_it is not False:
-        # A tree of an unknown version may have it or not.
+        # A tree of an unknown version may or may not have the bug, so the mark is not strict there.
         request.applymarker(pytest.mark.xfail(strict=bool(has_it), raises=AssertionError, reason=mark.kwargs["reason"]))
 
 
@@ -194,13 +194,13 @@ def sr_check(_sr_engine_as_chosen: Engine, pytestconfig: pytest.Config) -> Prope
 
     emit_to, ranks = pytestconfig.getoption("--sr-emit"), pytestconfig.stash[_OPTIONS].ranks
     known = all_known(pytestconfig.getoption("--sr-known"), _sr_engine_as_chosen.sglang_version)
-    # Not `sr_engine`, which would put the ranks back into a script that the minimiser has freed of them.
+    # `sr_engine` is not used, because it would set the ranks again in a script from which the minimiser removed them.
     return PropertyChecker(_sr_engine_as_chosen, known, emit_to, ranks)
 
 
 @pytest.fixture(scope="session")
 def sr_server_engine(pytestconfig: pytest.Config) -> Iterator[Engine]:
-    """A `ServerEngine`, for what only a whole server shows; device, model and faults are those of `sr_engine`."""
+    """A `ServerEngine`, for tests that need a whole server; device, model and faults are those of `sr_engine`."""
     options = pytestconfig.stash[_OPTIONS]
     _skip_without_gpu(pytestconfig)
     _tell_sglang_about_model(options)
@@ -210,9 +210,9 @@ def sr_server_engine(pytestconfig: pytest.Config) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def sr_server(pytestconfig: pytest.Config) -> Iterator[ScriptedHttpServer]:
-    """A `ScriptedHttpServer` that has started, with a small pool and small chunks, for script functions.
+    """A started `ScriptedHttpServer` with a small pool and small chunks, for script functions.
 
-    Device, model, ranks and faults are those of `sr_engine`, whatever engine that is.
+    Device, model, ranks and faults are those of `sr_engine`, whatever its kind is.
     """
     options = pytestconfig.stash[_OPTIONS]
     _skip_without_gpu(pytestconfig)
@@ -238,7 +238,7 @@ def _faults_and_path(config: pytest.Config) -> dict[str, list[str]]:
 
 
 def _source(config: pytest.Config) -> list[str]:
-    """The folder of the SGLang that ``--sr-sglang`` asks for."""
+    """Return the folder of the SGLang that ``--sr-sglang`` names."""
     source = config.getoption("--sr-sglang")
     if source is None:
         return []
@@ -252,13 +252,16 @@ def _source(config: pytest.Config) -> list[str]:
 
 
 def _tell_sglang_about_model(options: EngineOptions) -> None:
-    """Up to 0.5.21 a deterministic SGLang cuts prompts at multiples of 4096 tokens: it would admit no longer one."""
+    """Set SGLang's truncation alignment for a real model.
+
+    Up to 0.5.21 a deterministic SGLang truncates prompts at multiples of 4096 tokens, and would admit no longer prompt.
+    """
     if options.model is not None:
         os.environ.setdefault("SGLANG_TRITON_PREFILL_TRUNCATION_ALIGN_SIZE", "1")
 
 
 def _profile_option(config: pytest.Config) -> str | None:
-    """The profile the command line names; the option belongs to Hypothesis's own plugin."""
+    """Return the profile that the command line names; the option belongs to Hypothesis's own plugin."""
     return config.getoption("--hypothesis-profile", default=None)
 
 
@@ -272,7 +275,7 @@ def _skip_without_gpu(config: pytest.Config) -> None:
 
 
 def _no_gpu() -> str | None:
-    """Why nothing can run on a GPU here; None when there is one."""
+    """Return why no GPU can be used here; None when there is one."""
     import torch
 
     return None if torch.cuda.is_available() else "no CUDA GPU here (torch.cuda.is_available() is false)"

@@ -1,8 +1,8 @@
-"""What a property test does: Hypothesis makes scripts, an engine plays them, a new finding fails the test.
+"""Property tests: Hypothesis generates scripts, an engine plays them, and a new finding fails the test.
 
-The order matters. Hypothesis only generates (its profiles leave ``Phase.shrink`` out): its last act, replaying the
-failing example, is answered from memory, so it costs nothing and cannot flake. Then the minimiser shrinks the script
-itself, the finding is confirmed in fresh processes and, if asked for, written out; then the test fails with a report.
+The order matters. Hypothesis only generates (its profiles leave out ``Phase.shrink``). Its final replay of the failing
+example is answered from a cache, so it takes no time and cannot be flaky. Then the minimiser shrinks the script itself,
+and the finding is confirmed in fresh processes and, if requested, written out. Then the test fails with a report.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from sr_fuzz.shrink.finding_steps import first_seen, reproduce, shrink
 
 
 class FindingFailure(AssertionError):
-    """Base of one class per signature: failures raised from one line are one failure to Hypothesis otherwise."""
+    """Base of one class per signature.
+
+    Hypothesis would otherwise treat failures raised from one line as one failure.
+    """
 
     _classes: dict[str, type[FindingFailure]] = {}
 
@@ -34,7 +37,7 @@ class FindingFailure(AssertionError):
 
     @classmethod
     def of(cls, found: str) -> type[FindingFailure]:
-        """The exception class of a signature."""
+        """Return the exception class of a signature."""
         return cls._classes.setdefault(found, type("FindingFailure", (cls,), {"__doc__": found}))
 
 
@@ -48,18 +51,18 @@ class PropertyChecker:
         emit_to: Path | None = None,
         ranks: Ranks = Ranks(),
     ) -> None:
-        """``ranks`` are put into each script, so that a finding that is written out says what it ran on."""
+        """``ranks`` are set in each script, so that a finding that is written out contains them."""
         self._engine = engine
         self._known = known
         self._emit_to = emit_to
         self._ranks = ranks
 
     def __call__(self, scripts: SearchStrategy[Script], *, invariants: Sequence[str] | None = None) -> None:
-        """Run as many scripts as the Hypothesis profile says; ``pytest.fail`` with a report at a new finding.
+        """Run as many scripts as the Hypothesis profile says; a new finding calls ``pytest.fail`` with a report.
 
-        ``invariants``: names or families to check, None for all.
+        ``invariants``: names or families to check; None for all.
         """
-        # Hypothesis asks once more for the script that failed last, and for no other.
+        # Hypothesis replays only the script that failed last.
         last: tuple[Script, Outcome] | None = None
 
         def run(script: Script) -> Outcome:

@@ -1,10 +1,11 @@
-"""What a test file written for SGLang's scripted runtime imports, all of it, from one module.
+"""All names that a test file written for SGLang's scripted runtime imports, in one module.
 
-Change the imports from ``sglang.test.scripted_runtime…`` and ``sglang.test.scripted_runtime_chunked_helpers`` to this
-module and nothing else; docs/scripted-runtime.md has the list of names. The script functions of such a file also run
-on the local engine, as ``LocalEngine.execute("module:function", …)``.
+Only the imports from ``sglang.test.scripted_runtime…`` and ``sglang.test.scripted_runtime_chunked_helpers`` have to be
+changed to this module; docs/scripted-runtime.md lists the names. The script functions of such a file also run on the
+local engine, as ``LocalEngine.execute("module:function", …)``.
 
-A file that imports other modules of SGLang too imports this one first: without a GPU they cannot be imported before.
+A file that also imports other modules of SGLang must import this one first: without a GPU they cannot be imported
+before it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from sr_fuzz.runtime.http_poster import BackgroundHttpPoster
     from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
 
-# Imported when asked for: a scheduler process imports a test file for its script functions and needs no server.
+# Imported on first use: a scheduler process imports a test file for its script functions and needs no server.
 _LAZY = {
     "BackgroundHttpPoster": "sr_fuzz.runtime.http_poster",
     "ScriptedHttpServer": "sr_fuzz.engine.live.server",

@@ -1,4 +1,4 @@
-"""Test cases that own a server: SGLang's ``ScriptedTestCase``, name by name, on our ``ScriptedHttpServer``."""
+"""Test cases that own a server: SGLang's ``ScriptedTestCase``, with the same names, on our ``ScriptedHttpServer``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 
 class CustomTestCase(unittest.TestCase):
-    """Stands for the base of SGLang's tests, whose module cannot be imported without SGLang's test dependencies.
+    """Replaces the base of SGLang's tests, whose module cannot be imported without SGLang's test dependencies.
 
-    It never runs a failed test again: what fails one time in two is a finding.
+    It never runs a failed test again: a test that fails half of the time is a finding.
     """
 
 
 class ScriptedTestCase(CustomTestCase):
     """A test case whose tests share one server: ``self.server.execute_script(self._script)``.
 
-    ``ENGINE_KWARGS`` are the server's arguments, fields of SGLang's ``ServerArgs``. The class that sets none fails.
+    ``ENGINE_KWARGS`` are the server's arguments, fields of SGLang's ``ServerArgs``. A class that does not set it fails.
     """
 
     ENGINE_KWARGS: ClassVar[dict[str, Any]] = {}
@@ -34,11 +34,12 @@ class ScriptedTestCase(CustomTestCase):
                 f"{cls.__name__}.ENGINE_KWARGS is empty: set it to the arguments of the server, "
                 "e.g. `ENGINE_KWARGS = base_engine_kwargs()`"
             )
-        # Here, not above: the scheduler's process imports test files too, and starts no server.
+        # Imported here because the scheduler's process also imports test files, and starts no server.
         from sr_fuzz.engine.live.server import ScriptedHttpServer
 
         cls.server = ScriptedHttpServer.start(**cls.ENGINE_KWARGS)
-        # unittest calls no tearDownClass when a subclass's setUpClass fails after this; the clean-up runs all the same.
+        # unittest does not call tearDownClass if a subclass's setUpClass fails after this; a class clean-up runs
+        # anyway.
         cls.addClassCleanup(cls.server.shutdown)
 
     @classmethod

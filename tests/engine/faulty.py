@@ -82,3 +82,35 @@ def deaf_to_aborts():
 
     Scheduler.abort_request = lambda self, message: triggered()
     yield
+
+
+@contextmanager
+def killed_at_an_abort_of_all():
+    """What the kernel does to a process when memory runs out, or a user with ``kill -9``."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    abort = Scheduler.abort_request
+
+    def dies(self, message):
+        if message.abort_all:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return abort(self, message)
+
+    Scheduler.abort_request = dies
+    yield
+
+
+@contextmanager
+def cannot_boot_small_pools():
+    """One configuration of several cannot be booted."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    make = Scheduler.__init__
+
+    def refuse(self, server_args, *args, **kwargs):
+        if server_args.max_total_tokens == 64:
+            raise ValueError("this pool is too small")
+        return make(self, server_args, *args, **kwargs)
+
+    Scheduler.__init__ = refuse
+    yield

@@ -167,10 +167,10 @@ def test_a_killed_scheduler_is_reported_at_once_and_shutting_down_leaves_nothing
 
     timer = threading.Timer(0.5, kill)
     timer.start()
-    outcome = other_server.outcome_of("tests.engine.script_functions:step_for_ever", timeout_s=60)
+    # A signal from outside says nothing about SGLang.
+    with pytest.raises(EngineError, match="ended from outside by SIGKILL"):
+        other_server.outcome_of("tests.engine.script_functions:step_for_ever", timeout_s=60)
     seen_after = time.monotonic() - killed_at[0]
-    assert (outcome.violation.invariant, outcome.violation.rule) == ("crash", "SIGKILL")
-    assert f"scheduler process (pid {pid}) died by SIGKILL" in outcome.violation.message
     assert seen_after < 30, "the limit of the script is what ended it"
     assert other_server.is_dead
 

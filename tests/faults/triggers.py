@@ -76,6 +76,7 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     "wrong_victim": (*TWO_RUNNING, Abort("r0"), Step(3)),
     "late_abort": (StartReq("r0", max_new_tokens=20), StepUntil("r0", "first_decode"), Abort("r0")),
     "streamed_twice": (StartReq("r0"), *RETRACT),
+    "short_finish_reasons": (StartReq("r0"), *RETRACT),
     "lost_logprob": (StartReq("r0", return_logprob=True), *RETRACT),
     "finish_sent_twice": (StartReq("r0"), StepUntil("r0", "mid_decode"), Abort("r0"), Step(3)),
     "missed_stop": (STOPS, StepUntil("r0", "first_decode"), Pause("retract"), Continue()),

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 import pytest
 
 from sr_fuzz.bugs.catalogue import KnownBug, shipped
+from sr_fuzz.engine.contract import Engine
 from sr_fuzz.engine.local.engine import LocalEngine
 from sr_fuzz.outcome import signature
 from sr_fuzz.sglang_api.sources import sglang_folder
@@ -19,7 +20,8 @@ BUGS = {path.stem: bug for path, bug in shipped().items() if bug.engine == "loca
 
 
 @pytest.fixture(scope="module")
-def oldest_engine(pytestconfig: pytest.Config) -> Iterator[LocalEngine]:
+def oldest_engine(pytestconfig: pytest.Config, sr_engine: Engine) -> Iterator[LocalEngine]:
+    """``sr_engine`` is asked for because it skips where the profile has no device; nothing of it starts."""
     if pytestconfig.getoption("--sr-sglang") is not None:
         pytest.skip("test_known_bugs.py plays the release that --sr-sglang names")
     with LocalEngine(sys_path=[str(sglang_folder(OLDEST))]) as engine:

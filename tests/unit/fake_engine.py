@@ -37,6 +37,7 @@ class FakeEngine:
         self.unseen: set[str] = set()
         self.faults: tuple[str, ...] = ()
         self.started: list[EngineConfig] = []
+        self.restarts = 0
         self.not_checked: dict[str, str] = {}
 
     def __enter__(self) -> FakeEngine:
@@ -56,6 +57,9 @@ class FakeEngine:
 
     def start(self, config: EngineConfig) -> None:
         self.started.append(config)
+
+    def restart(self) -> None:
+        self.restarts += 1
 
     def keep(self, n: int) -> None:
         pass

@@ -1,1 +1,1 @@
-"""Engines around an engine, which compare several runs."""
+"""Engines that wrap another engine, to compare several runs or to change the configuration."""

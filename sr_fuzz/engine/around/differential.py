@@ -1,12 +1,13 @@
-"""Properties of two runs: the same script twice, and each request alone.
+"""Properties of two runs: the same script played twice, and each request played alone.
 
-`DifferentialEngine` plays scripts once more. *Determinism*: the same script on the same engine gives the same trace and
-the same outputs. *Independence*: what a request gets does not depend on its batch mates, on the cache's history or on
-being retracted; it is compared with the request alone, by `AloneEngine`. A difference is a violation like any other, so
-it is counted, minimised, confirmed and written out like one.
+`DifferentialEngine` plays scripts again. *Determinism*: the same script on the same engine gives the same trace and the
+same outputs. *Independence*: the output of a request does not depend on the other requests of its batch, on the cache's
+history or on a retraction; `AloneEngine` compares it with the output of the request alone. A difference is a violation
+like any other, so it is counted, minimised, confirmed and written out.
 
-For engines that start each script from the same state (the local one): a tree that another script has filled and
-emptied again hands out other pages, and a shuffling schedule policy goes on with its random numbers.
+This is meant for engines that start each script from the same state (the local engine). After another script has filled
+the tree and it was emptied again, it hands out other pages, and a shuffling schedule policy continues its random
+numbers.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ DETERMINISM = "determinism"
 
 
 class DifferentialEngine(WrappedEngine):
-    """Its outcomes also say when a second run goes another way, and when a request gets something else than alone."""
+    """An engine that also reports a second run that differs, and a request whose output differs when it runs alone."""
 
     def __init__(self, engine: Engine, every: int = 1) -> None:
-        """``every``: compare each so many-th script that shows nothing else; the others are played once.
+        """``every``: compare every n-th script without another violation; the other scripts are played once.
 
-        From the first difference on all are compared, so that a script that shows one can be shortened.
+        After the first difference all scripts are compared, so that a script that shows one can be minimised.
         """
         if every < 1:
             raise ValueError(f"every: expected 1 or more, got {every}")
@@ -71,12 +72,12 @@ class DifferentialEngine(WrappedEngine):
 
 
 def compared(engine: Engine, signature: str | None) -> Engine:
-    """The engine that can show a finding again: one that compares runs where the finding is a difference of two."""
+    """Return the engine that can show a finding again; it compares runs if the finding is a difference of runs."""
     return DifferentialEngine(engine) if (signature or "").partition(":")[0] in (DETERMINISM, INDEPENDENCE) else engine
 
 
 def difference(one: Outcome, other: Outcome) -> Violation | None:
-    """A `determinism` violation where two runs of one script differ: the first step that does; None where none does."""
+    """Return a `determinism` violation at the first step where two runs of a script differ; None if there is none."""
     if other.violation is not None:
         broken = other.violation
         message = f"of two runs of the script the second broke {broken.invariant}: {broken.rule} ({broken.message})"

@@ -1,10 +1,10 @@
-"""Checking a model that has no oracle: each request must get what it gets when it runs alone.
+"""A check for a model without an oracle: each request must get the same output as when it runs alone.
 
-`AloneEngine` plays a script, and then every request of it that ran to its end once more, in a script of its own. At
-temperature 0 the two outputs are equal unless the schedule had a say in them: that is a violation like any other, so
-it is minimised, confirmed and written out like one.
+`AloneEngine` plays a script, and then plays each of its completed requests again, in a separate script. At temperature
+0 the two outputs are equal unless the output depends on the schedule. A difference is a violation like any other, so it
+is minimised, confirmed and written out.
 
-A reference from another process, or another framework's, was rejected: it would have to agree in every rounding.
+A reference output from another process or another framework was rejected: it would have to agree in every rounding.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from sr_fuzz.script import Abort, Action, EngineConfig, Prompt, Script, StartReq
 NAME = "schedule_dependent_output"
 FAMILY = "output"
 
-# Requests whose output alone is remembered. The minimiser asks for those of one script again and again, a search hardly
-# ever for one of an earlier script; some hundred tokens each make a few megabytes.
+# Number of requests whose output alone is cached. The minimiser asks for the requests of one script repeatedly, a
+# search hardly ever for one of an earlier script. With some hundred tokens each, the cache takes a few megabytes.
 _REMEMBERED = 1000
 
-# Tokens around the first difference, in the message.
+# Number of tokens around the first difference that the message shows.
 _SHOWN = 8
 
 _Key = tuple[EngineConfig, StartReq, tuple[int, ...]]
 
 
 class AloneEngine(WrappedEngine):
-    """Its outcomes also say when a request got something else than it gets alone."""
+    """An engine whose outcomes also report a request whose output differs from its output alone."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
@@ -42,15 +42,15 @@ class AloneEngine(WrappedEngine):
     def run(
         self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
     ) -> Outcome:
-        """As the engine's own ``run``; compares where ``invariants`` are all, or name the family ``output``."""
+        """As the engine's own ``run``; compares if ``invariants`` is None or names the family ``output``."""
         outcome = self._engine.run(script, invariants=invariants, limit_s=limit_s)
         return self.compare(script, outcome, invariants=invariants)
 
     def compare(self, script: Script, outcome: Outcome, *, invariants: Sequence[str] | None = None) -> Outcome:
-        """The outcome of a run of ``script``, with a violation where a request got something else than alone."""
+        """Return ``outcome`` with a violation if the output of a request differs from its output alone."""
         if outcome.violation is not None or (invariants is not None and FAMILY not in invariants):
             return outcome
-        # With max_new_tokens=0 a placeholder stands for the token.
+        # With max_new_tokens=0 the output is a placeholder token.
         requests = [a for a in script.actions if isinstance(a, StartReq) and a.max_new_tokens]
         tokens = all_prompt_tokens(script.actions)
         checks = 0
@@ -63,8 +63,8 @@ class AloneEngine(WrappedEngine):
         return replace(outcome, checks=outcome.checks | {NAME: checks})
 
     def _output_alone(self, script: Script, request: StartReq, tokens: list[int]) -> tuple[int, ...] | None:
-        """What the request gets alone; None when it does not run to its end there."""
-        # The name stands in its prompt's tail only: requests that differ in nothing else share an answer.
+        """Return the output of the request alone; None when the request does not complete there."""
+        # The name only affects the prompt's tail, so requests that differ in nothing else share a cache entry.
         key = (script.config, replace(request, name="r0", prompt=Prompt()), tuple(tokens))
         if key not in self._alone:
             if len(self._alone) == _REMEMBERED:
@@ -75,7 +75,10 @@ class AloneEngine(WrappedEngine):
 
 
 def _alone(script: Script, request: StartReq) -> tuple[Action, ...]:
-    """The request, behind those that its prompt comes after: aborted in the step of their start, these never run."""
+    """Return the actions for the request alone.
+
+    The requests that its prompt comes after are started first and aborted in the same step, so they never run.
+    """
     starts = {action.name: action for action in script.actions if isinstance(action, StartReq)}
     actions: list[Action] = [request]
     while (after := request.prompt.after) is not None:

@@ -1,4 +1,4 @@
-"""Every configuration on the same number of ranks."""
+"""An engine that plays every configuration on the same number of ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sr_fuzz.script import EngineConfig, Script
 
 
 class RankedEngine(WrappedEngine):
-    """Puts ranks into each configuration that it is given."""
+    """Sets the ranks in each configuration that it is given."""
 
     def __init__(self, engine: Engine, ranks: Ranks) -> None:
         super().__init__(engine)

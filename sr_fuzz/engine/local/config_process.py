@@ -19,8 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from sr_fuzz.engine.boot import Booted, boot
 from sr_fuzz.engine import outside
+from sr_fuzz.engine.boot import Booted, boot
 from sr_fuzz.engine.crash_outcomes import crashed, hung
 from sr_fuzz.engine.local.child import play
 from sr_fuzz.engine.parent_death import die_with_parent, shed_threads

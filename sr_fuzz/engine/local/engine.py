@@ -5,8 +5,8 @@ from the configuration process, so a crash, a hang or a leak ends with the child
 per script (10 s of import each), and one scheduler that is reset between scripts (a leak of one script becomes the
 finding of the next).
 
-Processes are started from the thread that calls `run` first, and end with that thread (see `lifeline`): use an engine
-from the main thread.
+Processes are started from the thread that calls `run` first, and end with that thread (see
+`sr_fuzz.engine.parent_death`): use an engine from the main thread.
 """
 
 from __future__ import annotations
@@ -75,6 +75,10 @@ class Zygote:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def _await_ready(self) -> str:
         self._control.settimeout(_IMPORT_LIMIT_S)
         try:
@@ -142,6 +146,8 @@ class LocalEngine:
         self._configs: OrderedDict[EngineConfig, Connection] = OrderedDict()
         self._kept = MAX_CONFIGS
         self._closed = False
+        self._restarts = 0
+        """Restarts since a run has last succeeded."""
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -167,11 +173,16 @@ class LocalEngine:
         return tree_on(self._zygote.sys_path if self._zygote is not None else self._sys_path)
 
     def restart(self) -> None:
-        """End every process of this engine; the next run starts others. A zygote that is shared goes on."""
+        """End every process of this engine; the next run starts others.
+
+        To import SGLang again takes ten seconds, so a zygote that is alive is kept at first. It is replaced when two
+        restarts have not helped. A zygote that is shared belongs to another engine.
+        """
         self._close_all_but(0)
-        if self._owns_zygote and self._zygote is not None:
+        if self._owns_zygote and self._zygote is not None and (self._restarts >= 2 or not self._zygote.is_alive):
             self._zygote.close()
             self._zygote = None
+        self._restarts += 1
 
     def with_faults(self, *faults: str) -> LocalEngine:
         """Return a second engine on the same zygote, with other faults. Close it before this one."""
@@ -248,6 +259,7 @@ class LocalEngine:
         if isinstance(reply, Failed):
             raise EngineError(f"{reply.message}\n{reply.detail}".rstrip())
         assert isinstance(reply, Done)
+        self._restarts = 0
         return reply
 
     def _channel(self, config: EngineConfig) -> Connection:

@@ -1,1 +1,1 @@
-"""Playing on SGLang's own scripted runtime."""
+"""Running scripts on SGLang's own scripted runtime."""

@@ -1,12 +1,12 @@
-"""Runs a test file on SGLang's own scripted runtime: ``python -m sr_fuzz.engine.upstream.main FILE VERDICT``.
+"""The process that runs a test file on SGLang's runtime: ``python -m sr_fuzz.engine.upstream.main FILE VERDICT``.
 
-SGLang starts its processes with multiprocessing's ``spawn``, which imports this module anew in each of them, under the
-name ``__mp_main__`` and before SGLang: so what SGLang's import needs where there is no GPU is in place there too, and
-each of them ends with its parent.
+SGLang starts its processes with multiprocessing's ``spawn``, which imports this module again in each of them, under the
+name ``__mp_main__`` and before SGLang. So the patches that SGLang's import needs without a GPU are applied there as
+well, and each process ends with its parent.
 
-SGLang's runtime is used as it is but for three things, none of which a script can see: without a GPU the server gets
-settings for the CPU; a server that has died is noticed at once instead of after minutes; and at the end it is
-killed instead of drained, which takes a minute.
+SGLang's runtime is changed in three points, none of which a script can observe: without a GPU the server gets settings
+for the CPU; a dead server is detected at once instead of after minutes; and at the end the server is killed instead of
+drained, which takes a minute.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if __name__ in ("__main__", "__mp_main__"):
 
 
 def main(path: Path, verdict: Path) -> int:
-    """Run the tests in ``path``; write what happened to ``verdict`` as JSON. Returns 0 when there is a verdict."""
+    """Run the tests in ``path`` and write the result to ``verdict`` as JSON. Returns 0 when there is a verdict."""
     try:
         _check_faults()
         sys.path.insert(0, str(path.parent))
@@ -74,7 +74,7 @@ def _told(result: unittest.TestResult) -> dict[str, Any]:
 
 
 def _check_faults() -> None:
-    """SGLang only logs what goes wrong in a plugin: a fault that is not there would look like one nobody saw."""
+    """Raise if a fault cannot be activated. SGLang only logs errors of a plugin, so the fault would seem undetected."""
     from sr_fuzz.faults import ENVIRONMENT_VARIABLE, resolve
 
     for path in filter(None, os.environ.get(ENVIRONMENT_VARIABLE, "").split(",")):

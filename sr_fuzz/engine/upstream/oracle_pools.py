@@ -1,4 +1,4 @@
-"""Giving the oracle model its pools where SGLang's own scripted runtime plays, and no engine of ours boots anything."""
+"""Binds the oracle model to its pools in SGLang's own scripted runtime, where no engine of ours boots the scheduler."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sr_fuzz.sglang_api import seams
 
 
 def bind_oracle_when_loop_starts() -> None:
-    """From now on a scheduler of this process binds its model before its first step. Idempotent."""
+    """Make each scheduler of this process bind its model before its first step. Idempotent."""
     if standins.wanted():
         kernels.install()
     seams.before_event_loop(bind_oracle)

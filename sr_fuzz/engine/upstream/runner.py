@@ -1,7 +1,7 @@
-"""Running a test file on SGLang's own scripted runtime, in processes of their own that leave nothing behind.
+"""Runs a test file on SGLang's own scripted runtime, in separate processes that are cleaned up afterwards.
 
-What runs there is `sr_fuzz.engine.upstream.main`: SGLang's server, scheduler hook and context, not ours. So a finding
-that shows there is none of our engines' doing.
+The process is `sr_fuzz.engine.upstream.main`, with SGLang's server, scheduler hook and context instead of ours. So a
+finding that shows there is not caused by our engines.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from sr_fuzz.script.errors import EngineError
 if TYPE_CHECKING:
     from sr_fuzz.engine.local.engine import LocalEngine
 
-# Twice what a start and the longest time-out of SGLang's runtime for one script take together.
+# Twice the sum of the start time and the longest time-out of SGLang's runtime for one script.
 LIMIT_S = 300.0
 
 _WATCH_S = 0.1
 
-# Our plugin failed in one of SGLang's processes, and SGLang went on without it.
+# SGLang's log line when our plugin failed in one of its processes; SGLang continues without the plugin.
 _PLUGIN_FAILED = "Failed to execute general plugin: sr_fuzz"
 
-# A message that the script sent never reached the scheduler: the test says nothing about the scheduler then.
+# The error when a message of the script never reached the scheduler; the test then says nothing about the scheduler.
 _NEVER_ARRIVED = "ScriptedTokenizerRecvProxy: no "
 
 
 @dataclass(frozen=True, slots=True)
 class SglangRun:
-    """How a test file went. Neither passed nor failed: it could not be run, and `summary` says why."""
+    """The result of a test file. If it neither passed nor failed it could not be run, and `summary` says why."""
 
     passed: bool
     failed: bool
     summary: str
     """One line."""
     output: str
-    """All that the processes printed."""
+    """The whole output of the processes."""
 
 
 def run_file(
@@ -57,9 +57,9 @@ def run_file(
 ) -> SglangRun:
     """Run the tests in ``path`` on SGLang's own scripted runtime; takes 20 to 60 s to start, more on a busy machine.
 
-    ``faults``: import paths of faults to enter in SGLang's processes. ``limit_s``: wall-clock limit in seconds, after
-    which everything is killed. ``sys_path``: folders that faults are imported from. Without a CUDA GPU the model is
-    the oracle, on the CPU. Raises `EngineError` when a fault could not be entered.
+    ``faults``: import paths of faults to activate in SGLang's processes. ``limit_s``: wall-clock limit in seconds,
+    after which all processes are killed. ``sys_path``: folders that faults are imported from. Without a CUDA GPU the
+    model is the oracle, on the CPU. Raises `EngineError` when a fault could not be activated.
     """
     command = [sys.executable, "-m", "sr_fuzz.engine.upstream.main", str(path.resolve()), "{folder}/verdict.json"]
     kept = KeptProcess(command, _environment(faults, sys_path))
@@ -76,7 +76,7 @@ def run_file(
 
 
 def _await_end(kept: KeptProcess, limit_s: float) -> str | None:
-    """Wait for the test process; returns how it ended, None when it did not in time."""
+    """Wait for the test process; returns how it ended, None when it did not end in time."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         if ended := kept.death():
@@ -91,7 +91,7 @@ def _environment(faults: Sequence[str], sys_path: Sequence[str]) -> dict[str, st
     environment |= {
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         ENVIRONMENT_VARIABLE: ",".join(faults),
-        # The receive side of SGLang's runtime knows no other.
+        # The receive side of SGLang's runtime supports no other codec.
         "SGLANG_USE_PICKLE_IPC": "1",
     }
     if not _has_gpu():
@@ -129,9 +129,9 @@ def _judged(told: dict[str, Any] | None, output: str, otherwise: str) -> SglangR
 
 
 def _reason(text: str) -> str:
-    """The line of a traceback, and of those quoted in it, that says what was wrong."""
+    """Return the line of the output, which may contain several tracebacks, that states the error."""
     errors = [line.strip() for line in text.splitlines() if line[:1].isalpha() and not line.startswith("Traceback")]
-    # SGLang's test case raises one more about retries, of which there are none.
+    # SGLang's test case raises another error about retries, although there are none.
     telling = [line for line in errors if "retry() exceed" not in line and not line.startswith("During handling")]
     return (telling or errors or ["(no reason given)"])[-1]
 
@@ -142,7 +142,7 @@ def _reason(text: str) -> str:
 def complaint_of(engine: LocalEngine, path: Path, function: str, config: EngineConfig) -> str | None:
     """Play the script function ``function`` of the test file ``path`` on the local engine, with no invariants of ours.
 
-    Returns in one line what its own checks, or SGLang, complained about; None when they saw nothing.
+    Returns the error of its own checks, or of SGLang, in one line; None when there is none.
     """
     job = f"{__name__}:{script_of.__name__}"
     try:
@@ -153,7 +153,7 @@ def complaint_of(engine: LocalEngine, path: Path, function: str, config: EngineC
 
 
 def script_of(t: Any, path: str, function: str) -> Generator:
-    """The script function ``function`` of the test file ``path``, as one for `LocalEngine.execute`."""
+    """Run the script function ``function`` of the test file ``path``; for `LocalEngine.execute`."""
     _spare_test_case()
     file = Path(path)
     sys.path.insert(0, str(file.parent))
@@ -161,7 +161,7 @@ def script_of(t: Any, path: str, function: str) -> Generator:
 
 
 def _spare_test_case() -> None:
-    """Let the file be imported without SGLang's test case, which imports the HTTP server, for some seconds."""
+    """Replace SGLang's test case, whose import of the HTTP server takes some seconds, for the import of the file."""
     module = ModuleType("sglang.test.scripted_runtime.test_case")
     module.ScriptedTestCase = unittest.TestCase  # type: ignore[attr-defined]
     sys.modules.setdefault(module.__name__, module)

@@ -1,6 +1,6 @@
-"""Plays a script through the public API of the scripted runtime alone, SGLang's or ours, and records what it sees.
+"""Plays a script through the public API of the scripted runtime only, SGLang's or ours, and records what it observes.
 
-The same function on two engines gives two records; where they differ, the engines do. For scripts that
+The same function on two engines gives two records; if they differ, the engines differ. It takes scripts that
 `sr_fuzz.emit.public_api.to_public_api` has rewritten.
 """
 
@@ -16,7 +16,7 @@ from sr_fuzz.oracle.function import uniform_token
 from sr_fuzz.play.stages import Progress, condition, reached
 from sr_fuzz.script.text import action_text
 
-# More steps than a script of a few hundred tokens needs, retractions included.
+# More steps than a script of a few hundred tokens needs, including retractions.
 _DRAIN_STEPS = 2000
 
 
@@ -98,7 +98,8 @@ class _Player:
             case s.Continue():
                 t.continue_generation()
             case s.Abort(name=name):
-                # The tokenizer manager passes no abort on for who has ended, and its arrival would be awaited for ever.
+                # The tokenizer manager does not pass on an abort of a finished request, so its arrival would never
+                # come.
                 if not self._handles[name].finished:
                     t.abort(self._handles[name])
             case s.AbortAll():
@@ -120,7 +121,8 @@ class _Player:
             logprobs = {"logprob_start_len": start.logprob_start_len, "top_logprobs_num": start.top_logprobs_num}
         self._starts[start.name] = start
         self._handles[start.name] = self._t.start_req(
-            # No rid of its own: two seconds after a stream's end SGLang aborts its rid once more, whoever has it then.
+            # No explicit rid: two seconds after a stream's end SGLang aborts its rid again, even if a new request uses
+            # it.
             prompt_len=start.prompt.length,
             prompt_token=uniform_token(start.prompt.family),
             max_new_tokens=start.max_new_tokens,

@@ -1,11 +1,11 @@
 """The catalogue of seeded faults: each stands for a class of bugs that SGLang's scheduler has had.
 
-A fault strikes under a condition that a schedule must bring about (a retraction, an abort between two chunks, a shared
-prefix …), not on every call: one that strikes at once would say nothing about the fuzzer. The functions patched exist
-in SGLang 0.5.16 to 0.5.23. SGLang is imported only when a fault is entered.
+A fault is triggered under a condition that a schedule must create (a retraction, an abort between two chunks, a shared
+prefix …), not on every call: a fault that is always triggered would say nothing about the fuzzer. The patched functions
+exist in SGLang 0.5.16 to 0.5.23. SGLang is imported only when a fault is activated.
 
-They lie in one module for each subject; a new module is a line in `MODULES`. On the command line a fault is, for
-instance, ``sr_fuzz.faults.catalogue.memory:double_free``. How to write one: docs/faults.md.
+There is one module for each subject; a new module is added to `MODULES`. On the command line a fault is named, for
+instance, ``sr_fuzz.faults.catalogue.memory:double_free``. docs/faults.md describes how to write one.
 """
 
 from __future__ import annotations
@@ -35,4 +35,4 @@ FAULTS: dict[str, Fault] = {
     for value in vars(importlib.import_module(module)).values()
     if isinstance(value, Fault)
 }
-"""All of them, by name, in the order of the modules."""
+"""All faults by name, in the order of the modules."""

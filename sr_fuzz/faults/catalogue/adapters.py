@@ -1,4 +1,4 @@
-"""Faults of LoRA adapters: prefixes, slots of the pool, and who may share a batch."""
+"""Faults of LoRA adapters: prefixes, slots of the pool, and which requests may share a batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sr_fuzz.faults import fault, triggered, wrapped
     "prefix_without_adapter", stands_for="KV of one adapter reused by another", expected=("lora",), sets=("lora",)
 )
 def prefix_without_adapter():
-    """What a request leaves in the prefix tree is found by requests of any adapter."""
+    """The prefix that a request leaves in the prefix tree is matched by requests of any adapter."""
     from sglang.srt.managers.schedule_batch import Req
 
     def make(original, req, *args, **kwargs):
@@ -26,7 +26,7 @@ def prefix_without_adapter():
     expected=("exception", "lora"), sets=("lora",),
 )  # fmt: skip
 def one_adapter_too_many():
-    """A request is let in beside those that have taken all slots."""
+    """A request is admitted although the running requests' adapters occupy all slots."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def may(original, scheduler, req, running_loras, *args, **kwargs):
@@ -36,7 +36,7 @@ def one_adapter_too_many():
             return True
         return allowed
 
-    # With an underscore in older releases.
+    # The name begins with an underscore in older releases.
     name = next(n for n in ("can_schedule_lora_req", "_can_schedule_lora_req") if hasattr(Scheduler, n))
     return wrapped(Scheduler, name, may)
 
@@ -46,7 +46,7 @@ def one_adapter_too_many():
     expected=("exception", "lora"), sets=("lora-loading-chunk16",),
 )  # fmt: skip
 def running_adapter_evicted():
-    """An adapter that is loaded beside the model takes the slot of one that runs."""
+    """An adapter that is loaded beside a forward takes the slot of an adapter in use."""
     from sglang.srt.lora.lora_manager import LoRAManager
 
     def fetch(original, manager, new_loras, running_loras=frozenset()):
@@ -61,7 +61,7 @@ def running_adapter_evicted():
     "slot_not_written", stands_for="an adapter with another's weights", expected=("lora",), sets=("lora",)
 )
 def slot_not_written():
-    """An adapter that was evicted and comes again is believed to be in its slot still."""
+    """An adapter that was evicted and is used again is treated as if it were still in its slot."""
     from sglang.srt.lora.mem_pool import LoRAMemoryPool
 
     seen: set[str] = set()
@@ -80,7 +80,7 @@ def slot_not_written():
     sets=("lora-mixed-paged4",),
 )  # fmt: skip
 def adapter_of_neighbour():
-    """A request that decodes beside a chunk runs with the chunk's adapter."""
+    """A request that decodes in the same batch as a chunk runs with the chunk's adapter."""
     from sglang.srt.lora.lora_manager import LoRAManager
 
     def prepare(original, manager, forward_batch, *args, **kwargs):
@@ -99,7 +99,7 @@ def adapter_of_neighbour():
     sets=("lora-drain-chunk8",),
 )  # fmt: skip
 def drains_for_ever():
-    """An adapter that has drained for another one is not let in again."""
+    """An adapter that was drained in favour of another one is not admitted again."""
     from sglang.srt.lora.lora_drainer import LoRADrainer
 
     def finish(original, drainer, *args, **kwargs):

@@ -10,7 +10,7 @@ from sr_fuzz.faults import fault, triggered, wrapped
 
 @fault("missed_retraction", stands_for="a crash where it should have retracted", expected=("exception",))
 def missed_retraction():
-    """With three and more requests running, the check whether the next decode fits says yes: SGLang then raises."""
+    """With three or more running requests, the check whether the next decode fits succeeds, so SGLang raises."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
     def check(original, batch, *args, **kwargs):
@@ -25,7 +25,7 @@ def missed_retraction():
 
 @fault("endless_retraction", stands_for="a loop that waits for memory nobody frees", expected=("hang",))
 def endless_retraction():
-    """With three and more requests running, a retraction waits for memory instead of taking it from somebody."""
+    """With three or more running requests, a retraction waits for memory instead of retracting a request."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
     def retract(original, batch, *args, **kwargs):
@@ -38,13 +38,13 @@ def endless_retraction():
 
 @fault("dead_on_abort", stands_for="the process dies, as after an illegal memory access", expected=("crash",))
 def dead_on_abort():
-    """An abort of everything that comes between two chunks kills the process."""
+    """An abort of all requests that arrives between two chunks kills the process."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def abort(original, scheduler, message):
         if message.abort_all and scheduler.chunked_req is not None:
             triggered()
-            # A core file of some gigabytes would help nobody.
+            # No core file: it would take some gigabytes.
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             os.abort()
         return original(scheduler, message)

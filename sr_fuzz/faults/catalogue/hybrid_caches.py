@@ -12,7 +12,7 @@ from sr_fuzz.sglang_api.request_state import kv_state, lock_node, window_freed
 
 @fault("window_leaked", stands_for="window pages leaked by a retraction", expected=("kv_pages",), sets=("swa",))
 def window_leaked():
-    """A request that is retracted with output keeps a page of the window's pool for ever."""
+    """A request that is retracted when it has output never frees one page of the window's pool."""
     from sglang.srt.managers import schedule_batch
 
     def release(original, req, tree_cache, *args, **kwargs):
@@ -28,7 +28,7 @@ def window_leaked():
     "window_freed_early", stands_for="a page freed that the window still sees", expected=("kv_pages",), sets=("swa",)
 )
 def window_freed_early():
-    """Whenever positions leave the window, the next one, which is still inside, goes with them."""
+    """Whenever positions leave the window, the next position, which is still inside, is freed with them."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
     def evict(original, batch, *args, **kwargs):
@@ -49,7 +49,7 @@ def window_freed_early():
     "window_lock_lost", stands_for="locks on the window dropped too early", expected=("window_locks",), sets=("swa",)
 )
 def window_lock_lost():
-    """When a retracted request has been prefilled again, its node loses the lock on the window."""
+    """When a retracted request has been prefilled again, its tree node loses the lock on the window."""
     from sglang.srt.managers.scheduler import Scheduler
 
     done: set[int] = set()
@@ -60,7 +60,7 @@ def window_lock_lost():
             if not req.retraction_count or id(req) in done or req.finished() or lock_node(req) is None:
                 continue
             node = resolve_node(scheduler.tree_cache, lock_node(req))
-            # A model of windows alone has a tree without components.
+            # A model with sliding windows only has a tree without components.
             if hasattr(node, "component_data") and node.component_data[1].lock_ref:
                 done.add(id(req))
                 triggered()
@@ -74,7 +74,7 @@ def window_lock_lost():
 
 @fault("state_leaked", stands_for="state slots leaked on an abort", expected=("mamba_slots",), sets=("mamba",))
 def state_leaked():
-    """A running request that is aborted keeps a slot for its state for ever."""
+    """A running request that is aborted never frees one slot of its state."""
     from sglang.srt.mem_cache.memory_pool import HybridReqToTokenPool
 
     def free(original, pool, req, *args, **kwargs):
@@ -88,7 +88,7 @@ def state_leaked():
 
 @fault("state_freed_twice", stands_for="state slots freed twice", expected=("mamba_slots",), sets=("mamba",))
 def state_freed_twice():
-    """A retraction gives the request's state back twice."""
+    """A retraction frees the request's state twice."""
     from sglang.srt.mem_cache.memory_pool import HybridReqToTokenPool
 
     def free(original, pool, req, *args, **kwargs):
@@ -106,7 +106,7 @@ def state_freed_twice():
     "state_not_copied", stands_for="a prefix hit without its state", expected=("mamba_content",), sets=("mamba",)
 )
 def state_not_copied():
-    """A request whose prompt hits the tree goes on from whatever its slot held before."""
+    """A request whose prompt matches a prefix continues from the previous content of its state slot."""
     from sglang.srt.mem_cache.memory_pool import MambaPool
 
     def copy(original, pool, *args, **kwargs):
@@ -117,7 +117,7 @@ def state_not_copied():
 
 @fault("state_not_cleared", stands_for="a state left by another request", expected=("mamba_content",), sets=("mamba",))
 def state_not_cleared():
-    """A new request starts from the state that the last user of its slot has left."""
+    """A new request starts from the state that the previous request left in its slot."""
     from sglang.srt.mem_cache.memory_pool import MambaPool
 
     def clear(original, pool, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""Faults of a request's way through the scheduler: pauses, aborts, admission."""
+"""Faults of a request's life cycle in the scheduler: pauses, aborts, admission."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sr_fuzz.faults import fault, triggered, wrapped
 
 @fault("advanced_while_paused", stands_for="results delivered while paused", expected=("paused_frozen",))
 def advanced_while_paused():
-    """The second step of a pause in place delivers what was in flight under overlap."""
+    """The second step of an in-place pause delivers the result that was in flight under overlap scheduling."""
     from sglang.srt.managers.io_struct import PauseGenerationReqInput
     from sglang.srt.managers.scheduler import Scheduler
 
@@ -19,7 +19,7 @@ def advanced_while_paused():
         just_paused = any(isinstance(message, PauseGenerationReqInput) for message in messages)
         if not scheduler._engine_paused or just_paused or not in_flight:
             return
-        # A result that holds no token yet would change nothing now, and be missed by the loop after the pause.
+        # A result without a token would change nothing now, and the event loop would miss it after the pause.
         if any(req is not scheduler.chunked_req and not req.finished() for req in in_flight[0][0].reqs):
             triggered()
             scheduler.process_batch_result(*in_flight.popleft())
@@ -30,7 +30,7 @@ def advanced_while_paused():
 @fault("ran_while_paused", stands_for="a pause that does not hold", expected=("paused_frozen",))
 @contextmanager
 def ran_while_paused():
-    """From the second step of a pause on, requests that wait are scheduled all the same."""
+    """From the second step of a pause on, waiting requests are scheduled although the engine is paused."""
     from sglang.srt.managers.scheduler import Scheduler
 
     woken: list[bool] = []
@@ -55,7 +55,7 @@ def ran_while_paused():
 
 @fault("unpaused_by_abort", stands_for="a pause that another message ends", expected=("paused_frozen",))
 def unpaused_by_abort():
-    """An abort of a running request takes the pause back."""
+    """An abort of a running request ends the pause."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def abort(original, scheduler, message):
@@ -69,7 +69,7 @@ def unpaused_by_abort():
 
 @fault("lost_request", stands_for="requests lost across a pause", expected=("nobody_lost",))
 def lost_request():
-    """A pause that retracts forgets the request that was between two chunks."""
+    """A pause in mode retract loses the request that was between two chunks."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def pause(original, scheduler, message):
@@ -84,7 +84,7 @@ def lost_request():
 
 @fault("starved_request", stands_for="starvation in admission", expected=("admission", "liveness"))
 def starved_request():
-    """A request that was retracted twice is never admitted again."""
+    """A request that has been retracted twice is never admitted again."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def prefill(original, scheduler, *args, **kwargs):
@@ -102,7 +102,7 @@ def starved_request():
 
 @fault("ignored_abort", stands_for="aborts lost between two queues", expected=("aborts",))
 def ignored_abort():
-    """An abort passes over requests that are only in the last batch: prefilled, not yet merged into the running one."""
+    """An abort skips requests that are only in the last batch: prefilled and not yet merged into the running batch."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def abort(original, scheduler, message):
@@ -119,7 +119,7 @@ def ignored_abort():
 
 @fault("wrong_victim", stands_for="an abort that also hits another request", expected=("aborts",))
 def wrong_victim():
-    """An abort of a running request takes its batch mate with it."""
+    """An abort of a running request also aborts another request of its batch."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def abort(original, scheduler, message):
@@ -136,7 +136,7 @@ def wrong_victim():
 
 @fault("late_abort", stands_for="aborts reported late, with extra tokens", expected=("aborts",))
 def late_abort():
-    """A running request looks for its abort at every eighth output token only."""
+    """A running request checks for its abort only at every eighth output token."""
     from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req
 
     def update(original, req, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""Faults of memory: pages, rows, locks of the prefix tree, what is written where."""
+"""Faults of memory: pages, rows, locks of the prefix tree, and the slots that KV is written to."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sr_fuzz.faults import fault, triggered, wrapped
 from sr_fuzz.faults.patching import drop_lock, was_aborted
 from sr_fuzz.sglang_api.request_state import kv_state
 
-# Modules import `release_kv_cache` by name, so patching it in one of them strikes one occasion: in `scheduler` the
-# abort between two chunks, in `schedule_batch` retraction, in `batch_result_processor` the end of a request.
+# Modules import `release_kv_cache` by name, so a patch in one module affects one case: in `scheduler` the abort between
+# two chunks, in `schedule_batch` the retraction, in `batch_result_processor` the end of a request.
 
 
 @fault("dropped_free", stands_for="KV pages leaked when a chunked prompt is aborted", expected=("kv_pages",))
 def dropped_free():
-    """A request that is aborted between two chunks keeps the pages of its last chunk for ever."""
+    """A request that is aborted between two chunks never frees the pages of its last chunk."""
     from sglang.srt.managers import scheduler
 
     def release(original, req, tree_cache, *args, **kwargs):
@@ -55,7 +55,7 @@ def double_free():
 
 @fault("freed_too_early", stands_for="KV pages freed while the prefix tree still holds them", expected=("kv_pages",))
 def freed_too_early():
-    """A retraction begins to free one position too early, and so frees the last page of the request's prefix."""
+    """A retraction starts to free one position too early, and so frees the last page of the request's prefix."""
     from sglang.srt.managers import schedule_batch
 
     def release(original, req, tree_cache, *args, **kwargs):
@@ -72,7 +72,7 @@ def freed_too_early():
 
 @fault("unfreed_row", stands_for="request rows leaked on an early end", expected=("request_rows",))
 def unfreed_row():
-    """A request that ends with its first token, in the prefill, keeps its row."""
+    """A request that ends with its first token, in the prefill, does not free its row."""
     from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
 
     def free(original, pool, req):
@@ -117,7 +117,7 @@ def unlocked_prefix():
 
 @fault("corrupted_page", stands_for="the KV of one request written over another's", expected=("kv_content",))
 def corrupted_page():
-    """A retracted request that decodes again beside others writes its token into its neighbour's page."""
+    """A retracted request that decodes again in a batch with others writes its token into another request's page."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
     def prepare(original, batch, *args, **kwargs):
@@ -134,7 +134,7 @@ def corrupted_page():
 
 @fault("wrong_page", stands_for="one request's KV served to another", expected=("kv_content", "oracle_output"))
 def wrong_page():
-    """Of two prompts in one prefill with prefixes of different lengths, the longer one's last entry is off by one."""
+    """If two prompts in one prefill have prefixes of different lengths, the longer one's last entry is off by one."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
     def prepare(original, batch, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""Faults of modes that need a configuration of their own: time-outs, the hierarchical cache, disaggregation."""
+"""Faults of modes that need a special configuration: time-outs, the hierarchical cache, disaggregation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sr_fuzz.faults import fault, triggered, wrapped
     sets=("timeouts",),
 )  # fmt: skip
 def timed_out_keeps_all():
-    """A running request that is aborted by its time-out gives neither its pages nor its row back."""
+    """A running request that is aborted by its time-out frees neither its pages nor its row."""
     from sglang.srt.managers.scheduler_components import batch_result_processor
 
     def release(original, req, tree_cache, *args, **kwargs):
@@ -31,7 +31,7 @@ def timed_out_keeps_all():
 )  # fmt: skip
 @contextmanager
 def loaded_in_wrong_order():
-    """What is copied back from the host is one token off."""
+    """The KV that is copied back from the host is shifted by one token."""
     from sglang.srt.managers.cache_controller import HiCacheController
     from sglang.srt.mem_cache.hybrid_cache.hybrid_cache_controller import HybridCacheController
 
@@ -39,7 +39,7 @@ def loaded_in_wrong_order():
         triggered()
         return original(controller, torch.roll(host_indices, 1), *args, **kwargs)
 
-    # The legacy tree uses the one, the unified one the other.
+    # The legacy tree uses the first class, the unified tree the second.
     with wrapped(HiCacheController, "load", load), wrapped(HybridCacheController, "load", load):
         yield
 
@@ -49,7 +49,7 @@ def loaded_in_wrong_order():
     expected=("nobody_lost",), sets=("disaggregation",),
 )  # fmt: skip
 def lost_in_transfer():
-    """Of two prompts whose KV is sent after one prefill the second one is forgotten."""
+    """If the KV of two prompts is sent after one prefill, the second prompt is lost."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def process(original, scheduler, *args, **kwargs):

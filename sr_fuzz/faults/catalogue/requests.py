@@ -1,4 +1,4 @@
-"""Faults of requests of other kinds: embeddings, several answers to one prompt."""
+"""Faults of other kinds of requests: embeddings, and several samples for one prompt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sr_fuzz.sglang_api.request_state import kv_state
     sets=("requests",),
 )
 def swapped_vectors():
-    """Two prompts that are embedded in one batch get each other's vectors."""
+    """Two prompts that are embedded in one batch get each other's embeddings."""
     from sglang.srt.layers.pooler import Pooler
 
     def pool(original, pooler, *args, **kwargs):
@@ -32,7 +32,7 @@ def swapped_vectors():
     expected=("kv_pages", "kv_content"),
 )
 def samples_on_one_page():
-    """Of two requests with one prompt in a batch, the second writes its last token into the first one's page."""
+    """Of two requests with the same prompt in a batch, the second writes its last token into the first one's page."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
     def prepare(original, batch, *args, **kwargs):

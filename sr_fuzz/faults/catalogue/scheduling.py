@@ -1,7 +1,7 @@
-"""Seeded faults of scheduling: chunks, retraction, order, admission, and the numbers that go out with an answer.
+"""Faults of scheduling: chunks, retraction, order, admission, and the numbers that are sent with an answer.
 
-As in `sr_fuzz.faults.catalogue`: a fault strikes under a condition that a schedule must bring about, and the functions
-patched exist in SGLang 0.5.16 to 0.5.23.
+As in `sr_fuzz.faults.catalogue`, a fault is triggered under a condition that a schedule must create, and the patched
+functions exist in SGLang 0.5.16 to 0.5.23.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sr_fuzz.faults import fault, triggered, wrapped
 
 @fault("forgotten_rest", stands_for="a token sampled from a prefill that was not finished", expected=("chunks",))
 def forgotten_rest():
-    """A request whose first chunk shares its batch with a whole prompt is not remembered as the chunked one."""
+    """A request whose first chunk shares its batch with a complete prompt is not recorded as the chunked request."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def prefill(original, scheduler, *args, **kwargs):
@@ -35,7 +35,7 @@ def forgotten_rest():
 
 @fault("miscounted_chunk", stands_for="KV accounting off by one between chunks", expected=("chunks", "kv_pages"))
 def miscounted_chunk():
-    """A chunk that shares its batch with another prefill counts one token less as committed."""
+    """A chunk that shares its batch with another prefill counts one token too few as committed."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
     def prepare(original, batch, *args, **kwargs):
@@ -55,7 +55,7 @@ def miscounted_chunk():
 @fault("late_requeue", stands_for="a retracted request that is in no queue", expected=("retraction", "nobody_lost"))
 @contextmanager
 def late_requeue():
-    """A request that is retracted for lack of memory is queued again one step too late."""
+    """A request that is retracted for lack of memory is requeued one step too late."""
     from sglang.srt.managers.scheduler import Scheduler
 
     late: list[Any] = []
@@ -78,7 +78,7 @@ def late_requeue():
 
 @fault("lost_output", stands_for="outputs cut at a retraction", expected=("retraction",))
 def lost_output():
-    """A retracted request starts over: what it had generated, and sent, is dropped."""
+    """A retracted request starts over: the output that it had generated and sent is dropped."""
     from sglang.srt.managers.schedule_batch import Req
 
     def reset(original, req, *args, **kwargs):
@@ -92,7 +92,7 @@ def lost_output():
 
 @fault("wrong_length", stands_for="a length checked in two ways", expected=("oracle_output", "nobody_lost"))
 def wrong_length():
-    """A request that was retracted may become one token longer than it asked for."""
+    """A request that was retracted may generate one token more than it asked for."""
     from sglang.srt.managers.schedule_batch import Req
 
     def update(original, req, *args, **kwargs):
@@ -113,7 +113,7 @@ def wrong_length():
 
 @fault("needless_preemption", stands_for="preemption below the threshold", expected=("priority",), sets=("priority",))
 def needless_preemption():
-    """A request that is as urgent as one that runs may preempt it."""
+    """A request with the same priority as a running request may preempt it."""
     from sglang.srt.managers.schedule_policy import PrefillAdder
 
     def preempt(original, adder, req, *args, **kwargs):
@@ -130,7 +130,7 @@ def needless_preemption():
 
 @fault("inverted_priority", stands_for="priority accounting gone wrong", expected=("priority",), sets=("priority",))
 def inverted_priority():
-    """While a retracted request waits, the least urgent goes first."""
+    """While a retracted request waits, the request with the lowest priority is scheduled first."""
     from sglang.srt.managers.schedule_policy import SchedulePolicy
 
     def sort(original, policy, waiting_queue, *args, **kwargs):
@@ -144,7 +144,7 @@ def inverted_priority():
 
 @fault("overtaking", stands_for="starvation in admission", expected=("priority",))
 def overtaking():
-    """With three and more in the queue the newest goes first."""
+    """With three or more requests in the queue, the newest one is scheduled first."""
     from sglang.srt.managers.schedule_policy import SchedulePolicy
 
     def sort(original, policy, waiting_queue, *args, **kwargs):
@@ -158,7 +158,7 @@ def overtaking():
 
 @fault("slow_admission", stands_for="a wait although there is room", expected=("admission",), sets=("priority",))
 def slow_admission():
-    """A retracted request waits for as long as anybody runs."""
+    """A retracted request waits as long as any request runs."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def prefill(original, scheduler, running, *args, **kwargs):
@@ -180,7 +180,7 @@ def slow_admission():
 
 @fault("shuffled_queue", stands_for="an order that hangs on a set of objects", expected=("determinism",))
 def shuffled_queue():
-    """The waiting queue is sorted by numbers that are others in each run."""
+    """The waiting queue is sorted by numbers that differ in each run."""
     from sglang.srt.managers.schedule_policy import SchedulePolicy
 
     def sort(original, policy, waiting_queue, *args, **kwargs):
@@ -194,7 +194,7 @@ def shuffled_queue():
 
 @fault("shared_limit", stands_for="a parameter taken from a batch mate", expected=("schedule_dependent_output",))
 def shared_limit():
-    """Two requests that are prefilled together end where the first of them does."""
+    """Two requests that are prefilled together both end at the length of the first one."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
     def prepare(original, batch, *args, **kwargs):
@@ -211,7 +211,7 @@ def shared_limit():
 
 @fault("cached_twice", stands_for="cached tokens counted again after a retraction", expected=("usage",))
 def cached_twice():
-    """A retracted request that finds its own prefix in the cache counts it as cached."""
+    """A retracted request that hits its own prefix in the cache counts it as cached tokens."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
     def prepare(original, batch, *args, **kwargs):
@@ -228,7 +228,7 @@ def cached_twice():
 
 @fault("counted_in_prompt", stands_for="a usage that counts output as prompt", expected=("usage",))
 def counted_in_prompt():
-    """Once a request was retracted, its prompt is reported one token longer."""
+    """After a retraction the prompt of the request is reported one token too long."""
     from sglang.srt.managers.scheduler_components import output_streamer
 
     def build(original, *args, prompt_tokens, retraction_counts, **kwargs):
@@ -242,7 +242,7 @@ def counted_in_prompt():
 
 @fault("input_logprobs_twice", stands_for="logprobs repeated after a retraction", expected=("usage",))
 def input_logprobs_twice():
-    """A retracted request is sent the logprobs of its prompt again."""
+    """The input logprobs of a retracted request are sent again."""
     from sglang.srt.managers.schedule_batch import Req
 
     def reset(original, req, *args, **kwargs):
@@ -256,7 +256,7 @@ def input_logprobs_twice():
 
 @fault("silent_refusal", stands_for="a control request that is never answered", expected=("control_replies",))
 def silent_refusal():
-    """A flush that is refused gets no reply."""
+    """A refused flush gets no reply."""
     from sglang.srt.managers.scheduler_components.flush_wrapper import SchedulerFlushWrapper
 
     def handle(original, wrapper, message):
@@ -272,7 +272,7 @@ def silent_refusal():
 @fault("gauge_that_only_rises", stands_for="load counters that are not taken back", expected=("load",))
 @contextmanager
 def gauge_that_only_rises():
-    """The number of used tokens that goes out never falls."""
+    """The reported number of used tokens never decreases."""
     from sglang.srt.managers.scheduler_components.pool_stats_observer import SchedulerPoolStatsObserver
 
     highest: list[Any] = []
@@ -291,7 +291,7 @@ def gauge_that_only_rises():
 
 @fault("flush_while_busy", stands_for="a flush that takes what is in use", expected=("kv_pages", "request_rows"))
 def flush_while_busy():
-    """A flush does not look whether anything runs."""
+    """A flush does not check whether a request runs."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def flush(original, scheduler, *args, **kwargs):

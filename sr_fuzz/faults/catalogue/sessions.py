@@ -1,4 +1,4 @@
-"""Faults of sessions: what they keep between two turns, and whom they serve."""
+"""Faults of sessions: the KV that they keep between two turns, and the turns that they accept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SETS = ("sessions",)
     "unclosed_slot", stands_for="a session's KV leaked when it is closed in a turn", expected=("sessions",), sets=_SETS
 )
 def unclosed_slot():
-    """A session that was closed while a turn of it ran goes without giving back what it keeps."""
+    """A session that was closed while one of its turns ran is removed without freeing the KV that it holds."""
     from sglang.srt.session.session_controller import SessionController
 
     put_off: set[str] = set()
@@ -36,7 +36,7 @@ def unclosed_slot():
     "closed_under_turn", stands_for="a session's KV freed while a turn runs on it", expected=("kv_pages",), sets=_SETS
 )
 def closed_under_turn():
-    """Closing a session frees its last page at once, also when a turn of it is under way."""
+    """Closing a session frees its last page at once, even while one of its turns is running."""
     from sglang.srt.session.session_controller import SessionController
 
     from sr_fuzz.view.sessions import read_slots
@@ -57,7 +57,7 @@ def closed_under_turn():
 
 
 class _Holder:
-    """What `read_slots` asks a scheduler for."""
+    """The attributes of a scheduler that `read_slots` needs."""
 
     def __init__(self, tree_cache) -> None:
         self.tree_cache = tree_cache
@@ -70,7 +70,7 @@ class _Holder:
     sets=_SETS,
 )
 def cut_history():
-    """An aborted turn takes the last token of the turn before with it."""
+    """An aborted turn also removes the last token of the previous turn."""
     from sglang.srt.session.session_controller import Session
 
     def abort(original, session):
@@ -89,7 +89,7 @@ def cut_history():
     sets=_SETS,
 )
 def dead_session():
-    """An aborted turn counts as under way for ever."""
+    """An aborted turn counts as running for ever."""
     from sglang.srt.session.session_controller import Session
 
     def abort(original, session):

@@ -1,4 +1,4 @@
-"""What SGLang ships to provoke itself: the KV canary's perturbations, and forced retractions."""
+"""Faults that SGLang ships for its own tests: the KV canary's perturbations, and forced retractions."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from unittest.mock import patch
 
 from sr_fuzz.faults import fault, triggered, wrapped
 
-# Forwards before the first perturbation: the prompt is prefilled by then, and something can be mixed up.
+# Forwards before the first perturbation, so that the prompt is prefilled and entries can be exchanged.
 WARMUP_FORWARDS = 3
 
-# Small, so that each request is retracted several times, and more than 1, so that it gets on between.
+# Small, so that each request is retracted several times; more than 1, so that it makes progress in between.
 RETRACT_EVERY = 3
 
 
 @fault("perturbed_page_table", stands_for="a page table that points elsewhere", expected=("kv_content", "kv_pages"))
 @contextmanager
 def perturbed_page_table() -> Iterator[None]:
-    """The KV canary's ``req_to_token`` perturbation: an entry of a running request's row points at another slot.
+    """The KV canary's ``req_to_token`` perturbation: an entry of a running request's row points to another slot.
 
-    The canary itself is not there: it copies over CUDA streams and pinned memory. What it is tested with does not need
-    them. Its settings are read from the environment, as the canary reads them.
+    The canary itself is not used, because it copies over CUDA streams and pinned memory; its perturbations do not need
+    them. The settings are read from the environment, as the canary reads them.
     """
     from sglang.srt.kv_canary.perturb import req_to_token
     from sglang.srt.kv_canary.perturb.config import PerturbConfig
@@ -55,10 +55,10 @@ def perturbed_page_table() -> Iterator[None]:
 
 @contextmanager
 def forced_retraction() -> Iterator[None]:
-    """``SGLANG_TEST_RETRACT``: a retraction at each third forward. No fault: nothing must break.
+    """``SGLANG_TEST_RETRACT``: a retraction at each third forward. This is not a fault: no invariant may be violated.
 
-    Where the environment variable is set before SGLang is imported it does the same; here it is for one engine of a
-    process that has SGLang imported already.
+    The environment variable has the same effect if it is set before SGLang is imported; this function is for one engine
+    of a process that has already imported SGLang.
     """
     from sglang.srt.managers import scheduler
 

@@ -1,4 +1,4 @@
-"""Faults of speculative decoding: drafts that were rejected and count all the same, accepted ones that get lost."""
+"""Faults of speculative decoding: rejected drafts that are counted, and accepted drafts that are lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sr_fuzz.sglang_api.request_state import kv_state
     sets=("ngram",),
 )  # fmt: skip
 def kept_draft_room():
-    """A request that is retracted gives back its tokens, but not the page after them that was reserved for drafts."""
+    """A retracted request frees its tokens, but not the page after them that was reserved for drafts."""
     from sglang.srt.managers import schedule_batch
 
     def release(original, req, tree_cache, *args, **kwargs):
@@ -19,7 +19,7 @@ def kept_draft_room():
         end = -(-kv.committed // page) * page
         if end < kv.allocated:
             triggered()
-            # What is reserved ends on a page.
+            # The reserved room ends at a page boundary.
             req.kv.kv_allocated_len = kv.allocated - page
         return original(req, tree_cache, *args, **kwargs)
 
@@ -31,7 +31,7 @@ def kept_draft_room():
     expected=("oracle_output", "kv_content"), sets=("ngram",),
 )  # fmt: skip
 def accepted_too_many():
-    """Of a request that has been retracted the draft after the last right one is accepted too."""
+    """For a request that has been retracted, the draft after the last correct one is accepted too."""
     from sglang.srt.speculative import ngram_worker
 
     def sample(original, verify_input, batch, *args, **kwargs):
@@ -57,7 +57,7 @@ def accepted_too_many():
     sets=("ngram",),
 )  # fmt: skip
 def unmoved_draft():
-    """While two requests or more decode, accepted drafts stay in their slots although rejected ones lie before them."""
+    """While two or more requests decode, accepted drafts stay in their slots although rejected drafts precede them."""
     from sglang.srt.speculative import ngram_worker
 
     def move(original, batch, accept_index, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""Fixes of known bugs of LoRA adapters."""
+"""Fixes of known bugs in LoRA adapters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sr_fuzz.faults import fault, triggered, wrapped
 
 @fault("chunk_keeps_its_adapter", stands_for="parked-chunk-loses-its-adapter.md", expected=())
 def chunk_keeps_its_adapter():
-    """Who is let in, and whose slot may be taken, is decided with the adapter of a parked chunk counted."""
+    """Admission and eviction of adapters count the adapter of a parked chunked request."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def may(original, scheduler, req, running_loras, *args, **kwargs):
@@ -17,6 +17,6 @@ def chunk_keeps_its_adapter():
             running_loras = running_loras | {chunked.lora_id}
         return original(scheduler, req, running_loras, *args, **kwargs)
 
-    # With an underscore in older releases.
+    # The name begins with an underscore in older releases.
     name = next(n for n in ("can_schedule_lora_req", "_can_schedule_lora_req") if hasattr(Scheduler, n))
     return wrapped(Scheduler, name, may)

@@ -1,4 +1,4 @@
-"""Fixes of known bugs of admission."""
+"""Fixes of known bugs in admission."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sr_fuzz.faults import fault, triggered, wrapped
 
 @fault("refused_at_the_door", stands_for="paged-prompt-never-admitted.md, embedding-too-long.md", expected=())
 def refused_at_the_door():
-    """A prompt beside which a page of overhead does not fit can never be admitted, and is refused when it comes."""
+    """A prompt that leaves no room for one page of overhead can never be admitted, and is refused on arrival."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def add(original, scheduler, req, *args, **kwargs):
@@ -24,7 +24,7 @@ def refused_at_the_door():
 
 @fault("output_that_fits", stands_for="ignore-eos-never-admitted.md", expected=())
 def output_that_fits():
-    """Without a prefix tree the output is clipped to what admission will grant: one token less."""
+    """Without a prefix tree the output is clipped to the length that admission grants, which is one token less."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def clip(original, scheduler, req, *args, **kwargs):
@@ -40,7 +40,7 @@ def output_that_fits():
 
 @fault("one_chunked_request", stands_for="two-chunked-requests.md", expected=())
 def one_chunked_request():
-    """A request that ignores EOS is not cut into chunks where the batch has a chunked request already."""
+    """A request with ``ignore_eos`` is not chunked if the batch already has a chunked request."""
     from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
 
     def add(original, adder, req, *args, **kwargs):

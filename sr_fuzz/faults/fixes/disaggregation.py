@@ -1,4 +1,4 @@
-"""Fixes of known bugs of a decode half."""
+"""Fixes of known bugs in disaggregation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sr_fuzz.sglang_api.request_state import kv_state
 
 @fault("newest_token_given_back", stands_for="decode-half-newest-token-lost.md", expected=())
 def newest_token_given_back():
-    """A request that is ended before it was computed again has its newest token again before its answer is sent."""
+    """A request that ends before its re-bootstrap is complete gets its newest token back before its answer is sent."""
     from sglang.srt.disaggregation import decode
 
     def prepare_abort(original, req, *args, **kwargs):
@@ -24,11 +24,11 @@ def newest_token_given_back():
 
 @fault("output_counted_once", stands_for="decode-half-retracted-never-readmitted.md", expected=())
 def output_counted_once():
-    """Admission asks for a request's prompt and ``max_new_tokens``, of which its output so far is a part."""
+    """Admission requires room for the prompt and ``max_new_tokens``, which include the output so far."""
     from sglang.srt.disaggregation.decode import DecodePreallocQueue
 
     def length(original, *args):
-        req = args[-1]  # a static method, which once patched is called as a bound one
+        req = args[-1]  # a static method, which is called as a bound method once it is patched
         if req.output_ids and original(req) > len(req.origin_input_ids):
             triggered()
         return len(req.origin_input_ids)
@@ -38,7 +38,7 @@ def output_counted_once():
 
 @fault("flush_spares_who_waits", stands_for="paused-flush-frees-waiting-kv.md", expected=())
 def flush_spares_who_waits():
-    """A paused engine is not idle while somebody in the queue has KV, as from 0.5.22 on."""
+    """A paused engine is not idle while a request in the queue holds KV, as from 0.5.22 on."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def idle(original, scheduler, *args, **kwargs):
@@ -53,7 +53,7 @@ def flush_spares_who_waits():
 
 @fault("refused_before_bootstrap", stands_for="prefill-half-answers-refused.md", expected=())
 def refused_before_bootstrap():
-    """A prefill half answers a prompt that was refused at the door at once, as from 0.5.20 on."""
+    """A prefill half immediately answers a prompt that was refused on arrival, as from 0.5.20 on."""
     from sglang.srt.disaggregation.prefill import PrefillBootstrapQueue
 
     def add(original, queue, req, *args, **kwargs):

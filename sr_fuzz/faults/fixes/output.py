@@ -1,4 +1,4 @@
-"""Fixes of known bugs of what is sent."""
+"""Fixes of known bugs in the output stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sr_fuzz.faults import fault, triggered, wrapped
 @fault("embedding_once", stands_for="embedding-ends-twice.md", expected=())
 @contextmanager
 def embedding_once() -> Iterator[None]:
-    """A chunked request that was answered by an abort is not answered again when its chunk comes in."""
+    """A chunked request that was answered by an abort is not answered again when the result of its chunk arrives."""
     from sglang.srt.managers.scheduler import Scheduler
 
     answered: set[str] = set()
@@ -30,7 +30,7 @@ def embedding_once() -> Iterator[None]:
 @fault("nothing_after_the_end", stands_for="empty-message-after-end.md", expected=())
 @contextmanager
 def nothing_after_the_end() -> Iterator[None]:
-    """A request that is aborted for lack of memory gets no message for the result that was in flight."""
+    """No message is sent for the in-flight result of a request that is aborted for lack of memory."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
     answered: set[str] = set()
@@ -61,7 +61,7 @@ def _nothing_more_for(answered: set[str]) -> Iterator[None]:
 @fault("time_out_keeps_its_reason", stands_for="time-out-of-a-chunk-without-a-reason.md", expected=())
 @contextmanager
 def time_out_keeps_its_reason() -> Iterator[None]:
-    """A chunked request that is aborted for a reason is answered with it."""
+    """The abort reason of a chunked request is included in its answer."""
     from sglang.srt.managers import scheduler as module
 
     reasons: dict[str, Any] = {}

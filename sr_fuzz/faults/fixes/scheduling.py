@@ -1,4 +1,4 @@
-"""Fixes of known bugs in making batches."""
+"""Fixes of known bugs in batch scheduling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sr_fuzz.sglang_api.request_state import evictable_tokens
 
 @fault("empty_batch_is_not_full", stands_for="admission-stays-shut.md", expected=())
 def empty_batch_is_not_full():
-    """A batch of nobody does not count as full, as from 0.5.22 on."""
+    """An empty batch does not count as full, as from 0.5.22 on."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def admit(original, scheduler, *, running_batch, **kwargs):
@@ -27,7 +27,7 @@ def empty_batch_is_not_full():
 @fault("preempted_waits_again", stands_for="preempted-request-lost.md", expected=())
 @contextmanager
 def preempted_waits_again() -> Iterator[None]:
-    """Who was preempted for a request that then did not fit goes back into the queue, as from 0.5.22 on."""
+    """A request that was preempted for a request that then did not fit is requeued, as from 0.5.22 on."""
     from sglang.srt.managers.schedule_policy import PrefillAdder
     from sglang.srt.managers.scheduler import Scheduler
 
@@ -56,7 +56,7 @@ def preempted_waits_again() -> Iterator[None]:
 @fault("mixed_with_room", stands_for="mixed-batch-out-of-memory.md", expected=())
 @contextmanager
 def mixed_with_room() -> Iterator[None]:
-    """Running requests that find no room beside the prefill are left out of a mixed batch, as from 0.5.22 on."""
+    """Running requests without room besides the prefill are left out of a mixed batch, as from 0.5.22 on."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
     from sglang.srt.managers.scheduler import Scheduler
 
@@ -87,13 +87,13 @@ def mixed_with_room() -> Iterator[None]:
 
 @fault("chunk_waits_for_room", stands_for="chunk-without-room.md", expected=())
 def chunk_waits_for_room():
-    """A chunked request for whose next chunk nothing is left is parked until something is."""
+    """A chunked request without room for its next chunk is parked until there is room."""
     from sglang.srt.managers.schedule_policy import PrefillAdder
 
     def add(original, adder, req, *args, **kwargs):
         pool = adder.token_to_kv_pool_allocator
         wanted = min(adder.rem_chunk_tokens, len(req.full_untruncated_fill_ids) - prefix_len(req))
-        # Nothing is left once what others will need is taken off; the chunk may be there all the same.
+        # No tokens are left after the reservation for other requests, but the chunk itself may still fit.
         if adder.rem_total_tokens <= 0 and wanted > pool.available_size() + evictable_tokens(adder.tree_cache):
             triggered()
             return req

@@ -1,4 +1,4 @@
-"""Fixes of known bugs of sessions."""
+"""Fixes of known bugs in sessions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from sr_fuzz.faults.patching import prefix_len
 
 @fault("refused_turn", stands_for="session-turns-at-once.md, session-two-first-turns.md", expected=())
 def refused_turn():
-    """A turn that is refused leaves its session at once, and so cannot clear the flag of the turn under way."""
+    """A refused turn is detached from its session at once, so it cannot clear the flag of the running turn."""
     from sglang.srt.session.session_controller import Session
 
     def create_req(original, session, *args, **kwargs):
         req = original(session, *args, **kwargs)
-        # What `Req.set_finish_with_abort` makes of a prompt.
+        # The prompt that `Req.set_finish_with_abort` sets.
         if session.streaming and list(req.origin_input_ids) == [0]:
             triggered()
             req.session = None
@@ -24,7 +24,7 @@ def refused_turn():
 
 @fault("retracted_turn", stands_for="session-retracted-turn.md", expected=())
 def retracted_turn():
-    """A retracted turn takes what it has along, as an aborted one does, and stays under way."""
+    """A retracted turn keeps its KV, as an aborted turn does, and still counts as running."""
     from sglang.srt.managers.schedule_batch import FINISH_ABORT
     from sglang.srt.session.streaming_session import StreamingSession
 
@@ -45,7 +45,7 @@ def retracted_turn():
 
 @fault("replaced_all", stands_for="session-replaced.md", expected=())
 def replaced_all():
-    """Replacing all turns of a plain session goes over a copy of them."""
+    """Replacing all turns of a plain session iterates over a copy of them."""
     from sglang.srt.session.session_controller import Session
 
     def create_req(original, session, req, *args, **kwargs):
@@ -62,7 +62,7 @@ def replaced_all():
 
 @fault("eos_with_history", stands_for="session-without-prefix-cache.md", expected=())
 def eos_with_history():
-    """Without a prefix tree a turn that has a history is admitted like one that honours EOS."""
+    """Without a prefix tree a turn with a history is admitted like a turn without ``ignore_eos``."""
     from sglang.srt.managers.schedule_policy import PrefillAdder
 
     def add(original, adder, req, *args, **kwargs):
@@ -80,7 +80,7 @@ def eos_with_history():
 
 @fault("waiting_turn_aborted", stands_for="session-dead-after-abort.md", expected=())
 def waiting_turn_aborted():
-    """A turn that is aborted while it waits is no longer under way."""
+    """A turn that is aborted while it waits no longer counts as running."""
     from sglang.srt.managers.scheduler import Scheduler
 
     def abort(original, scheduler, *args, **kwargs):

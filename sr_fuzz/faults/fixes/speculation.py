@@ -1,4 +1,4 @@
-"""Fixes of known bugs of speculative decoding."""
+"""Fixes of known bugs in speculative decoding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sr_fuzz.faults import fault, triggered, wrapped
 
 @fault("stop_before_abort", stands_for="abort-passes-over-a-stop.md", expected=())
 def stop_before_abort():
-    """The tokens of the step that ends an aborted request are cut where it would have ended without the abort."""
+    """The tokens of the last step of an aborted request are truncated where it would have ended without the abort."""
     from sglang.srt.managers.schedule_batch import Req
 
     def update(original, req, *args, **kwargs):
@@ -26,7 +26,7 @@ def stop_before_abort():
 
 @fault("output_beside_drafts", stands_for="aborted-for-room-for-drafts.md", expected=())
 def output_beside_drafts():
-    """The output is clipped to what leaves room for the drafts after its last token."""
+    """The output is clipped so that there is room for the drafts after its last token."""
     from sglang.srt.managers.scheduler import Scheduler
     from sglang.srt.mem_cache.allocation_sizing import get_alloc_reserve_per_decode
 

@@ -1,8 +1,9 @@
-"""The oracle for caches of two kinds: a sliding window or a recurrent state beside, or instead of, full attention.
+"""The oracle for hybrid caches: a sliding window or a recurrent state besides, or instead of, full attention.
 
-Each writes what it consumes into both caches and reads both back. What the second one adds to the digest is zero while
-it agrees with the first; so the output of a healthy scheduler is that of the plain oracle (`sr_fuzz.oracle.function`),
-and a slot of the second cache that was freed too early, shared or not copied changes it.
+Each model writes its input tokens into both caches and reads both back. The second cache adds zero to the digest while
+it agrees with the first one. So the output of a healthy scheduler is that of the plain oracle
+(`sr_fuzz.oracle.function`), and a slot of the second cache that was freed too early, shared or not copied changes the
+output.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from sr_fuzz.script import VOCAB_SIZE
 
 
 class SrFuzzOracleSwaForCausalLM(SrFuzzOracleForCausalLM):
-    """A layer that sees everything and one that sees a window, each with a pool of its own (``SWAKVPool``).
+    """A full attention layer and a sliding window layer, each with its own pool (``SWAKVPool``).
 
-    Of position ``p`` the second layer reads ``p - sliding_window_size … p``, as SGLang counts the window.
+    For position ``p`` the second layer reads ``p - sliding_window_size … p``, as SGLang counts the window.
     """
 
     def bind(self, req_to_token_pool, token_to_kv_pool) -> None:
@@ -30,7 +31,7 @@ class SrFuzzOracleSwaForCausalLM(SrFuzzOracleForCausalLM):
         return self.config.hybrid_layer_pattern.index(0)
 
     def read_back_window(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and positions in the window's pool for slots of the full one (int64, [n]); both int64, [n]."""
+        """Return tokens and positions in the window's pool for slots of the full pool (int64, [n]); both int64, [n]."""
         rows = self._window_pool[self._to_window(slots.long()).long(), 0, :2].to(torch.int64)
         return rows[:, _TOKEN], rows[:, _POSITION]
 
@@ -45,7 +46,7 @@ class SrFuzzOracleSwaForCausalLM(SrFuzzOracleForCausalLM):
         slots = self._req_to_token[forward_batch.req_pool_indices[index], first:length]
         expected, _ = self.read_back(slots)
         tokens, positions = self.read_back_window(slots)
-        # Of one weight a position: neither a wrong token nor a wrong position is hidden by the other.
+        # One value per position, in which a wrong token and a wrong position cannot cancel each other.
         wrong = tokens - expected + VOCAB_SIZE * (positions - torch.arange(first, length, device=positions.device))
         sums = torch.nn.functional.pad(torch.cumsum(self._weights[first:length] * wrong % MODULUS, 0), (1, 0))
         ends = torch.arange(length - count + 1, length + 1, device=sums.device) - first
@@ -53,14 +54,14 @@ class SrFuzzOracleSwaForCausalLM(SrFuzzOracleForCausalLM):
 
 
 class SrFuzzOraclePureSwaForCausalLM(SrFuzzOracleForCausalLM):
-    """Nothing but a sliding window (``PureSWATokenToKVPoolAllocator``): the digest is over the window.
+    """Sliding window layers only (``PureSWATokenToKVPoolAllocator``): the digest covers the window.
 
-    The prompt stays all the same, as in the one model for which SGLang has this cache (``UnlimitedOCRForCausalLM``):
-    without that its tree would keep slots that have left the window and are free.
+    The prompt never leaves the window, as in the one model for which SGLang has this cache
+    (``UnlimitedOCRForCausalLM``): otherwise its tree would keep slots that have left the window and are free.
     """
 
     def is_prefill_aware_swa(self) -> bool:
-        """Asked by SGLang: whether what was prefilled never leaves the window."""
+        """Called by SGLang: whether prefilled tokens never leave the window."""
         return True
 
     @property
@@ -75,19 +76,19 @@ class SrFuzzOraclePureSwaForCausalLM(SrFuzzOracleForCausalLM):
         return (sums[ends] - sums[(ends - self.window).clamp(min=0)]) % MODULUS
 
 
-# Of a state: the digest in two halves, each exact in float32, and how many tokens it has consumed.
+# Fields of a state: the digest in two halves, each exact in float32, and the number of consumed tokens.
 _HIGH, _LOW, _CONSUMED = 0, 1, 2
 _HALF = 1 << 16
 
 
 class Qwen3NextForCausalLM(SrFuzzOracleForCausalLM):
-    """An attention layer beside one with a recurrent state (``HybridReqToTokenPool``, ``HybridLinearKVPool``).
+    """An attention layer and a layer with a recurrent state (``HybridReqToTokenPool``, ``HybridLinearKVPool``).
 
-    The state is the digest of what was consumed, and how much that was; a cleared slot is the state before the first
-    token. SGLang copies and clears slots; the layer, and so this class, advances them, and keeps a second copy where a
+    The state is the digest of the consumed tokens, and their number; a cleared slot is the state before the first
+    token. SGLang copies and clears slots. The layer, here this class, advances them, and keeps a second copy where a
     batch asks for one (``mamba_track_indices``).
 
-    The name decides which of SGLang's pools and caches it gets.
+    The class name decides which of SGLang's pools and caches it gets.
     """
 
     def bind(self, req_to_token_pool, token_to_kv_pool) -> None:
@@ -100,7 +101,7 @@ class Qwen3NextForCausalLM(SrFuzzOracleForCausalLM):
         return self.config.full_attention_layer_ids[0]
 
     def read_states(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Digests and numbers of consumed tokens of states (slots int64, [n]); both int64, [n]."""
+        """Return the digests and the numbers of consumed tokens of states (slots int64, [n]); both int64, [n]."""
         states = self._states[slots.long()].to(torch.int64)
         return states[:, _HIGH] * _HALF + states[:, _LOW], states[:, _CONSUMED]
 
@@ -112,7 +113,8 @@ class Qwen3NextForCausalLM(SrFuzzOracleForCausalLM):
         slot = self._states_of(forward_batch.req_pool_indices)[index]
         before, consumed = (int(part) for part in self.read_states(slot[None]))
         count = len(input_ids)
-        # A state that has consumed too much counts on from where it is; a broken one must not leave the table.
+        # A state that has consumed too many tokens continues from there; a corrupted one must not index beyond the
+        # table.
         places = (consumed + torch.arange(count, device=digests.device)).clamp(max=MAX_LEN - 1)
         after = (before + torch.cumsum(self._weights[places] * (input_ids.long() + 1), 0)) % MODULUS
         self._write_state(slot, after[-1], consumed + count)
@@ -120,7 +122,7 @@ class Qwen3NextForCausalLM(SrFuzzOracleForCausalLM):
         return digests - after
 
     def _track(self, forward_batch, index: int, before: int, consumed: int, after: torch.Tensor) -> None:
-        """Keep the state at the last chunk boundary of an extend, or after a decode step, where the batch wants it."""
+        """Store the state at an extend's last chunk boundary, or after a decode step, where the batch asks for it."""
         mask = forward_batch.mamba_track_mask
         if mask is None or not bool(mask[index]):
             return

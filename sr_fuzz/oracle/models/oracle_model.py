@@ -1,16 +1,17 @@
-"""The oracle model: its next token is a function of the tokens it reads back from the KV cache.
+"""The oracle model: its next token is a function of the tokens that it reads back from the KV cache.
 
-On every forward it writes each input token's identity and position into the key buffer at the slots SGLang gave it,
-then reads each request's whole history back through that request's own page table and answers with `oracle.token_of`
-of what it read. So the output is a pure function of the prompt whatever the schedule was; a page that was freed too
-early, shared wrongly or overwritten changes the output. `read_back` serves the same data to the invariants.
+On every forward it writes the id and position of each input token into the key buffer at the slots that SGLang
+assigned, then reads each request's whole history back through the request's own page table and returns
+`oracle.token_of` of that history. So the output is a pure function of the prompt, independent of the schedule; a page
+that was freed too early, wrongly shared or overwritten changes the output. `read_back` gives the same data to the
+invariants.
 
-Hidden states are one-hot rows and the head is a scaled identity, so logprobs go through SGLang's own
-``LogitsProcessor`` and sampling at any temperature picks the same token. Served for embeddings, the answer is the row
-of the prompt's last token, through SGLang's own ``Pooler``: it names the token that would come next.
+Hidden states are one-hot rows and the head is a scaled identity, so logprobs are computed by SGLang's own
+``LogitsProcessor``, and sampling at any temperature picks the same token. When it serves embeddings, the result is the
+row of the prompt's last token, from SGLang's own ``Pooler``: it encodes the token that would come next.
 
-It runs on CUDA too. Reading back waits for the device, so what a forward has written is there when it returns, under
-overlap scheduling as well: races between CUDA streams cannot show.
+It also runs on CUDA. Reading back waits for the device, so the data that a forward has written is complete when it
+returns, even under overlap scheduling. Therefore races between CUDA streams cannot be detected.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from torch import nn
 from sr_fuzz.oracle.draft_trees import ancestors
 from sr_fuzz.oracle.function import MODULUS, WEIGHTS, token_of
 
-# Large enough that softmax leaves nothing to the other 63 tokens at temperature 1 (exp(-100) is 0 in float32
-# beside 1), small enough that logprobs stay finite.
+# Large enough that softmax leaves no probability to the other 63 tokens at temperature 1 (1 + exp(-100) is 1 in
+# float32), small enough that logprobs stay finite.
 _LOGIT_SCALE = 100.0
 
-# Columns of a key row: float32 holds both exactly, token ids and positions being far below 2**24.
+# Columns of a key row. float32 holds both exactly, since token ids and positions are far below 2**24.
 _TOKEN, _POSITION = 0, 1
 
 
 class SrFuzzOracleForCausalLM(nn.Module):
-    """A causal LM without weights. `bind` gives it the pools; before that it answers with zeros."""
+    """A causal LM without weights. `bind` sets its pools; before that its hidden states are zeros."""
 
     def __init__(self, config, quant_config=None, prefix: str = "") -> None:
         super().__init__()
@@ -43,34 +44,34 @@ class SrFuzzOracleForCausalLM(nn.Module):
         self.logits_processor = LogitsProcessor(config)
         self.pooler = Pooler(pooling_type=PoolingType.LAST, normalize=True)
         self.lm_head = nn.Module()
-        # A buffer outside the state dict: the dummy loader would fill a parameter with noise.
+        # A buffer outside the state dict, because the dummy loader would fill a parameter with noise.
         head = torch.eye(config.vocab_size, config.hidden_size) * _LOGIT_SCALE
         self.lm_head.register_buffer("weight", head, persistent=False)
         self.register_buffer("_weights", torch.tensor(WEIGHTS, dtype=torch.int64), persistent=False)
         self._pool = None
         self._req_to_token = None
         stages = get_pp_group()
-        # Each stage has a layer of its own, and with it a KV pool of its own to write and read.
+        # Each pipeline stage has its own layer, and so its own KV pool.
         layers = get_pp_indices(config.num_hidden_layers, stages.rank_in_group, stages.world_size)
         self.start_layer, self.end_layer = layers
         self._is_last_stage = stages.is_last_rank
 
     def load_weights(self, weights) -> None:
-        """Nothing to load."""
+        """Do nothing: there are no weights."""
 
     def bind(self, req_to_token_pool, token_to_kv_pool) -> None:
-        """Take the pools to write to and read from."""
+        """Set the pools to write to and read from."""
         self._req_to_token = req_to_token_pool.req_to_token
         self._pool = token_to_kv_pool.get_key_buffer(self._readable_layer)
 
     @property
     def _readable_layer(self) -> int:
-        """The layer whose keys hold the whole history."""
+        """The layer whose keys contain the whole history."""
         return self.start_layer
 
     @property
     def window(self) -> int | None:
-        """How many tokens, the newest included, its output depends on; None means all."""
+        """How many tokens, including the newest, the output depends on; None means all."""
         return None
 
     @torch.no_grad()
@@ -88,7 +89,7 @@ class SrFuzzOracleForCausalLM(nn.Module):
         return self.logits_processor(input_ids, hidden, self.lm_head, forward_batch)
 
     def read_back(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and positions stored in ``slots`` (int64, shape [n]); both int64, shape [n]."""
+        """Return the token ids and positions stored in ``slots`` (int64, shape [n]); both int64, shape [n]."""
         rows = self._pool[slots.long(), 0, :2].to(torch.int64)
         return rows[:, _TOKEN], rows[:, _POSITION]
 
@@ -97,10 +98,10 @@ class SrFuzzOracleForCausalLM(nn.Module):
         self._pool[slots.long(), 0, :2] = rows
 
     def _predict(self, input_ids, forward_batch) -> list[int]:
-        """The next token after each input row, in row order."""
+        """Return the next token after each input row, in row order."""
         if forward_batch.forward_mode.is_target_verify():
             return self._after_drafts(forward_batch)
-        # A decode row is the last position of its request; an extend row may be any of the last extend_len.
+        # A decode row is the last position of its request; an extend row is any of the last extend_len positions.
         counts = forward_batch.extend_seq_lens_cpu
         if counts is None or forward_batch.forward_mode.is_decode():
             counts = [1] * len(forward_batch.req_pool_indices)
@@ -116,9 +117,10 @@ class SrFuzzOracleForCausalLM(nn.Module):
         return tokens
 
     def _after_drafts(self, forward_batch) -> list[int]:
-        """The next token after each draft, if those on its path from the newest known token are taken as right.
+        """Return the next token after each draft, assuming that the drafts on its path from the root are right.
 
-        Drafts lie behind the history in the request's row; siblings stand for the same position.
+        Drafts follow the history in the request's row; siblings are for the same position. The root is the newest known
+        token.
         """
         tokens: list[int] = []
         rows, lens = forward_batch.req_pool_indices.tolist(), forward_batch.seq_lens.tolist()
@@ -131,12 +133,12 @@ class SrFuzzOracleForCausalLM(nn.Module):
         return tokens
 
     def _digests(self, row: int, length: int, count: int) -> torch.Tensor:
-        """Digests after each of the last ``count`` of ``length`` positions of request row ``row``; int64 [count]."""
+        """Return the digests after each of the last ``count`` of ``length`` positions of row ``row``; int64 [count]."""
         history, _ = self.read_back(self._req_to_token[row, :length])
         return (torch.cumsum(self._weights[:length] * (history + 1), 0) % MODULUS)[length - count :]
 
     def _disturbance(self, forward_batch, index: int, digests: torch.Tensor, input_ids: torch.Tensor):
-        """What a second cache adds to the digests of request number ``index``: 0 while it agrees with the first."""
+        """Return what a second cache adds to the digests of request ``index``: 0 while it agrees with the first one."""
         return 0
 
 

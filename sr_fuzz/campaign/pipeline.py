@@ -1,0 +1,154 @@
+"""The pipeline of a new finding: minimise, confirm in fresh runs, compare with known bugs, write it out.
+
+Trouble in one of these stages ends that stage and not the campaign. A finding that no fresh run shows again is written
+as a script, never as a test, and followed up again when it is seen later, since the first follow-up may have missed it
+by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sr_fuzz.campaign.events import (
+    Confirmed,
+    Emitted,
+    Explained,
+    FindingTally,
+    Listener,
+    Minimised,
+    Minimising,
+    Summary,
+)
+from sr_fuzz.campaign.triage import Triage
+from sr_fuzz.campaign.trouble import TroubleLog
+from sr_fuzz.emit.pytest_repro import emit, stem
+from sr_fuzz.engine.contract import Engine
+from sr_fuzz.outcome import Finding, Outcome
+from sr_fuzz.outcome.files import save_finding
+from sr_fuzz.script import Script
+from sr_fuzz.shrink.finding_steps import Investigated, first_seen, reproduce, shrink
+
+Result = TypeVar("Result")
+
+NOT_REPRODUCED = "not-reproduced"
+"""Subfolder of the campaign's folder for the scripts of findings that no fresh run showed again."""
+
+# Five fresh runs miss a violation that shows in half of the runs with probability 1/32; three follow-ups, each of which
+# confirms two scripts, miss it with probability 10^-9. A rarer violation is not worth more time.
+MAX_FOLLOW_UPS = 3
+
+# A hang takes the whole wall-clock limit in each run (20 s by default), so sixty runs would take twenty minutes.
+# Therefore shrinking a finding starts no run after this time, and confirming makes as many runs as fit into it.
+PATIENCE_S = 60.0
+
+
+class Pipeline:
+    """Follows up the findings of one campaign."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        out: Path,
+        summary: Summary,
+        *,
+        troubles: TroubleLog,
+        triage: Triage | None,
+        max_runs: int,
+        on_event: Listener,
+        clock: Callable[[], float],
+    ) -> None:
+        """``max_runs``: maximum number of runs for minimising one finding."""
+        self._engine = engine
+        self._out = out
+        self._summary = summary
+        self._troubles = troubles
+        self._triage = triage
+        self._max_runs = max_runs
+        self._on_event = on_event
+        self._clock = clock
+        self._follow_ups: dict[str, int] = {}
+        self.spent_s = 0.0
+
+    def is_due(self, tally: FindingTally, found: str) -> bool:
+        """Whether a finding that was seen before is to be followed up again."""
+        return tally.status == "unreproduced" and self._follow_ups[found] < MAX_FOLLOW_UPS
+
+    def follow_up(self, tally: FindingTally, script: Script, outcome: Outcome) -> None:
+        """Follow up a finding that ``script`` showed with ``outcome``, and fill in its tally."""
+        began = self._clock()
+        seen = first_seen(script, outcome, self._engine)
+        found = seen.finding.signature
+        self._follow_ups[found] = self._follow_ups.get(found, 0) + 1
+        cause = None
+        try:
+            seen = self._confirmed(seen)
+            cause = self._stage("comparing", seen, lambda: self._explain(seen))
+        finally:
+            # This also runs on an interrupt, so that a finding is never lost.
+            self._keep(tally, seen, cause)
+            self.spent_s += self._clock() - began
+
+    def _confirmed(self, seen: Investigated) -> Investigated:
+        """Return the finding with the minimal script, or with the whole script if only that one reproduces."""
+        small = self._stage("minimising", seen, lambda: self._minimise(seen)) or seen
+        small = self._stage("confirming", small, lambda: self._confirm(small)) or small
+        if small.finding.reproduced or small is seen or not small.finding.reruns:
+            return small
+        whole = self._stage("confirming", seen, lambda: self._confirm(seen))
+        return whole if whole is not None and whole.finding.reproduced else small
+
+    def _keep(self, tally: FindingTally, seen: Investigated, cause: str | None) -> None:
+        finding = seen.finding
+        tally.finding = finding
+        if finding.tried and not finding.reproduced:
+            tally.status, tally.path = "unreproduced", self._keep_script(finding)
+            return
+        tally.status = "new" if cause is None else "known"
+        tally.reason = cause or ""
+        tally.path = emit(finding, self._out, trace=seen.outcome.trace, known_cause=cause)
+        self._on_event(Emitted(finding, tally.path))
+
+    def _keep_script(self, finding: Finding) -> Path:
+        folder = self._out / NOT_REPRODUCED
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{stem(finding)}.json"
+        save_finding(finding, path, ())
+        return path
+
+    def _stage(self, doing: str, seen: Investigated, work: Callable[[], Result]) -> Result | None:
+        """Return the result of a stage; if it fails, record the trouble and return None."""
+        try:
+            return work()
+        except Exception as error:
+            self._troubles.keep(seen.finding.script, error, doing)
+            self._engine.restart()
+            return None
+
+    def _explain(self, seen: Investigated) -> str | None:
+        if self._triage is None or not seen.finding.reproduced:
+            return None  # a finding that does not reproduce would be gone with any fix
+        tests = self._triage.explain(seen.finding)
+        self._summary.unplayed_fixes |= self._triage.unplayed
+        if not tests:
+            return None
+        self._on_event(Explained(seen.finding.signature, tests))
+        names = " and ".join(path.name for path in tests)
+        return f"another face of the bug of {names}: gone when that is mended"
+
+    def _minimise(self, seen: Investigated) -> Investigated:
+        found = seen.finding.signature
+        self._on_event(Minimising(found, len(seen.finding.script.actions), self._max_runs))
+        give_up = self._clock() + PATIENCE_S
+        small = shrink(seen, self._engine.run, max_runs=self._max_runs, stop=lambda: self._clock() > give_up)
+        self._on_event(Minimised(found, len(small.finding.script.actions), small.finding.reruns))
+        return small
+
+    def _confirm(self, seen: Investigated) -> Investigated:
+        # The limit is in time, not in runs: where the scheduler is restarted for each run, that takes longer than the
+        # script.
+        give_up = self._clock() + PATIENCE_S
+        seen = reproduce(seen, self._engine, stop=lambda: self._clock() >= give_up)
+        self._on_event(Confirmed(seen.finding.signature, seen.finding.reproduced, seen.finding.tried))
+        return seen

@@ -1,0 +1,22 @@
+"""The exit statuses of all commands: one table, shown in the help and compared with the README by a test."""
+
+from __future__ import annotations
+
+OK = 0
+REPRODUCED = 1
+ERROR = 2
+BLIND = 3
+TROUBLE = 4
+INTERRUPTED = 130
+TERMINATED = 143
+
+MEANINGS = {
+    OK: "done; for `run` whether or not something was found, for `replay` and `confirm`: not reproduced",
+    REPRODUCED: "`replay`, `confirm`: reproduced; `sensitivity --baseline`: a fault is not detected any more",
+    ERROR: "bad input, or the engine cannot start; one line says why",
+    BLIND: "`run`: the campaign was blind, it did not see the canary",
+    TROUBLE: "`run`: ended before its time, because several scripts in a row could not be played",
+    INTERRUPTED: "stopped by Ctrl-C (128 + SIGINT); `run` shows its summary first",
+    TERMINATED: "stopped by SIGTERM (128 + SIGTERM); `run` shows its summary first",
+}
+"""Values from 128 on are those that a shell reports for a program that was ended by a signal."""
