@@ -2,7 +2,7 @@
 
 SGLang's loader runs each copy to the device on its own stream, beside the model, and queries an event to see whether
 the copy is complete. On a CPU the copy is complete when the call returns. To make the loading state observable, the
-mock event reports completion only after the event loop has made a step.
+stand-in event reports completion only after the event loop has made a step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Event:
 
 
 class _Device:
-    """A mock of the parts of ``torch.cpu`` or ``torch.cuda`` that the loader uses after its construction."""
+    """A stand-in of the parts of ``torch.cpu`` or ``torch.cuda`` that the loader uses after its construction."""
 
     def __init__(self, step: Callable[[], int]) -> None:
         self._step = step

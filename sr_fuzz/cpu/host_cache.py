@@ -28,7 +28,7 @@ SETTINGS = {"hicache_io_backend": "direct", "hicache_mem_layout": "layer_first"}
 
 
 class _CudaRuntime:
-    """A mock of CUDA's runtime: both calls that pin memory succeed."""
+    """A stand-in of CUDA's runtime: both calls that pin memory succeed."""
 
     @staticmethod
     def cudaHostRegister(_pointer: int, _size: int, _flags: int) -> int:

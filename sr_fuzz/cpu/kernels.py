@@ -15,7 +15,7 @@ import torch
 
 
 class OnCpu:
-    """A mock of a Triton kernel: ``OnCpu(function)[grid](*arguments)`` calls the function once for the whole grid."""
+    """A stand-in for a Triton kernel: ``OnCpu(function)[grid](*arguments)`` calls it once for the whole grid."""
 
     def __init__(self, function: Callable[..., None]) -> None:
         self._function = function

@@ -1,7 +1,7 @@
-"""Mocks for packages of GPU kernels that SGLang imports on any CUDA GPU and that the oracle model never runs.
+"""Stand-ins for packages of GPU kernels that SGLang imports on any CUDA GPU and that the oracle model never runs.
 
-These packages take hundreds of megabytes. Where one is missing, a mock package replaces it: every name can be imported
-from it, and raises when it is called. Where a package is installed, nothing changes.
+These packages take hundreds of megabytes. Where one is missing, a stand-in replaces it: every name can be imported from
+it, and raises when it is called. Where a package is installed, nothing changes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 PACKAGES = {
     "sgl_kernel": {"SGLANG_SKIP_SGL_KERNEL_VERSION_CHECK": "1"},
-    # SGLang must not take the mock for a working package.
+    # SGLang must not take the stand-in for a working package.
     "flashinfer": {"SGLANG_IS_FLASHINFER_AVAILABLE": "false"},
 }
 """Import name -> environment variables with which SGLang runs without the package."""
@@ -33,7 +33,7 @@ def missing() -> tuple[str, ...]:
 
 
 def install() -> None:
-    """Install mocks for the missing packages. Call it before SGLang is imported; only the first call has an effect."""
+    """Install stand-ins for the missing packages, before SGLang is imported. Only the first call has an effect."""
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
     lacking = missing()
@@ -45,12 +45,12 @@ def install() -> None:
 
 
 def stands_for(package: str) -> bool:
-    """Whether ``package`` has been replaced by a mock."""
+    """Whether ``package`` has been replaced by a stand-in."""
     return any(package in finder.packages for finder in sys.meta_path if isinstance(finder, _Finder))
 
 
 class _Absent:
-    """Any attribute of a mock package: it has attributes of the same kind, and raises when it is called."""
+    """Any attribute of a stand-in package: it has attributes of the same kind, and raises when it is called."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -1,6 +1,6 @@
 """Mocks for modules that SGLang's HTTP server and test cases import, but that are never called here.
 
-They belong to SGLang's full installation, which takes gigabytes. Where a module is missing, a mock replaces it and
+They belong to SGLang's full installation, which takes gigabytes. Where a module is missing, a stand-in replaces it and
 raises as soon as it is used. Where it is installed, nothing changes.
 """
 
@@ -20,7 +20,7 @@ NAMES = {
 
 
 class _StandIn(ModuleType):
-    """A mock module that has every attribute; each one raises when it is called."""
+    """A stand-in module that has every attribute; each one raises when it is called."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -33,7 +33,7 @@ class _StandIn(ModuleType):
 
 
 def install() -> None:
-    """Install mocks for the modules in `NAMES` that are not installed.
+    """Install stand-ins for the modules in `NAMES` that are not installed.
 
     Idempotent; call it before SGLang is imported.
     """

@@ -32,7 +32,7 @@ def environment() -> dict[str, str]:
 
 
 SOCKETLESS = {"SGLANG_USE_PICKLE_IPC": "1"}
-"""Environment of a scheduler without sockets: it then receives objects instead of bytes from the mock socket."""
+"""Environment of a scheduler without sockets: it then receives objects instead of bytes from the stand-in socket."""
 
 WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 """Environment of an engine on the CPU of a machine with a GPU: SGLang takes GPU code paths wherever it finds a GPU."""

@@ -1,4 +1,4 @@
-"""A mock transfer backend for one half of a disaggregated pair, without a transfer engine.
+"""A stand-in transfer backend for one half of a disaggregated pair, without a transfer engine.
 
 SGLang's decode half accepts its fake transfer backend as a server argument. The prefill half refuses that argument, so
 it gets the name of another backend, which needs a library for remote memory, and whose classes are replaced here by
@@ -24,7 +24,7 @@ _BACKEND = "sglang.srt.disaggregation.nixl"
 
 
 class _NoBootstrapServer:
-    """A mock of the registry at which the two halves find each other; it is never queried."""
+    """A stand-in of the registry at which the two halves find each other; it is never queried."""
 
     def __init__(self, *_args: object, **_kwargs: object) -> None: ...
 
@@ -46,7 +46,7 @@ def _by_itself(all_reduce: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def install() -> None:
-    """Install the mock backend.
+    """Install the stand-in backend.
 
     Idempotent; call it before a scheduler is built. An installed library is not replaced.
     """

@@ -69,7 +69,7 @@ def model_settings(model: str, device: str) -> dict[str, Any]:
 
 
 def install_stand_ins(config: EngineConfig) -> None:
-    """Install the mocks that only this configuration needs on a CPU.
+    """Install the stand-ins that only this configuration needs on a CPU.
 
     Call it before faults, which import what they patch.
     """

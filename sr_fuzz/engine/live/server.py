@@ -220,7 +220,7 @@ class ServerEngine(LiveEngine):
         names = [*BY_ENVIRONMENT, "disaggregation_mode", "enable_lora"]
         asked = [f"{name}={value}" for name in names if (value := getattr(config, name)) != getattr(_DEFAULTS, name)]
         if self.device == "cpu" and config.speculative_algorithm is not None:
-            # Its mocks must be installed before SGLang reads its settings, and each of the server's processes reads
+            # Its stand-ins must be installed before SGLang reads its settings, and each of the server's processes reads
             # them by itself.
             asked.append(f"speculative_algorithm={config.speculative_algorithm} on a CPU")
         if asked:
