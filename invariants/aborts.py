@@ -83,7 +83,8 @@ class Aborts(Invariant):
         self._aborted: dict[str, tuple[int, int, int]] = {}
         """For each aborted request: the step of its abort, its output length then, and how many steps had run."""
         self._ran = 0
-        self._messages: list[Received] = []
+        self._covered: set[str] = set()
+        """Requests that had arrived when an abort was taken that names them."""
         self._held_back = HeldBack()
         self._held: set[str] = set()
         """Names of the KV-holding requests and sessions at the end of the step before."""
@@ -114,10 +115,12 @@ class Aborts(Invariant):
         for message in view.received:
             if message.call != "abort":
                 continue
-            self._messages.append(message)
+            # The request must have arrived before the abort was taken: the order within the step decides.
+            named = [rid for rid in view.arrived if message.abort_all or rid.startswith(message.rid)]
+            covered = {rid for rid in named if self._came_before(view, rid, message)}
+            self._covered |= covered
             for rid in view.unanswered():
-                # The request must have arrived before the abort was taken: the order within the step decides.
-                if not (message.abort_all or rid.startswith(message.rid)) or not self._came_before(view, rid, message):
+                if rid not in covered:
                     continue
                 if view.half == "decode" and self._held_back.at(view, message, rid):
                     continue
@@ -132,7 +135,7 @@ class Aborts(Invariant):
                 continue
             if rid in view.sessions.replaced:
                 continue
-            if not any(message.abort_all or rid.startswith(message.rid) for message in self._messages):
+            if rid not in self._covered:
                 return Problem("uncalled_for", f"{name_of(rid)} ended as aborted, nobody had asked for it: {finish}")
         return None
 

@@ -1,4 +1,4 @@
-"""Mocks for modules that SGLang's HTTP server and test cases import, but that are never called here.
+"""Stand-ins for modules that SGLang's HTTP server and test cases import, but that are never called here.
 
 They belong to SGLang's full installation, which takes gigabytes. Where a module is missing, a stand-in replaces it and
 raises as soon as it is used. Where it is installed, nothing changes.

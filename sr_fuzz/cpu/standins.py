@@ -1,4 +1,4 @@
-"""Mocks and settings that SGLang's import and boot need without a GPU; they do not change its logic."""
+"""Stand-ins and settings that SGLang's import and boot need without a GPU; they do not change its logic."""
 
 from __future__ import annotations
 

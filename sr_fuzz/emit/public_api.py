@@ -12,6 +12,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from sr_fuzz.oracle.function import all_prompt_tokens, continuation, prompt_tokens, uniform_token
+from sr_fuzz.oracle.settings import output_window
 from sr_fuzz.script import (
     EOS_TOKEN_ID,
     VOCAB_SIZE,
@@ -76,7 +77,7 @@ def _prompts_set(actions: list[Action], config: EngineConfig, share_prefixes: bo
     """Replace all prompts by uniform ones; each family gets its own token."""
     groups: dict[int, list[StartReq]] = {}
     families: dict[str, int] = {}
-    tokens = all_prompt_tokens(actions)
+    tokens = all_prompt_tokens(actions, output_window(config.model))
     for index, action in enumerate(actions):
         if isinstance(action, StartReq):
             # A prompt with ``after`` shares a prefix with that request, as a prompt of its family would.

@@ -88,18 +88,19 @@ def prompt_tokens(
     name: str,
     earlier: Mapping[str, Sequence[int]] | None = None,
     adapters: Mapping[str, str | None] | None = None,
+    window: int | None = None,
 ) -> list[int]:
     """Return the tokens of a described prompt: a shared part, then a tail that depends on ``name``.
 
     ``earlier``: the prompts of requests that were started before, by name; a prompt with ``after`` needs them.
-    ``adapters``: the adapters of these requests, on which their output depends.
+    ``adapters``: the adapters of these requests, and ``window``: that of the model, on which their output depends.
     """
     if prompt.uniform:
         return [uniform_token(prompt.family)] * prompt.length
     shared = prompt.length - prompt.unique_tail
     if prompt.after is not None:
         history = (earlier or {})[prompt.after]
-        output = continuation(history, adapter=(adapters or {}).get(prompt.after))
+        output = continuation(history, window, (adapters or {}).get(prompt.after))
         tokens = [*history[:shared], *islice(output, max(0, shared - len(history)))]
     else:
         family = random.Random(f"family {prompt.family}")
@@ -108,13 +109,16 @@ def prompt_tokens(
     return tokens + [tail.randrange(_FIRST_PROMPT_TOKEN, VOCAB_SIZE) for _ in range(prompt.unique_tail)]
 
 
-def all_prompt_tokens(actions: Iterable[Action]) -> dict[str, list[int]]:
-    """Return the tokens of each prompt of a script, by the request's name."""
+def all_prompt_tokens(actions: Iterable[Action], window: int | None = None) -> dict[str, list[int]]:
+    """Return the tokens of each prompt of a script, by the request's name.
+
+    ``window``: `sr_fuzz.oracle.settings.output_window` of the script's model.
+    """
     prompts: dict[str, list[int]] = {}
     adapters: dict[str, str | None] = {}
     for action in actions:
         if isinstance(action, StartReq):
-            prompts[action.name] = prompt_tokens(action.prompt, action.name, prompts, adapters)
+            prompts[action.name] = prompt_tokens(action.prompt, action.name, prompts, adapters, window)
             adapters[action.name] = action.lora_path
     return prompts
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,18 @@ MODEL_PATH = Path(__file__).parent / "model_config"
 
 MODEL_PACKAGE = "sr_fuzz.oracle.models"
 """The value of SGLang's ``SGLANG_EXTERNAL_MODEL_PACKAGE``."""
+
+
+@functools.cache
+def output_window(model: str) -> int | None:
+    """Return how many tokens, including the newest, the output of an engine configuration's model depends on.
+
+    None means all of them. Only `pure_swa` has no layer that sees the whole history.
+    """
+    if model != "pure_swa":
+        return None
+    # SGLang counts the tokens before a position.
+    return json.loads((MODEL_PATH / model / "config.json").read_text())["sliding_window_size"] + 1
 
 
 def oracle_settings(kind: str = "dense") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from msgspec import structs
 
 from sr_fuzz import script as s
 from sr_fuzz.oracle.function import all_prompt_tokens
+from sr_fuzz.oracle.settings import output_window
 from sr_fuzz.play.epilogue import Epilogue
 from sr_fuzz.play.monitor import Monitor
 from sr_fuzz.play.request_fields import embedding_fields, generate_fields
@@ -52,7 +53,7 @@ class Interpreter:
         self._context = context
         self._view = view
         self._monitor = monitor
-        self._prompts = all_prompt_tokens(script.actions)
+        self._prompts = all_prompt_tokens(script.actions, output_window(script.config.model))
         self._starts = {action.name: action for action in script.actions if isinstance(action, s.StartReq)}
         self._ballast: list[str] = []
         self._ballast_sent = 0

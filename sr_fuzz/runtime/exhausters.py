@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from sr_fuzz.sglang_api import request_state
+from sr_fuzz.sglang_api.allocators import full_pool
 from sr_fuzz.sglang_api.node_handles import get_node_lock_ref, iter_node_handles
 
 # SGLang's idle check counts pages and does not know about exhausters: in strict mode it would report each held page as
@@ -70,7 +71,7 @@ class ScriptedKvPoolExhauster:
         """
         self._forget_what_was_flushed()
         allocator, page_size = self._scheduler.token_to_kv_pool_allocator, self._scheduler.page_size
-        total = allocator.size // page_size
+        total = full_pool(allocator).size // page_size
         if not 0 <= leave_pages <= total:
             raise ValueError(f"exhaust_kv: leave_pages must be 0 to {total} (the pool's pages), got {leave_pages}")
         need = allocator.available_size() - leave_pages * page_size

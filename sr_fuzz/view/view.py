@@ -101,6 +101,11 @@ class SchedulerView:
         """What the tree keeps for a node: ``full``, ``swa``, ``mamba``; empty without a tree."""
         return components(self.scheduler.tree_cache)
 
+    @cached_property
+    def rows(self) -> set[int]:
+        """The rows of the request-to-token table that requests may have: all but row 0."""
+        return set(range(1, self.scheduler.req_to_token_pool.req_to_token.shape[0]))
+
     @property
     def num_rows(self) -> int:
         return self.scheduler.req_to_token_pool.size

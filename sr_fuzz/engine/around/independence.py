@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.engine.wrapped_engine import WrappedEngine
 from sr_fuzz.oracle.function import all_prompt_tokens
+from sr_fuzz.oracle.settings import output_window
 from sr_fuzz.outcome import Outcome, Violation
 from sr_fuzz.script import Abort, Action, EngineConfig, Prompt, Script, StartReq
 
@@ -52,7 +53,7 @@ class AloneEngine(WrappedEngine):
             return outcome
         # With max_new_tokens=0 the output is a placeholder token.
         requests = [a for a in script.actions if isinstance(a, StartReq) and a.max_new_tokens]
-        tokens = all_prompt_tokens(script.actions)
+        tokens = all_prompt_tokens(script.actions, output_window(script.config.model))
         checks = 0
         for request in (a for a in requests if a.name in outcome.outputs):
             got, alone = outcome.outputs[request.name], self._output_alone(script, request, tokens[request.name])

@@ -1,0 +1,44 @@
+"""Small scripts that once went wrong in this project, with what is right."""
+
+from __future__ import annotations
+
+from sr_fuzz.oracle.function import all_prompt_tokens
+from sr_fuzz.oracle.settings import output_window
+from sr_fuzz.script import Abort, AbortAll, EngineConfig, ExhaustKv, Prompt, Release, Script, StartReq, Step, StepUntil
+
+
+def test_more_pages_than_the_window_pool_has_may_be_left_free(sr_engine):
+    """A valid script ends in an outcome: the pages that are counted are those of the full pool."""
+    config = EngineConfig(
+        model="swa", swa_full_tokens_ratio=0.5, max_total_tokens=128, max_running_requests=8,
+        schedule_conservativeness=0.05,
+    )  # fmt: skip
+    actions = (StartReq("a", Prompt(1, 20), 8), Step(3), ExhaustKv(96), Step(4), Release())
+    outcome = sr_engine.run(Script(config, actions))
+    assert outcome.ok, outcome.report()
+
+
+def test_a_chat_turn_goes_on_with_the_output_of_a_model_that_sees_a_window_only(sr_engine):
+    """The second prompt goes on with what the first request really generates, as the model with its window does."""
+    config = EngineConfig(model="pure_swa", max_total_tokens=256)
+    actions = (
+        StartReq("r0", Prompt(0, 24), 12),
+        StepUntil("r0", "finished"),
+        StartReq("r1", Prompt(0, 36, 2, after="r0"), 2),
+    )
+    outcome = sr_engine.run(Script(config, actions))
+    assert outcome.ok, outcome.report()
+    prompts = all_prompt_tokens(actions, output_window("pure_swa"))
+    assert prompts["r1"][24:34] == list(outcome.outputs["r0"][:10])
+    assert outcome.reach["cache.hits"] == 1
+
+
+def test_an_abort_of_all_covers_no_request_that_comes_later(sr_engine):
+    """An engine that aborts a request without being asked to is seen, also after an abort of all."""
+    actions = (StartReq("r0", Prompt(0, 8), 8), Step(2), AbortAll(), Step(4), StartReq("r1", Prompt(0, 8), 12), Step(3),
+               StartReq("r2", Prompt(0, 9), 12), Step(2), Abort("r2"))  # fmt: skip
+    script = Script(EngineConfig(), actions)
+    assert sr_engine.run(script).ok
+    with sr_engine.with_faults("sr_fuzz.faults.catalogue.lifecycle:wrong_victim") as engine:
+        violation = engine.run(script).violation
+    assert violation is not None and (violation.invariant, violation.rule) == ("aborts", "uncalled_for")
