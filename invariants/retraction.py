@@ -66,6 +66,8 @@ class Retraction(Invariant):
             if req in seen:
                 return Problem("queued_twice", f"{who} is in the waiting queue twice")
             seen.add(req)
+            if req.is_finished:
+                return Problem("waits_though_finished", f"{who} waits, although it has finished: {req.finish}")
             kv = req.kv
             if kv is not None and req.session_id is None:
                 return Problem("waits_with_memory", f"{who} waits, and holds row {kv.row} with {kv.allocated} tokens")
@@ -94,5 +96,8 @@ class Retraction(Invariant):
                 f"{name_of(req.rid)} had {len(known)} output tokens, has {len(now)} now "
                 f"(retracted {req.retraction_count} times)",
             )
+        if now[: len(known)] != known and not req.has_input_embeds:
+            at = next(i for i, (old, new) in enumerate(zip(known, now)) if old != new)
+            return Problem("output_changed", f"{name_of(req.rid)}: output token {at} was {known[at]}, is {now[at]} now")
         before.output = now
         return None

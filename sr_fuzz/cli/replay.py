@@ -17,6 +17,7 @@ def replay(
     engine_kind: EngineOption = EngineKind.LOCAL,
     sglang: SglangOption = None,
     fault: FaultOption = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Print every step, also where nothing broke.")] = False,
 ) -> int:
     """Play a script again, and show what happens.
 
@@ -25,13 +26,16 @@ def replay(
     """
     from sr_fuzz.engine.around.differential import compared
     from sr_fuzz.outcome.files import load
+    from sr_fuzz.outcome.outcome import REPORT_STEPS
     from sr_fuzz.shrink.replay import replay as play
 
     case = load(file)
     mention_faults(case, fault)
     with engines.start(fault, engine_kind, sglang=sglang) as engine:
         outcome, verdict = play(compared(engine, case.signature), case)
-    typer.echo(outcome.report())
+    if trace:
+        typer.echo(outcome.whole_trace)
+    typer.echo(outcome.report(last=0 if trace else REPORT_STEPS))
     typer.echo(verdict)
     return 0 if outcome.ok else 1
 

@@ -7,6 +7,9 @@ import msgspec
 from sr_fuzz.outcome.trace import StepRecord
 from sr_fuzz.outcome.violation import Violation
 
+REPORT_STEPS = 30
+"""Steps of the trace in a report: enough to see what led to a violation, on one screen."""
+
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """The result of one run."""
@@ -46,7 +49,14 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     def ok(self) -> bool:
         return self.violation is None
 
-    def report(self, last: int = 30) -> str:
+    @property
+    def whole_trace(self) -> str:
+        """All steps of the trace, a line each; its head is missing where the script took more steps than are kept."""
+        cut = self.steps - len(self.trace)
+        head = [f"trace (without the first {cut} steps):" if cut > 0 else "trace:"]
+        return "\n".join([*head, *(record.line for record in self.trace)])
+
+    def report(self, last: int = REPORT_STEPS) -> str:
         """Return a text report: the violation, then the last steps of the trace."""
         left_out = [f"not played: {action}: {reason}" for action, reason in self.not_played.items()]
         if self.violation is None:
@@ -55,7 +65,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
         v = self.violation
         lines = [f"{v.invariant}: {v.rule} at step {v.step} ({v.when}) on SGLang {self.sglang_version}", v.message]
         lines += [f"  at {place}" for place in v.location]
-        if self.trace:
+        if self.trace and last:
             lines.append(f"last steps (of {self.steps}):")
             lines += [record.line for record in self.trace[-last:]]
         lines += [*left_out, *(f"note: {note}" for note in self.notes)]

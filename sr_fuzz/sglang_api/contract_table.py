@@ -185,7 +185,7 @@ CONTRACT: tuple[Name, ...] = (
     *_rows(_BATCH, "sglang_api/requests", "how far requests are: stages", "Req.output_ids", unchecked=_ALL_TOKENS),
     *_rows(_BATCH, "sglang_api/requests", "stages of a script", "Req.sampling_params",
            unchecked="oracle_output streams usage admission aborts"),
-    *_rows(_BATCH, "sglang_api/requests", "", "Req.finished", unchecked="oracle_output mamba_slots"),
+    *_rows(_BATCH, "sglang_api/requests", "", "Req.finished", unchecked="oracle_output mamba_slots retraction"),
     *_rows(_BATCH, "sglang_api/requests", "", "Req.finished_reason", "Req.to_finish", unchecked="oracle_output"),
     *_rows(_BATCH, "sglang_api/requests", "", "Req.eos_token_ids", unchecked="oracle_output"),
     *_rows(_BATCH, "sglang_api/request_state", "", "Req.kv",

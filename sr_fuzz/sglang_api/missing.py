@@ -32,6 +32,10 @@ class MissingNames:
         """Return why an invariant cannot be checked; None when no name that it needs is missing."""
         return next((row.lacking for row in self.rows if invariant in row.unchecked), None)
 
+    def lacks(self, *names: str) -> str | None:
+        """Why a part of an invariant cannot be checked that reads these names; None when all of them are there."""
+        return next((row.lacking for row in self.rows if set(names) & set(row.names)), None)
+
     def excuse(self, error: BaseException) -> str | None:
         """Return e.g.
 

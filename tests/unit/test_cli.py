@@ -122,6 +122,18 @@ def test_replay_says_whether_it_reproduces(engine: FakeEngine, script_file: Path
     assert engine.played == [SCRIPT, SCRIPT]
 
 
+@pytest.mark.parametrize("broken", [True, False])
+def test_replay_prints_the_whole_trace_when_asked_to(
+    engine: FakeEngine, script_file: Path, capsys: pytest.CaptureFixture[str], broken: bool
+):
+    if not broken:
+        engine.rule = lambda script: None
+    assert cli.main(["replay", "--trace", str(script_file)]) == int(broken)
+    told = capsys.readouterr().out
+    lines = [record.line for record in engine.run(SCRIPT).trace]
+    assert lines and all(told.count(line) == 1 for line in lines)
+
+
 def test_replay_tells_another_violation_from_the_one_it_was_given(
     engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
