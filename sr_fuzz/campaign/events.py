@@ -190,11 +190,15 @@ class ConfigTally(msgspec.Struct):
 class FindingTally(msgspec.Struct):
     """One signature: how often it was seen, and what is known about it."""
 
-    status: Literal["new", "known", "unreproduced"]
+    status: Literal["new", "known", "suspect", "unreproduced"]
     """``unreproduced``: no fresh run showed it, so it is listed and not written as a test."""
     """Also ``known`` when the finding turned out to be another face of a known bug."""
     violation: Violation
     count: int = 1
+    asked: int = 0
+    """Of a known bug: hits that were played once more with the bug fixed."""
+    verified: int = 0
+    """Of these the hits that were gone then, so that their cause is that bug."""
     path: Path | None = None
     """The repro, or the file on the known list."""
     reason: str = ""
@@ -253,6 +257,10 @@ class Summary(msgspec.Struct):
     @property
     def new(self) -> list[FindingTally]:
         return [tally for tally in self.findings.values() if tally.status == "new"]
+
+    @property
+    def suspects(self) -> list[FindingTally]:
+        return [tally for tally in self.findings.values() if tally.status == "suspect"]
 
     @property
     def unreproduced(self) -> list[FindingTally]:

@@ -25,6 +25,7 @@ from sr_fuzz.campaign.events import (
     Started,
     Summary,
 )
+from sr_fuzz.campaign.known_hits import KnownHits
 from sr_fuzz.campaign.pipeline import Pipeline
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, TroubleLog
@@ -124,6 +125,8 @@ class _Campaign:
         self._clock = clock
         self._start = clock()
         self._played: set[str] = set()
+        self._hits = KnownHits(engine, triage.fixes) if triage is not None else None
+        self._verified_s = 0.0
         self._not_booted: dict[EngineConfig, ConfigNotBooted] = {}
         self._counts = Counts(self.summary)
         self._troubles = TroubleLog(out, self.summary.troubles, on_event)
@@ -140,8 +143,10 @@ class _Campaign:
         self.summary.elapsed_s = self._clock() - self._start
         if self._canary is not None:
             self._canary.close()
-        aside_s = self._pipeline.spent_s + (self._canary.spent_s if self._canary is not None else 0.0)
-        self.summary.search_s = self.summary.elapsed_s - aside_s
+        if self._hits is not None:
+            self._hits.close()
+        canary_s = self._canary.spent_s if self._canary is not None else 0.0
+        self.summary.search_s = self.summary.elapsed_s - canary_s - self._pipeline.spent_s - self._verified_s
         self._counts.end()
 
     def search(
@@ -204,20 +209,59 @@ class _Campaign:
             self._canary.look(script, outcome, self._clock() - self._start)
         if outcome.violation is None or found is None:
             return
-        if found in self.summary.findings:
-            tally = self.summary.findings[found]
+        tally, known = self.summary.findings.get(found), self._known.get(found)
+        if tally is not None:
             tally.count += 1
             self._on_event(FindingKnown(found, tally.reason if tally.status == "known" else None))
             if self._pipeline.is_due(tally, found):
-                self._pipeline.follow_up(tally, script, outcome)
-        elif found in self._known:
-            path, reason = self._known[found]
-            self.summary.findings[found] = FindingTally("known", outcome.violation, path=path, reason=reason)
+                self._pipeline.follow_up(tally, found, script, outcome)
+        elif known is not None:
+            path, reason = known
+            tally = self.summary.findings[found] = FindingTally("known", outcome.violation, path=path, reason=reason)
             self._on_event(FindingKnown(found, reason))
         else:
-            tally = self.summary.findings[found] = FindingTally("new", outcome.violation)
-            self._on_event(FindingNew(found, outcome.violation, self._name_of(script.config), len(script.actions)))
-            self._pipeline.follow_up(tally, script, outcome)
+            self._new(found, FindingTally("new", outcome.violation), script, outcome)
+        if tally is not None and known is not None:
+            self._verify(tally, found, known[0], script, outcome)
+
+    def _new(
+        self, key: str, tally: FindingTally, script: Script, outcome: Outcome, fixed: Engine | None = None
+    ) -> None:
+        self.summary.findings[key] = tally
+        self._on_event(FindingNew(key, tally.violation, self._name_of(script.config), len(script.actions)))
+        self._pipeline.follow_up(tally, key, script, outcome, fixed=fixed)
+
+    def _verify(self, tally: FindingTally, found: str, path: Path, script: Script, outcome: Outcome) -> None:
+        """Ask of some hits of a known signature whether they are gone when its bug is fixed."""
+        if self._hits is None or not self._hits.is_due(found, path, outcome):
+            return
+        began = self._clock()
+        try:
+            verdict, with_fix = self._hits.verify(found, path, script)
+        except Exception as error:
+            self._troubles.keep(script, error, "verifying")
+            self._hits.close()
+            return
+        finally:
+            self._verified_s += self._clock() - began
+        tally.asked += 1
+        tally.verified += verdict == "verified"
+        if verdict == "suspect":
+            self._suspect(found, path, script, with_fix)
+
+    def _suspect(self, found: str, path: Path, script: Script, with_fix: Outcome) -> None:
+        """A hit that is there although the known bug of its signature is fixed."""
+        assert self._hits is not None and with_fix.violation is not None
+        key = f"{found} (suspect)"
+        tally = self.summary.findings.get(key)
+        if tally is None:
+            reason = f"another bug behind a known signature: it shows although the bug of {path.name} is fixed"
+            tally = FindingTally("suspect", with_fix.violation, reason=reason)
+            self._new(key, tally, script, with_fix, self._hits.engine_with(path))
+            return
+        tally.count += 1
+        if self._pipeline.is_due(tally, key):
+            self._pipeline.follow_up(tally, key, script, with_fix, fixed=self._hits.engine_with(path))
 
     def _trouble(self, script: Script, error: Exception) -> None:
         """Record an error that is no fault of SGLang, and restart the engine, unless restarts have not helped."""
@@ -230,6 +274,8 @@ class _Campaign:
         self._engine.restart()
         if self._canary is not None:
             self._canary.close()
+        if self._hits is not None:
+            self._hits.close()
 
     def _count(self, script: Script, outcome: Outcome, found: str | None) -> None:
         name = self._name_of(script.config)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from sr_fuzz.campaign.events import (
     Confirmed,
@@ -71,42 +71,50 @@ class Pipeline:
         self._follow_ups: dict[str, int] = {}
         self.spent_s = 0.0
 
-    def is_due(self, tally: FindingTally, found: str) -> bool:
+    def is_due(self, tally: FindingTally, key: str) -> bool:
         """Whether a finding that was seen before is to be followed up again."""
-        return tally.status == "unreproduced" and self._follow_ups[found] < MAX_FOLLOW_UPS
+        return tally.status == "unreproduced" and self._follow_ups[key] < MAX_FOLLOW_UPS
 
-    def follow_up(self, tally: FindingTally, script: Script, outcome: Outcome) -> None:
-        """Follow up a finding that ``script`` showed with ``outcome``, and fill in its tally."""
+    def follow_up(
+        self, tally: FindingTally, key: str, script: Script, outcome: Outcome, *, fixed: Engine | None = None
+    ) -> None:
+        """Follow up a finding that ``script`` showed with ``outcome``, and fill in its tally, which is called ``key``.
+
+        ``fixed``: of a suspect, the engine on which the known bug of its signature is fixed. Only there is every run
+        with that signature one of the other bug.
+        """
         began = self._clock()
-        seen = first_seen(script, outcome, self._engine)
-        found = seen.finding.signature
-        self._follow_ups[found] = self._follow_ups.get(found, 0) + 1
+        engine = fixed or self._engine
+        seen = first_seen(script, outcome, engine)
+        self._follow_ups[key] = self._follow_ups.get(key, 0) + 1
         cause = None
         try:
-            seen = self._confirmed(seen)
+            seen = self._confirmed(seen, engine)
             cause = self._stage("comparing", seen, lambda: self._explain(seen))
         finally:
             # This also runs on an interrupt, so that a finding is never lost.
-            self._keep(tally, seen, cause)
+            self._keep(tally, seen, cause, "new" if fixed is None else "suspect")
             self.spent_s += self._clock() - began
 
-    def _confirmed(self, seen: Investigated) -> Investigated:
+    def _confirmed(self, seen: Investigated, engine: Engine) -> Investigated:
         """Return the finding with the minimal script, or with the whole script if only that one reproduces."""
-        small = self._stage("minimising", seen, lambda: self._minimise(seen)) or seen
-        small = self._stage("confirming", small, lambda: self._confirm(small)) or small
+        small = self._stage("minimising", seen, lambda: self._minimise(seen, engine)) or seen
+        small = self._stage("confirming", small, lambda: self._confirm(small, engine)) or small
         if small.finding.reproduced or small is seen or not small.finding.reruns:
             return small
-        whole = self._stage("confirming", seen, lambda: self._confirm(seen))
+        whole = self._stage("confirming", seen, lambda: self._confirm(seen, engine))
         return whole if whole is not None and whole.finding.reproduced else small
 
-    def _keep(self, tally: FindingTally, seen: Investigated, cause: str | None) -> None:
+    def _keep(
+        self, tally: FindingTally, seen: Investigated, cause: str | None, status: Literal["new", "suspect"]
+    ) -> None:
         finding = seen.finding
         tally.finding = finding
         if finding.tried and not finding.reproduced:
             tally.status, tally.path = "unreproduced", self._keep_script(finding)
             return
-        tally.status = "new" if cause is None else "known"
-        tally.reason = cause or ""
+        tally.status = status if cause is None else "known"
+        tally.reason = cause or tally.reason
         tally.path = emit(finding, self._out, trace=seen.outcome.trace, known_cause=cause)
         self._on_event(Emitted(finding, tally.path))
 
@@ -137,18 +145,18 @@ class Pipeline:
         names = " and ".join(path.name for path in tests)
         return f"another face of the bug of {names}: gone when that is mended"
 
-    def _minimise(self, seen: Investigated) -> Investigated:
+    def _minimise(self, seen: Investigated, engine: Engine) -> Investigated:
         found = seen.finding.signature
         self._on_event(Minimising(found, len(seen.finding.script.actions), self._max_runs))
         give_up = self._clock() + PATIENCE_S
-        small = shrink(seen, self._engine.run, max_runs=self._max_runs, stop=lambda: self._clock() > give_up)
+        small = shrink(seen, engine.run, max_runs=self._max_runs, stop=lambda: self._clock() > give_up)
         self._on_event(Minimised(found, len(small.finding.script.actions), small.finding.reruns))
         return small
 
-    def _confirm(self, seen: Investigated) -> Investigated:
+    def _confirm(self, seen: Investigated, engine: Engine) -> Investigated:
         # The limit is in time, not in runs: where the scheduler is restarted for each run, that takes longer than the
         # script.
         give_up = self._clock() + PATIENCE_S
-        seen = reproduce(seen, self._engine, stop=lambda: self._clock() >= give_up)
+        seen = reproduce(seen, engine, stop=lambda: self._clock() >= give_up)
         self._on_event(Confirmed(seen.finding.signature, seen.finding.reproduced, seen.finding.tried))
         return seen

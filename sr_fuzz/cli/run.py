@@ -107,7 +107,7 @@ def run(
             on_event=terminal,
             max_scripts=max_scripts,
             canary=(lambda: engines.start_canary(engine)) if canary and not fault else None,
-            triage=_triage(engine, known) if engine_kind is EngineKind.LOCAL and not fault else None,
+            triage=_triage(engine, known) if engine_kind is EngineKind.LOCAL else None,
             name_of=lambda configuration: names.get(configuration, config_text(configuration)),
         )
     if done.interrupted:

@@ -27,10 +27,12 @@ def summary(done: Summary) -> RenderableType:
     parts += [Text(line) for line in _trouble_lines(done)]
     if not done.findings:
         return Group(*parts, Text(_nothing_found(done)))
-    unsure = f", {len(done.unreproduced)} seen and not reproduced" if done.unreproduced else ""
+    unsure = f", {len(done.suspects)} suspect" if done.suspects else ""
+    unsure += f", {len(done.unreproduced)} seen and not reproduced" if done.unreproduced else ""
     parts.append(Text(f"Findings: {len(done.new)} new, {len(done.known)} known{unsure}.", style="bold"))
     for tally in done.new:
         parts += [Text(f"  {line}") for line in _new_lines(tally)]
+    parts += [Text(f"  {line}") for tally in done.suspects for line in _suspect_lines(tally)]
     parts += [Text(f"  {line}") for tally in done.unreproduced for line in _unreproduced_lines(tally)]
     parts += [Text(f"  not played: {fix}: {why}") for fix, why in done.unplayed_fixes.items()]
     for reason in dict.fromkeys(tally.reason for tally in done.known):
@@ -89,6 +91,11 @@ def _nothing_found(done: Summary) -> str:
     return f"No violation found in the {plural(done.scripts, 'script')} that were played{left}."
 
 
+def _suspect_lines(tally: FindingTally) -> list[str]:
+    first, *details = _new_lines(tally)
+    return [first.replace("new    ", "suspect", 1), *_indented([tally.reason]), *details]
+
+
 def _unreproduced_lines(tally: FindingTally) -> list[str]:
     tried = tally.finding.tried if tally.finding is not None else 0
     shown = f"shown by none of {plural(tried, 'fresh run')}"
@@ -138,7 +145,9 @@ def _known_lines(faces: Sequence[FindingTally]) -> list[str]:
     rules = ", ".join(dict.fromkeys(_what(tally) for tally in faces))
     paths = ", ".join(dict.fromkeys(str(tally.path) for tally in faces if tally.path is not None))
     times = plural(sum(tally.count for tally in faces), "time")
-    return [f"known  {rules}, seen {times}", *_indented([faces[0].reason, paths])]
+    asked, verified = (sum(getattr(tally, name) for tally in faces) for name in ("asked", "verified"))
+    cause = f"; cause verified {verified} of {asked}" if asked else ""
+    return [f"known  {rules}, seen {times}{cause}", *_indented([faces[0].reason, paths])]
 
 
 def _what(tally: FindingTally) -> str:
