@@ -67,7 +67,7 @@ class ChunkAccounting(Invariant):
 
     @staticmethod
     def _one_chunked(batch: Launched) -> Problem | None:
-        partial = [row for row in batch.rows if row.partial]
+        partial = [row for row in batch.rows if row.is_partial()]
         if len(partial) > 1:
             shown = [f"{name_of(row.req.rid)} up to {row.end} of {row.known}" for row in partial]
             return Problem("two_chunked", f"one batch prefills {len(partial)} requests in part: {names(shown)}")
@@ -95,7 +95,7 @@ class ChunkAccounting(Invariant):
             problem = Problem(rule, f"{who}: the last chunk ended at {before.covered}, the next starts at {row.start}")
         else:
             problem = None
-        self._prefills[row.req] = _Prefill(row.residency, row.end, not row.partial)
+        self._prefills[row.req] = _Prefill(row.residency, row.end, not row.is_partial())
         return problem
 
     @staticmethod
@@ -107,7 +107,7 @@ class ChunkAccounting(Invariant):
             return Problem("prefix_from_nowhere", f"{who} skips its first {row.start} tokens, there is no prefix tree")
         if row.start % page:
             return Problem("prefix_not_aligned", f"{who} starts at {row.start}, pages have {page} tokens")
-        if row.partial and view.has_tree and row.end % page:
+        if row.is_partial() and view.has_tree and row.end % page:
             return Problem("chunk_not_aligned", f"{who}: its first chunk ends at {row.end}, pages have {page} tokens")
         return None
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sr_fuzz.campaign.events import CanaryPlayed, CanaryTally, Listener, Summary
+from sr_fuzz.campaign.trouble import first_line
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.faults.canary import canary
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.script import EngineConfig, Script
-from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.errors import ConfigNotBooted
 
 StartCanary = Callable[[], Engine]
 """Starts an engine like the campaign's own, with the canary fault."""
@@ -24,6 +25,10 @@ SHARE = 0.05
 
 # A hang or a crash may come from a busy machine or a dying process, so it is no evidence about the invariants.
 _NO_SIGHT = ("hang", "crash")
+
+
+MAX_FAILURES = 3
+"""Scripts that a faulty engine, started anew for each, may fail to play before it counts as one that plays nothing."""
 
 
 class CanaryWatch:
@@ -78,8 +83,12 @@ class CanaryWatch:
             if self._engine is None:
                 self._engine = self._start().__enter__()
             outcome = self._engine.run(script)
-        except EngineError as error:
-            tally.problem = str(error).splitlines()[0]
+        except Exception as error:
+            # A broken engine says nothing about what the invariants see; one that breaks again and again does.
+            tally.failures += 1
+            if isinstance(error, ConfigNotBooted) or tally.failures == MAX_FAILURES:
+                tally.problem = first_line(error)
+            self.close()
             return
         seen = outcome.violation
         if seen is not None and (seen.invariant in _NO_SIGHT or _same(seen, healthy.violation, script.config)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sr_fuzz.campaign.events import ConfigTally, Gap, Summary
 from sr_fuzz.outcome import Outcome
+from sr_fuzz.play.reach import GROUPS
 from sr_fuzz.play.reach_kinds import add_reach, dead_kinds
 from sr_fuzz.script import EngineConfig
 
@@ -57,4 +58,7 @@ class Counts:
         had_one = summary.checks.keys() | {gap.what for gap in summary.not_checked}
         summary.no_subject = {name: why for name, why in summary.no_subject.items() if name not in had_one}
         if summary.reach:
-            summary.never_reached = dead_kinds(summary.reach, self._configs)
+            left_out = tuple(kind for gap in summary.not_counted for kind in GROUPS[gap.what])
+            left_out += tuple(f"action.{gap.what}" for gap in summary.not_played)
+            dead = dead_kinds(summary.reach, self._configs)
+            summary.never_reached = [kind for kind in dead if not kind.startswith(left_out)]

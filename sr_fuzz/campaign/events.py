@@ -145,6 +145,8 @@ class CanaryTally(msgspec.Struct):
     """Scripts in which it was triggered."""
     found_by: str = ""
     """``invariant: rule`` of the violation, once the canary is found."""
+    failures: int = 0
+    """Scripts that could not be played on the faulty engine."""
     problem: str = ""
     """Why the canary could not be played."""
 
@@ -195,16 +197,16 @@ class FindingTally(msgspec.Struct):
     """Also ``known`` when the finding turned out to be another face of a known bug."""
     violation: Violation
     count: int = 1
-    asked: int = 0
-    """Of a known bug: hits that were played once more with the bug fixed."""
-    verified: int = 0
-    """Of these the hits that were gone then, so that their cause is that bug."""
     path: Path | None = None
     """The repro, or the file on the known list."""
     reason: str = ""
     """The reason from the known list, or the known bug of which this is another face."""
     finding: Finding | None = None
     """The finding itself; set for a new one only."""
+    asked: int = 0
+    """Of a known bug: hits that were played once more with the bug fixed."""
+    verified: int = 0
+    """Of these the hits that were gone then, so that their cause is that bug."""
 
 
 class Summary(msgspec.Struct):

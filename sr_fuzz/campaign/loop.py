@@ -133,6 +133,7 @@ class _Campaign:
         self._pipeline = Pipeline(
             engine, out, self.summary,
             troubles=self._troubles, triage=triage, max_runs=max_runs, on_event=on_event, clock=clock,
+            restart=self._restart,
         )  # fmt: skip
         self._canary = (
             CanaryWatch(canary, self.summary, on_event=on_event, name_of=name_of, clock=clock) if canary else None
@@ -271,11 +272,18 @@ class _Campaign:
             tried = f"{MAX_IN_A_ROW} scripts in a row could not be played, each on an engine that was started anew"
             self.summary.gave_up = f"{tried}: {trouble.what}"
             raise _Leave
-        self._engine.restart()
-        if self._canary is not None:
-            self._canary.close()
-        if self._hits is not None:
-            self._hits.close()
+        self._restart()
+
+    def _restart(self) -> None:
+        """Start all engines anew; those beside the main one are made from it, so they end first."""
+        try:
+            if self._canary is not None:
+                self._canary.close()
+            if self._hits is not None:
+                self._hits.close()
+            self._engine.restart()
+        except Exception as error:
+            self._troubles.keep(None, error, "restarting")
 
     def _count(self, script: Script, outcome: Outcome, found: str | None) -> None:
         name = self._name_of(script.config)

@@ -58,8 +58,10 @@ class Pipeline:
         max_runs: int,
         on_event: Listener,
         clock: Callable[[], float],
+        restart: Callable[[], None],
     ) -> None:
-        """``max_runs``: maximum number of runs for minimising one finding."""
+        """``max_runs``: most runs for minimising one finding. ``restart``: starts all engines of the campaign anew."""
+        self._restart = restart
         self._engine = engine
         self._out = out
         self._summary = summary
@@ -87,28 +89,37 @@ class Pipeline:
         engine = fixed or self._engine
         seen = first_seen(script, outcome, engine)
         self._follow_ups[key] = self._follow_ups.get(key, 0) + 1
-        cause = None
+        cause, states = None, [seen]
         try:
-            seen = self._confirmed(seen, engine)
-            cause = self._stage("comparing", seen, lambda: self._explain(seen))
+            self._reproduce(states, engine)
+            cause = self._stage("comparing", states[-1], lambda: self._explain(states[-1]))
         finally:
             # This also runs on an interrupt, so that a finding is never lost.
-            self._keep(tally, seen, cause, "new" if fixed is None else "suspect")
+            self._keep(tally, states[-1], cause, "new" if fixed is None else "suspect")
             self.spent_s += self._clock() - began
 
-    def _confirmed(self, seen: Investigated, engine: Engine) -> Investigated:
-        """Return the finding with the minimal script, or with the whole script if only that one reproduces."""
-        small = self._stage("minimising", seen, lambda: self._minimise(seen, engine)) or seen
-        small = self._stage("confirming", small, lambda: self._confirm(small, engine)) or small
-        if small.finding.reproduced or small is seen or not small.finding.reruns:
-            return small
+    def _reproduce(self, states: list[Investigated], engine: Engine) -> None:
+        """Minimise and confirm; the last of ``states`` is the finding as far as it is known, at any time.
+
+        That is the minimal script, or the whole one if only that one reproduces.
+        """
+        seen = states[-1]
+        states.append(self._stage("minimising", seen, lambda: self._minimise(seen, engine)) or seen)
+        small = states[-1]
+        states.append(self._stage("confirming", small, lambda: self._confirm(small, engine)) or small)
+        small = states[-1]
+        if small.finding.reproduced or not small.finding.reruns:
+            return
         whole = self._stage("confirming", seen, lambda: self._confirm(seen, engine))
-        return whole if whole is not None and whole.finding.reproduced else small
+        if whole is not None and (whole.finding.reproduced or not small.finding.tried):
+            states.append(whole)
 
     def _keep(
         self, tally: FindingTally, seen: Investigated, cause: str | None, status: Literal["new", "suspect"]
     ) -> None:
         finding = seen.finding
+        if tally.status == "unreproduced" and not finding.reproduced:
+            return  # another sight that nothing has confirmed says no more than the first
         tally.finding = finding
         if finding.tried and not finding.reproduced:
             tally.status, tally.path = "unreproduced", self._keep_script(finding)
@@ -131,7 +142,7 @@ class Pipeline:
             return work()
         except Exception as error:
             self._troubles.keep(seen.finding.script, error, doing)
-            self._engine.restart()
+            self._restart()
             return None
 
     def _explain(self, seen: Investigated) -> str | None:

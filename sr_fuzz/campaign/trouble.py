@@ -37,20 +37,24 @@ class TroubleLog:
         self.in_a_row = 0
         """Number of troubles since the last script that was played to its end."""
 
-    def keep(self, script: Script, error: BaseException, doing: str) -> Trouble:
-        """Count an error; the first one of its kind is written to disk. Raises `OSError`."""
+    def keep(self, script: Script | None, error: BaseException, doing: str) -> Trouble:
+        """Count an error; the first one of its kind is written to disk with the script that met it.
+
+        ``script``: None where no script has to do with it. Raises `OSError`.
+        """
         what = first_line(error)
         known = next((one for one in self._troubles if (one.what, one.doing) == (what, doing)), None)
         if known is None:
-            known = Trouble(what, doing, path=self._write(script, error))
+            path = self._write(script, error, doing) if script is not None else None
+            known = Trouble(what, doing, path=path)
             self._troubles.append(known)
         known.count += 1
         self._on_event(TroubleMet(what, doing, known.path, known.count == 1))
         return known
 
-    def _write(self, script: Script, error: BaseException) -> Path:
+    def _write(self, script: Script, error: BaseException, doing: str) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{script_hash(script)[:12]}.json"
+        path = self._folder / f"{doing}-{script_hash(script)[:12]}-{len(self._troubles)}.json"
         write_whole(path, to_json(script))
         write_whole(path.with_suffix(".txt"), "".join(traceback.format_exception(error)).encode())
         return path

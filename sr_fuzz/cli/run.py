@@ -112,7 +112,8 @@ def run(
         )
     if done.interrupted:
         return stopped.status
-    return TROUBLE if done.gave_up else BLIND if done.blind else OK
+    nothing_played = bool(done.troubles) and not done.scripts
+    return TROUBLE if done.gave_up or nothing_played else BLIND if done.blind else OK
 
 
 # Schedulers that a live engine keeps at the same time. One takes 0.7 GB, a server with its three processes 2 GB.

@@ -6,10 +6,15 @@ this control group.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 SIGNALS = ("SIGKILL", "SIGTERM")
-"""Signals with which no part of SGLang ends a scheduler while a script is played."""
+"""What a user or the kernel ends a process with. SGLang does so as well, when one of a server's processes has failed:
+see `ended_by_sglang`."""
+
+# What SGLang logs when one of its processes fails and it ends all the others; it then sends them SIGKILL.
+_SGLANG_ENDS_ALL = re.compile(r"SIGQUIT|hit an exception|kill_process_tree")
 
 _MOUNT = Path("/sys/fs/cgroup")
 _GROUPS = Path("/proc/self/cgroup")
@@ -48,6 +53,11 @@ def _count(file: Path) -> int | None:
         return int(counters["oom_kill"])
     except (OSError, ValueError, KeyError):
         return None
+
+
+def ended_by_sglang(log: str) -> bool:
+    """Whether the end of a server's log says that SGLang itself has ended its processes."""
+    return _SGLANG_ENDS_ALL.search(log) is not None
 
 
 def why_killed(signal_name: str, before: int | None, now: int | None) -> str | None:

@@ -23,7 +23,7 @@ _WRAPPERS = re.compile(r"/(?:nvtx_utils|scheduler_stage_metrics)\.py$")
 _PROJECT = Path(__file__).parents[2]
 _OURS = (f"{_PROJECT}/sr_fuzz/", f"{_PROJECT}/invariants/")
 # The model is part of the engine under test: an error in it may be caused by the arguments that SGLang passes.
-_MODEL = f"{_PROJECT}/sr_fuzz/cpu/models/"
+_MODEL = f"{_PROJECT}/sr_fuzz/oracle/models/"
 _DUMPED = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>.+)$')
 
 

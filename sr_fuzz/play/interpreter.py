@@ -113,7 +113,7 @@ class Interpreter:
         return fields
 
     def _of_a_pair(self) -> dict[str, Any]:
-        half = self._view.half
+        half = self._view.missing.or_default(lambda: self._view.half, None)
         if half is None:
             return {}
         self._rooms += 1

@@ -27,6 +27,18 @@ _TEST_RETRACT = os.environ.get("SGLANG_TEST_RETRACT", "").lower() in ("1", "true
 _BY_CLIENT = ("", "Aborted", "Aborted by AbortReq.")
 
 
+GROUPS = {
+    "where requests are": ("abort.", "pause."),
+    "prefills": ("cache.", "chunk."),
+    "retractions": ("retract.",),
+    "tree nodes": ("tree.",),
+    "memory and queues": ("max.", "step."),
+    "drafts": ("draft.",),
+    "how requests end": ("finish.", "refused."),
+}
+"""Beginnings of the kinds that are counted together, and not at all where this SGLang does not tell them."""
+
+
 class Reach:
     """Counters of one run. The monitor calls it for steps and batches, the interpreter for what it plays."""
 

@@ -10,6 +10,8 @@ not changed. Elsewhere SGLang uses the machine's time: intervals between polls, 
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import sys
 import time
 from types import SimpleNamespace
@@ -40,14 +42,13 @@ class VirtualClock:
 
 def set_clock(clock: Any) -> None:
     """Make the scheduler and its requests' time stats read this clock."""
-    from sglang.srt.lora import lora_drainer
-    from sglang.srt.managers import scheduler
-    from sglang.srt.observability import req_time_stats
-
-    for module in (scheduler, req_time_stats):
-        module.time = clock
     # The LoRA drainer compares with the values of the time stats, but reads the time by another function.
-    lora_drainer.time = SimpleNamespace(monotonic=clock.perf_counter)
+    drainers = SimpleNamespace(monotonic=clock.perf_counter)
+    for name, source in (
+        ("managers.scheduler", clock), ("observability.req_time_stats", clock), ("lora.lora_drainer", drainers)
+    ):  # fmt: skip
+        with contextlib.suppress(ModuleNotFoundError):  # a row of the contract says what is lost then
+            importlib.import_module(f"sglang.srt.{name}").time = source
 
 
 def clock_of(scheduler: Any) -> Any:

@@ -14,12 +14,14 @@ from sr_fuzz.script.errors import UnsupportedVersion
 
 def generate_message(*, rid: str, input_ids: Sequence[int], sampling: dict[str, Any], **fields: Any) -> Any:
     """Return the ``TokenizedGenerateReqInput`` that the tokenizer manager sends for a ``/generate`` body."""
-    from sglang.srt.managers.io_struct import SessionParams, TokenizedGenerateReqInput
+    from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
     from sglang.srt.sampling.sampling_params import SamplingParams
 
     params = SamplingParams(**sampling)
     params.normalize(None)
     if "session_params" in fields:
+        from sglang.srt.managers.io_struct import SessionParams
+
         fields["session_params"] = SessionParams(**fields["session_params"])
     values = {
         "rid": rid,

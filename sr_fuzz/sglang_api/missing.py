@@ -61,8 +61,12 @@ def _is_about(error: BaseException, row: Name) -> bool:
     if isinstance(error, AttributeError):
         return any(error.name == name.rpartition(".")[2] for name in row.names)
     module = f"sglang.{row.module}"
-    named = any(f"'{name.partition('.')[0]}'" in str(error) for name in row.names if name)
-    return error.name == module and (named or isinstance(error, ModuleNotFoundError))
+    package, _, below = module.rpartition(".")
+    if isinstance(error, ModuleNotFoundError):
+        return error.name == module
+    # Of `from package import module`, too, it is the package that is named.
+    wanted = {(module, name.partition(".")[0]) for name in row.names} | {(package, below)}
+    return any(error.name == where and name and f"'{name}'" in str(error) for where, name in wanted)
 
 
 def _raised_by_us(traceback: TracebackType | None) -> bool:

@@ -85,8 +85,21 @@ def read(message: Any, step: int) -> Reply | list[tuple[str, Delta]]:
         return [(message.rid, delta)]
     if not hasattr(message, "rids") or not hasattr(message, "finished_reasons"):
         return Reply(kind, getattr(message, "success", None))
+    _check_lengths(message)
     told = _embedding if kind == "BatchEmbeddingOutput" else _tokens
     return list(told(message, step))
+
+
+def _check_lengths(message: Any) -> None:
+    """Raises ``IndexError`` where a list is there and is not as long as the list of request ids."""
+    count = len(message.rids)
+    for name in ("finished_reasons", "embeddings", *_LISTS):
+        values = getattr(message, name, None)
+        if values and len(values) != count:
+            raise IndexError(f"{name} has {len(values)} entries for {count} request ids")
+
+
+_LISTS = ("output_ids", "completion_tokens", "prompt_tokens", "cached_tokens", "output_token_logprobs_val")
 
 
 def _embedding(message: Any, step: int) -> Iterator[tuple[str, Delta]]:

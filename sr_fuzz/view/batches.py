@@ -35,8 +35,7 @@ class Row(Partial):
         self.take("known", lambda: len(req.origin_input_ids) + len(req.output_ids))
         self.take("residency", lambda: req.retraction_count)
 
-    @property
-    def partial(self) -> bool:
+    def is_partial(self) -> bool:
         """Whether the entry is a prefill that leaves part of the request for later."""
         return not self.decode and self.end < self.known
 

@@ -104,7 +104,7 @@ def test_a_test_names_its_fixes(tmp_path: Path):
 
 @pytest.mark.parametrize("face", [True, False])
 def test_a_campaign_counts_another_face_as_known_and_keeps_its_repro(tmp_path: Path, face: bool):
-    made, events = engine(a=healthy if face else broken, b=broken, both=broken), []
+    made, events = engine(a=healthy if face else broken, b=broken, both=healthy if face else broken), []
     done = run_campaign(
         made, scripts=scripts([EngineConfig()]), time_s=600, seed=1, out=tmp_path, known={}, on_event=events.append,
         max_scripts=3, triage=Triage(made, {TEST_A: (A,), TEST_B: (B,)}),

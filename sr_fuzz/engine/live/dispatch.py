@@ -105,7 +105,7 @@ class Dispatcher:
             return ""  # nothing was played
         context, view = self._player.context, self._player.view
         if self._dirt(view):
-            if view.paused or self._booted.transport.paused:
+            if view.missing.or_default(lambda: view.paused, True) or self._booted.transport.paused:
                 context.continue_generation()
             context._release_exhausted_pools()
             context.abort_all()
@@ -133,8 +133,9 @@ class Dispatcher:
                 return
 
     def _is_drained(self, view: SchedulerView) -> bool:
-        free = len(view.scheduler.req_to_token_pool.free_slots) + len(read_slots(view.scheduler))
-        return view.scheduler.is_fully_idle() and free == view.num_rows and not self._booted.proxy.pending
+        if not view.scheduler.is_fully_idle() or self._booted.proxy.pending:
+            return False
+        return view.missing.or_default(lambda: _all_rows_accounted_for(view), True)
 
     def _dirt(self, view: SchedulerView) -> str:
         view.refresh(view.now.step)
@@ -147,6 +148,12 @@ class Dispatcher:
         if not self._is_drained(view):
             return "the engine is not idle"
         return view.missing.or_default(lambda: _not_free(view), "")
+
+
+def _all_rows_accounted_for(view: SchedulerView) -> bool:
+    """Whether each row is free or kept by a session."""
+    free = len(view.scheduler.req_to_token_pool.free_slots) + len(read_slots(view.scheduler))
+    return free == view.num_rows
 
 
 def _not_free(view: SchedulerView) -> str:

@@ -39,7 +39,7 @@ from sr_fuzz.engine.process_messages import (
     decode_live_reply,
 )
 from sr_fuzz.faults import ENVIRONMENT_VARIABLE as FAULTS
-from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError
 
 # Often enough that a death is reported well within the two seconds promised to users.
 _POLL_S = 0.05
@@ -145,7 +145,7 @@ class LiveScheduler:
         deadline = time.monotonic() + limit_s
         first = self._receive(deadline)
         if isinstance(first, Failed):
-            raise EngineError(f"{first.message}\n{first.detail}".rstrip())
+            raise ConfigNotBooted(f"{first.message}\n{first.detail}".rstrip())
         if not isinstance(first, Attached):
             raise EngineError(f"{self._why_no_start(limit_s)}\n{self._process.log_tail()}")
         if first.protocol != PROTOCOL:
@@ -200,7 +200,8 @@ class LiveScheduler:
         if death is None:
             return hung(job, self._stack(), **told)
         signal_name = self._process.death_signal or "ended"
-        if (reason := outside.why_killed(signal_name, self._oom_kills, outside.oom_kills())) is not None:
+        reason = outside.why_killed(signal_name, self._oom_kills, outside.oom_kills())
+        if reason is not None and not outside.ended_by_sglang(self._process.log_tail(200)):
             raise EngineError(reason)
         return crashed(job, signal_name, death, self._stack(), **told)
 

@@ -106,7 +106,9 @@ class Zygote:
         return Connection(ours.detach())
 
     def log_tail(self, lines: int = 15) -> str:
-        """Return the last lines that SGLang's processes printed."""
+        """Return the last lines that SGLang's processes printed; none once it is closed."""
+        if self._log.closed:
+            return ""
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), 16384, max(0, size - 16384)).decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])

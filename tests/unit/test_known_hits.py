@@ -1,0 +1,121 @@
+"""A hit of a known signature is known when the fix of its bug makes it go away; otherwise it is a suspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_engine import FakeEngine, leak, trace_of
+from hypothesis import strategies as st
+from rich.console import Console
+
+from sr_fuzz.campaign.events import Summary
+from sr_fuzz.campaign.known_hits import FIRST_HITS, SAMPLE, KnownHits, face
+from sr_fuzz.campaign.loop import run_campaign
+from sr_fuzz.campaign.triage import Triage
+from sr_fuzz.outcome import Outcome, StepRecord, signature
+from sr_fuzz.report.summary import summary as shown
+from sr_fuzz.script import Abort, EngineConfig, Pause, Script, StartReq, Step
+
+FIX = "sr_fuzz.faults.fixes.output:embedding_once"
+BUG = Path("known_bug.json")
+
+SCRIPTS = st.lists(st.sampled_from([Step(1), Step(2), Abort("r0"), Pause("retract")]), min_size=4, max_size=12).map(
+    lambda steps: Script(EngineConfig(), (StartReq("r0"), *steps))
+)
+
+FOUND = signature(leak(), EngineConfig())
+
+
+def aborts(script: Script) -> bool:
+    return any(isinstance(action, Abort) for action in script.actions)
+
+
+def pauses(script: Script) -> bool:
+    return any(isinstance(action, Pause) for action in script.actions)
+
+
+def campaign(engine: FakeEngine, out: Path) -> Summary:
+    return run_campaign(
+        engine, scripts=SCRIPTS, time_s=600, seed=1, out=out, known={FOUND: (BUG, "the known cause")},
+        on_event=lambda _: None, max_scripts=60, triage=Triage(engine, {BUG: (FIX,)}),
+    )  # fmt: skip
+
+
+def text(done: Summary) -> str:
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(shown(done))
+    return capture.get()
+
+
+def test_hits_that_go_away_with_the_fix_are_known_and_verified(tmp_path: Path):
+    engine = FakeEngine(lambda script: leak() if aborts(script) else None, {FIX: lambda script: None})
+    engine.unseen = {FIX}
+    done = campaign(engine, tmp_path)
+    (tally,) = done.findings.values()
+    assert tally.status == "known" and 0 < tally.verified == tally.asked < tally.count
+    assert f"cause verified {tally.verified} of {tally.asked}" in text(done)
+    assert not list(tmp_path.glob("test_*"))
+
+
+def test_another_bug_behind_the_same_signature_is_a_suspect_with_its_own_script(tmp_path: Path):
+    """The known bug strikes at an abort, the other one at a pause; both leak a page."""
+    engine = FakeEngine(
+        lambda script: leak() if aborts(script) or pauses(script) else None,
+        {FIX: lambda script: leak() if pauses(script) else None},
+    )
+    engine.unseen = {FIX}
+    done = campaign(engine, tmp_path)
+    known, suspect = done.findings[FOUND], done.findings[f"{FOUND} (suspect)"]
+    assert known.status == "known" and known.verified < known.asked
+    assert suspect.status == "suspect" and suspect.finding is not None
+    assert suspect.finding.faults == (FIX,) and suspect.finding.reliability == "5 of 5 fresh runs"
+    assert pauses(suspect.finding.script) and not aborts(suspect.finding.script)
+    assert suspect.path is not None and suspect.path.is_file()
+    told = text(done)
+    assert "1 known, 1 suspect" in told
+    assert f"it shows although the bug of {BUG.name} is fixed" in told
+
+
+def test_a_fix_that_did_not_act_verifies_nothing(tmp_path: Path):
+    engine = FakeEngine(lambda script: leak() if aborts(script) else None, {FIX: lambda script: None})
+    (tally,) = campaign(engine, tmp_path).findings.values()
+    assert tally.status == "known" and tally.asked > 0 and tally.verified == 0
+
+
+def test_a_fix_that_cannot_be_played_is_trouble_and_the_hits_stay_known(tmp_path: Path):
+    done = campaign(FakeEngine(lambda script: leak() if aborts(script) else None), tmp_path)
+    (tally,) = done.findings.values()
+    assert tally.status == "known" and tally.asked == 0 and done.scripts == 60
+    assert {trouble.doing for trouble in done.troubles} == {"verifying"}
+
+
+def outcome(*records: StepRecord) -> Outcome:
+    return Outcome("", "0.5.23", leak(), trace=records)
+
+
+def test_the_first_hits_of_each_face_are_verified_and_then_a_sample():
+    hits = KnownHits(FakeEngine(lambda script: None), {BUG: (FIX,)})
+    one, other = outcome(StepRecord(1, ("step(1)",), "decode")), outcome(StepRecord(1, ("abort(r0)",), "decode"))
+    due = [hits.is_due(FOUND, BUG, one) for _ in range(2 * SAMPLE)]
+    assert [at for at, is_due in enumerate(due, 1) if is_due] == [*range(1, FIRST_HITS + 1), SAMPLE, 2 * SAMPLE]
+    assert hits.is_due(FOUND, BUG, other), "another face"
+    assert not hits.is_due(FOUND, Path("no_fix.json"), other)
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ((), "no step"),
+        ((StepRecord(1, ("r0 = start_req(0:8, new=8)", "abort(r0)"), "extend"),), "extend after abort start_req"),
+        ((StepRecord(1, (), None, paused=True),), "paused after nothing"),
+        ((StepRecord(1, (), "decode", chunked="r1"), StepRecord(2)), "idle after nothing"),
+    ],
+)
+def test_a_face_is_the_batch_and_the_last_kinds_of_action(records: tuple[StepRecord, ...], expected: str):
+    assert face(outcome(*records)) == expected
+
+
+def test_traces_of_the_fake_engine_have_faces():
+    assert face(outcome(*trace_of(Script(EngineConfig(), (StartReq("r0"), Step(1))), leak())))
