@@ -92,6 +92,54 @@ def test_every_name_that_is_imported_is_in_it():
     assert not unnamed
 
 
+# Where SGLang's objects are read.
+READERS = [
+    *(ROOT / "sr_fuzz" / "sglang_api" / f"{name}.py" for name in (
+        "allocators", "incoming", "node_handles", "outputs", "request_state", "requests", "scheduler_facts",
+        "scheduler_state", "speculation", "trees",
+    )),
+    *sorted((ROOT / "sr_fuzz" / "view").glob("*.py")),
+]  # fmt: skip
+
+# Of Python, its library, torch and ours: attributes that are no names of SGLang.
+OTHERS = {
+    "__name__", "__module__", "append", "compile", "extend", "fields", "fromkeys", "get", "items", "keys", "kv", "lower",
+    "message", "name", "obj", "parameters", "partial", "pop", "raw", "setdefault", "shape", "signature", "size",
+    "startswith", "sub", "tokens", "tolist", "update", "values",
+}  # fmt: skip
+
+# What some releases have and others do not, so that its absence says nothing; each is read beside a name that is a row.
+BY_RELEASE = {
+    "cache", "component_lock_uuids", "dllm_config", "enable_lora", "enable_lora_overlap_loading", "free_page_ids_group",
+    "free_page_reps_group", "hicache_storage_backend", "inner", "is_not_in_free_group", "kv_private_swa_tokens",
+    "lock_params", "lock_receipt", "mamba_ckpt_pool", "mamba_ping_pong_track_buffer_size", "node_id",
+    "ongoing_load_back", "pp_async_batch_depth", "sanity_check", "skipped_lock_components",
+    "speculative_num_draft_tokens", "swa_free_group", "swa_page_ids_group", "swa_prefix_lock_released",
+    "swa_uuid_for_lock", "_node_arena", "all_values_flatten", "walk_for_kv_canary", "slot_indices",
+}  # fmt: skip
+
+# Parts of a node's data: the row is `UnifiedTreeNode.component_data`, or `RadixCache` of releases that have no other.
+OF_A_NODE = {"lock_ref", "metadata", "value", "hit_count"}
+
+
+def attributes_read(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            yield node.attr
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr") and len(node.args) > 1:
+            if isinstance(node.args[1], ast.Constant):
+                yield str(node.args[1].value)
+
+
+def test_every_attribute_that_is_read_is_in_it():
+    rows = {name.rpartition(".")[2] for row in CONTRACT for name in row.names}
+    ours = (node for _, tree in sources() for node in ast.walk(tree))
+    functions = {node.name for node in ours if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    known = rows | names_of_ours() | functions | OTHERS | BY_RELEASE | OF_A_NODE
+    unnamed = {f"{path.name}: {name}" for path in READERS for name in attributes_read(path) if name not in known}
+    assert not unnamed
+
+
 def test_the_installed_sglang_keeps_it():
     assert missing_rows(installed_package()) == ()
     assert missing_rows(installed_package(), fault_rows()) == ()
