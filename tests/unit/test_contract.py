@@ -103,8 +103,8 @@ READERS = [
 
 # Of Python, its library, torch and ours: attributes that are no names of SGLang.
 OTHERS = {
-    "__name__", "__module__", "append", "compile", "extend", "fields", "fromkeys", "get", "items", "keys", "kv", "lower",
-    "message", "name", "obj", "parameters", "partial", "pop", "raw", "setdefault", "shape", "signature", "size",
+    "__name__", "__module__", "append", "compile", "extend", "fields", "fromkeys", "get", "items", "keys", "kv",
+    "lower", "message", "name", "obj", "parameters", "partial", "pop", "raw", "setdefault", "shape", "signature", "size",
     "startswith", "sub", "tokens", "tolist", "update", "values",
 }  # fmt: skip
 
