@@ -104,8 +104,8 @@ READERS = [
 # Of Python, its library, torch and ours: attributes that are no names of SGLang.
 OTHERS = {
     "__name__", "__module__", "append", "compile", "extend", "fields", "fromkeys", "get", "items", "keys", "kv",
-    "lower", "message", "name", "obj", "parameters", "partial", "pop", "raw", "setdefault", "shape", "signature", "size",
-    "startswith", "sub", "tokens", "tolist", "update", "values",
+    "lower", "message", "name", "obj", "parameters", "partial", "pop", "raw", "setdefault", "shape", "signature",
+    "size", "startswith", "sub", "tokens", "tolist", "update", "values",
 }  # fmt: skip
 
 # What some releases have and others do not, so that its absence says nothing; each is read beside a name that is a row.
