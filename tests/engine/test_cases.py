@@ -42,3 +42,17 @@ def test_an_abort_of_all_covers_no_request_that_comes_later(sr_engine):
     with sr_engine.with_faults("sr_fuzz.faults.catalogue.lifecycle:wrong_victim") as engine:
         violation = engine.run(script).violation
     assert violation is not None and (violation.invariant, violation.rule) == ("aborts", "uncalled_for")
+
+
+def test_a_prompt_that_fills_the_pool_with_its_page_of_overhead_is_gone_with_the_fix_of_paged_prompts(sr_engine):
+    """Admission refuses at the exact boundary too."""
+    config = EngineConfig(
+        page_size=16, max_total_tokens=128, disable_overlap_schedule=True, schedule_conservativeness=0.03
+    )
+    whole_pool = StartReq("r0", Prompt(1, 112), 1, ignore_eos=True)
+    script = Script(config, (whole_pool, Step(2), StartReq("r1", Prompt(2, 2), 2, ignore_eos=True)))
+    violation = sr_engine.run(script).violation
+    assert violation is not None and (violation.invariant, violation.rule) == ("liveness", "stuck_waiting")
+    with sr_engine.with_faults("sr_fuzz.faults.fixes.admission:refused_at_the_door") as engine:
+        fixed = engine.run(script)
+    assert fixed.ok and fixed.faults["refused_at_the_door"][1] > 0, fixed.report()

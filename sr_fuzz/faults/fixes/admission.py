@@ -12,7 +12,9 @@ def refused_at_the_door():
 
     def add(original, scheduler, req, *args, **kwargs):
         length, overhead = len(req.origin_input_ids), scheduler.page_size if scheduler.page_size > 1 else 0
-        never = length >= scheduler.max_req_input_len or length + overhead > scheduler.max_total_num_tokens
+        pool = scheduler.max_total_num_tokens
+        # Admission refuses a prompt that, with the page of overhead, fills the pool exactly.
+        never = length >= scheduler.max_req_input_len or length > pool or (overhead and length + overhead >= pool)
         if never and req.to_finish is None:
             triggered()
             req.set_finish_with_abort("the prompt does not fit")
