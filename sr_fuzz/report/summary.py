@@ -93,7 +93,7 @@ def _nothing_found(done: Summary) -> str:
 
 def _suspect_lines(tally: FindingTally) -> list[str]:
     first, *details = _new_lines(tally)
-    return [first.replace("new    ", "suspect", 1), *_indented([tally.reason]), *details]
+    return [first.replace("new    ", "suspect  ", 1), *_indented([tally.reason]), *details]
 
 
 def _unreproduced_lines(tally: FindingTally) -> list[str]:

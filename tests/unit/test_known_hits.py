@@ -74,7 +74,7 @@ def test_another_bug_behind_the_same_signature_is_a_suspect_with_its_own_script(
     assert pauses(suspect.finding.script) and not aborts(suspect.finding.script)
     assert suspect.path is not None and suspect.path.is_file()
     told = text(done)
-    assert "1 known, 1 suspect" in told
+    assert "1 known, 1 suspect" in told and "suspect  kv_pages: leaked, seen" in told
     assert f"it shows although the bug of {BUG.name} is fixed" in told
 
 
