@@ -59,6 +59,8 @@ class Counts:
         summary.no_subject = {name: why for name, why in summary.no_subject.items() if name not in had_one}
         if summary.reach:
             left_out = tuple(kind for gap in summary.not_counted for kind in GROUPS[gap.what])
-            left_out += tuple(f"action.{gap.what}" for gap in summary.not_played)
+            not_played = {f"action.{gap.what}" for gap in summary.not_played}
             dead = dead_kinds(summary.reach, self._configs)
-            summary.never_reached = [kind for kind in dead if not kind.startswith(left_out)]
+            summary.never_reached = [
+                kind for kind in dead if not kind.startswith(left_out) and kind not in not_played
+            ]

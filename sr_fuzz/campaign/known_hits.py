@@ -53,7 +53,7 @@ class KnownHits:
         self._hits: Counter[tuple[str, str]] = Counter()
         self._fixed: OrderedDict[tuple[str, ...], Engine] = OrderedDict()
 
-    def is_due(self, found: str, path: Path, outcome: Outcome) -> bool:
+    def count_hit(self, found: str, path: Path, outcome: Outcome) -> bool:
         """Count the hit, and say whether it is to be verified."""
         key = found, face(outcome)
         self._hits[key] += 1

@@ -6,6 +6,7 @@ or was already found in the same campaign, is only counted, so that one bug does
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from sr_fuzz.campaign.events import (
     Summary,
 )
 from sr_fuzz.campaign.known_hits import KnownHits
-from sr_fuzz.campaign.pipeline import Pipeline
+from sr_fuzz.campaign.pipeline import EngineOf, Pipeline
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, TroubleLog
 from sr_fuzz.engine.contract import Engine
@@ -192,24 +193,35 @@ class _Campaign:
         if key in self._played:
             return
         self._played.add(key)
-        if script.config in self._not_booted:
+        outcome = self._run(script)
+        if outcome is None:
             return
+        found = signature(outcome.violation, script.config) if outcome.violation is not None else None
+        self._count(script, outcome, found)
+        if self._canary is not None:
+            self._canary.look(script, outcome, self._clock() - self._start)
+        if found is not None:
+            self._take(found, script, outcome)
+
+    def _run(self, script: Script) -> Outcome | None:
+        """None where the script could not be played, which is counted."""
+        if script.config in self._not_booted:
+            return None
         try:
             outcome = self._engine.run(script)
         except ConfigNotBooted as error:
             self._not_booted[script.config] = error
             self._counts.add_not_booted(self._name_of(script.config), str(error).partition("\n")[0])
-            return
+            return None
         except Exception as error:
             self._trouble(script, error)
-            return
+            return None
         self._troubles.in_a_row = 0
-        found = signature(outcome.violation, script.config) if outcome.violation is not None else None
-        self._count(script, outcome, found)
-        if self._canary is not None:
-            self._canary.look(script, outcome, self._clock() - self._start)
-        if outcome.violation is None or found is None:
-            return
+        return outcome
+
+    def _take(self, found: str, script: Script, outcome: Outcome) -> None:
+        """Count a violation of that signature, and follow it up where that is due."""
+        assert outcome.violation is not None
         tally, known = self.summary.findings.get(found), self._known.get(found)
         if tally is not None:
             tally.count += 1
@@ -226,7 +238,7 @@ class _Campaign:
             self._verify(tally, found, known[0], script, outcome)
 
     def _new(
-        self, key: str, tally: FindingTally, script: Script, outcome: Outcome, fixed: Engine | None = None
+        self, key: str, tally: FindingTally, script: Script, outcome: Outcome, fixed: EngineOf | None = None
     ) -> None:
         self.summary.findings[key] = tally
         self._on_event(FindingNew(key, tally.violation, self._name_of(script.config), len(script.actions)))
@@ -234,7 +246,7 @@ class _Campaign:
 
     def _verify(self, tally: FindingTally, found: str, path: Path, script: Script, outcome: Outcome) -> None:
         """Ask of some hits of a known signature whether they are gone when its bug is fixed."""
-        if self._hits is None or not self._hits.is_due(found, path, outcome):
+        if self._hits is None or not self._hits.count_hit(found, path, outcome):
             return
         began = self._clock()
         try:
@@ -253,16 +265,17 @@ class _Campaign:
     def _suspect(self, found: str, path: Path, script: Script, with_fix: Outcome) -> None:
         """A hit that is there although the known bug of its signature is fixed."""
         assert self._hits is not None and with_fix.violation is not None
+        fixed = functools.partial(self._hits.engine_with, path)
         key = f"{found} (suspect)"
         tally = self.summary.findings.get(key)
         if tally is None:
             reason = f"another bug behind a known signature: it shows although the bug of {path.name} is fixed"
             tally = FindingTally("suspect", with_fix.violation, reason=reason)
-            self._new(key, tally, script, with_fix, self._hits.engine_with(path))
+            self._new(key, tally, script, with_fix, fixed)
             return
         tally.count += 1
         if self._pipeline.is_due(tally, key):
-            self._pipeline.follow_up(tally, key, script, with_fix, fixed=self._hits.engine_with(path))
+            self._pipeline.follow_up(tally, key, script, with_fix, fixed=fixed)
 
     def _trouble(self, script: Script, error: Exception) -> None:
         """Record an error that is no fault of SGLang, and restart the engine, unless restarts have not helped."""

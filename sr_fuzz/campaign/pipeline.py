@@ -32,6 +32,8 @@ from sr_fuzz.shrink.finding_steps import Investigated, first_seen, reproduce, sh
 
 Result = TypeVar("Result")
 
+EngineOf = Callable[[], Engine]
+
 NOT_REPRODUCED = "not-reproduced"
 """Subfolder of the campaign's folder for the scripts of findings that no fresh run showed again."""
 
@@ -78,16 +80,16 @@ class Pipeline:
         return tally.status == "unreproduced" and self._follow_ups[key] < MAX_FOLLOW_UPS
 
     def follow_up(
-        self, tally: FindingTally, key: str, script: Script, outcome: Outcome, *, fixed: Engine | None = None
+        self, tally: FindingTally, key: str, script: Script, outcome: Outcome, *, fixed: EngineOf | None = None
     ) -> None:
         """Follow up a finding that ``script`` showed with ``outcome``, and fill in its tally, which is called ``key``.
 
-        ``fixed``: of a suspect, the engine on which the known bug of its signature is fixed. Only there is every run
-        with that signature one of the other bug.
+        ``fixed``: of a suspect, gives the engine on which the known bug of its signature is fixed. Only there is every
+        run with that signature one of the other bug. Trouble in a stage ends that engine, so each stage asks for it.
         """
         began = self._clock()
-        engine = fixed or self._engine
-        seen = first_seen(script, outcome, engine)
+        engine = fixed or (lambda: self._engine)
+        seen = first_seen(script, outcome, engine())
         self._follow_ups[key] = self._follow_ups.get(key, 0) + 1
         cause, states = None, [seen]
         try:
@@ -98,19 +100,19 @@ class Pipeline:
             self._keep(tally, states[-1], cause, "new" if fixed is None else "suspect")
             self.spent_s += self._clock() - began
 
-    def _reproduce(self, states: list[Investigated], engine: Engine) -> None:
+    def _reproduce(self, states: list[Investigated], engine: EngineOf) -> None:
         """Minimise and confirm; the last of ``states`` is the finding as far as it is known, at any time.
 
         That is the minimal script, or the whole one if only that one reproduces.
         """
         seen = states[-1]
-        states.append(self._stage("minimising", seen, lambda: self._minimise(seen, engine)) or seen)
+        states.append(self._stage("minimising", seen, lambda: self._minimise(seen, engine())) or seen)
         small = states[-1]
-        states.append(self._stage("confirming", small, lambda: self._confirm(small, engine)) or small)
+        states.append(self._stage("confirming", small, lambda: self._confirm(small, engine())) or small)
         small = states[-1]
         if small.finding.reproduced or not small.finding.reruns:
             return
-        whole = self._stage("confirming", seen, lambda: self._confirm(seen, engine))
+        whole = self._stage("confirming", seen, lambda: self._confirm(seen, engine()))
         if whole is not None and (whole.finding.reproduced or not small.finding.tried):
             states.append(whole)
 

@@ -91,6 +91,35 @@ def test_a_fix_that_cannot_be_played_is_trouble_and_the_hits_stay_known(tmp_path
     assert {trouble.doing for trouble in done.troubles} == {"verifying"}
 
 
+def test_trouble_while_a_suspect_is_followed_up_costs_one_stage_alone(tmp_path: Path):
+    """The engine with the fix is ended by the restart, and another one confirms the suspect."""
+    made: list[FakeEngine] = []
+
+    class Fixable(FakeEngine):
+        def with_faults(self, *paths: str) -> FakeEngine:
+            made.append(Once(lambda script: leak() if pauses(script) else None))
+            made[-1].faults = paths
+            return made[-1]
+
+    class Once(FakeEngine):
+        """Fails in its second run where it is the first of its kind, and is no good once it is closed."""
+
+        closed = False
+
+        def run(self, script: Script, **options: object) -> Outcome:
+            if self.closed or (self is made[0] and len(self.played) == 1):
+                raise KeyError("closed" if self.closed else "broken")
+            return super().run(script)
+
+        def close(self) -> None:
+            self.closed = True
+
+    done = campaign(Fixable(lambda script: leak() if aborts(script) or pauses(script) else None), tmp_path)
+    suspect = done.findings[f"{FOUND} (suspect)"]
+    assert suspect.finding is not None and suspect.finding.reliability == "5 of 5 fresh runs"
+    assert [(trouble.what, trouble.doing) for trouble in done.troubles] == [("KeyError: 'broken'", "minimising")]
+
+
 def outcome(*records: StepRecord) -> Outcome:
     return Outcome("", "0.5.23", leak(), trace=records)
 
@@ -98,10 +127,10 @@ def outcome(*records: StepRecord) -> Outcome:
 def test_the_first_hits_of_each_face_are_verified_and_then_a_sample():
     hits = KnownHits(FakeEngine(lambda script: None), {BUG: (FIX,)})
     one, other = outcome(StepRecord(1, ("step(1)",), "decode")), outcome(StepRecord(1, ("abort(r0)",), "decode"))
-    due = [hits.is_due(FOUND, BUG, one) for _ in range(2 * SAMPLE)]
+    due = [hits.count_hit(FOUND, BUG, one) for _ in range(2 * SAMPLE)]
     assert [at for at, is_due in enumerate(due, 1) if is_due] == [*range(1, FIRST_HITS + 1), SAMPLE, 2 * SAMPLE]
-    assert hits.is_due(FOUND, BUG, other), "another face"
-    assert not hits.is_due(FOUND, Path("no_fix.json"), other)
+    assert hits.count_hit(FOUND, BUG, other), "another face"
+    assert not hits.count_hit(FOUND, Path("no_fix.json"), other)
 
 
 @pytest.mark.parametrize(
