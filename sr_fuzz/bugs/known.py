@@ -95,8 +95,10 @@ def fixes(folder: Path, sglang_version: str | None = None) -> dict[Path, tuple[s
     for path in sorted(folder.glob("test_*.py")):
         tree = _parse(path)
         value, mark = _assigned(tree, "FIXED_BY") or _assigned(tree, "MENDED_BY"), _mark(tree)
-        if value is not None and mark is not None and _open_in(sglang_version, mark, path):
-            found[path] = _strings(value)
+        # Only literals are read; without one there is no fix to play.
+        strings = _strings(value) if value is not None else ()
+        if strings and mark is not None and _open_in(sglang_version, mark, path):
+            found[path] = strings
     return found
 
 

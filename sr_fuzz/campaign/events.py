@@ -24,6 +24,8 @@ class Started(msgspec.Struct, frozen=True):
     out: Path
     known: int
     """Signatures on the known list."""
+    sglang_tree: str | None = None
+    """Folder of the source tree under test."""
 
 
 class ScriptDone(msgspec.Struct, frozen=True):

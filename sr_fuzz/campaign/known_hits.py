@@ -49,7 +49,7 @@ class KnownHits:
     def __init__(self, engine: Engine, fixes: Mapping[Path, tuple[str, ...]]) -> None:
         """``fixes``: by the file of a known bug, the import paths of its fixes."""
         self._engine = engine
-        self._fixes = fixes
+        self._fixes = dict(fixes)
         self._hits: Counter[tuple[str, str]] = Counter()
         self._fixed: OrderedDict[tuple[str, ...], Engine] = OrderedDict()
 
@@ -72,6 +72,11 @@ class KnownHits:
         names = {fix.rpartition(":")[2] for fix in self._fixes[path]}
         acted = any(times > 0 for name, (_, times) in outcome.faults.items() if name in names)
         return ("verified" if acted else "unverified"), outcome
+
+    def give_up(self, path: Path, error: Exception) -> dict[str, str]:
+        """Verify that bug no more, whose fix this SGLang does not take; the fix and why."""
+        fixes = ", ".join(self._fixes.pop(path))
+        return {fixes: str(error).partition("\n")[0]}
 
     def engine_with(self, path: Path) -> Engine:
         """The engine under test, its own faults included, with that known bug fixed."""

@@ -91,7 +91,7 @@ def run_campaign(
     # This comes before the clock starts, because reading the version starts the engine.
     version = engine.sglang_version
     campaign = _Campaign(engine, out, known, on_event, max_runs, canary, triage, name_of, clock)
-    on_event(Started(version, seed, time_s, max_scripts, out, len(known)))
+    on_event(Started(version, seed, time_s, max_scripts, out, len(known), engine.sglang_tree))
     try:
         phases = [scripts] if isinstance(scripts, SearchStrategy) else scripts
         campaign.search(phases, seed, time_s, max_scripts)
@@ -251,6 +251,9 @@ class _Campaign:
         began = self._clock()
         try:
             verdict, with_fix = self._hits.verify(found, path, script)
+        except ConfigNotBooted as error:
+            self.summary.unplayed_fixes |= self._hits.give_up(path, error)
+            return
         except Exception as error:
             self._troubles.keep(script, error, "verifying")
             self._hits.close()

@@ -28,6 +28,7 @@ from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Finding, Outcome
 from sr_fuzz.outcome.files import save_finding
 from sr_fuzz.script import Script
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError
 from sr_fuzz.shrink.finding_steps import Investigated, first_seen, reproduce, shrink
 
 Result = TypeVar("Result")
@@ -106,9 +107,11 @@ class Pipeline:
         That is the minimal script, or the whole one if only that one reproduces.
         """
         seen = states[-1]
-        states.append(self._stage("minimising", seen, lambda: self._minimise(seen, engine())) or seen)
+        states.append(self._stage("minimising", seen, lambda: self._minimise(seen, engine)) or seen)
         small = states[-1]
         states.append(self._stage("confirming", small, lambda: self._confirm(small, engine())) or small)
+        if not states[-1].finding.tried:  # trouble came between
+            states.append(self._stage("confirming", small, lambda: self._confirm(small, engine())) or small)
         small = states[-1]
         if small.finding.reproduced or not small.finding.reruns:
             return
@@ -158,13 +161,31 @@ class Pipeline:
         names = " and ".join(path.name for path in tests)
         return f"another face of the bug of {names}: gone when that is mended"
 
-    def _minimise(self, seen: Investigated, engine: Engine) -> Investigated:
+    def _minimise(self, seen: Investigated, engine: EngineOf) -> Investigated:
         found = seen.finding.signature
         self._on_event(Minimising(found, len(seen.finding.script.actions), self._max_runs))
         give_up = self._clock() + PATIENCE_S
-        small = shrink(seen, engine.run, max_runs=self._max_runs, stop=lambda: self._clock() > give_up)
+        small = shrink(
+            seen, lambda script: self._try(script, engine), max_runs=self._max_runs,
+            stop=lambda: self._clock() > give_up,
+        )  # fmt: skip
         self._on_event(Minimised(found, len(small.finding.script.actions), small.finding.reruns))
         return small
+
+    def _try(self, script: Script, engine: EngineOf) -> Outcome:
+        """Play a candidate of the minimiser, which takes any `EngineError` for a candidate that cannot be played.
+
+        An engine that broke would refuse all that follow, so that one is started anew.
+        """
+        engine().refuse(script.config)
+        try:
+            return engine().run(script)
+        except ConfigNotBooted:
+            raise
+        except EngineError as error:
+            self._troubles.keep(script, error, "minimising")
+            self._restart()
+            raise
 
     def _confirm(self, seen: Investigated, engine: Engine) -> Investigated:
         # The limit is in time, not in runs: where the scheduler is restarted for each run, that takes longer than the

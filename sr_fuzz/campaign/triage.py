@@ -13,7 +13,7 @@ from pathlib import Path
 from sr_fuzz.engine.around.differential import compared
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Finding, signature
-from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.errors import ConfigNotBooted
 
 
 class Triage:
@@ -52,7 +52,7 @@ class Triage:
         try:
             with self._engine.with_faults(*finding.faults, *fixes) as engine:
                 outcome = compared(engine, finding.signature).run(finding.script)
-        except EngineError:
+        except ConfigNotBooted:
             return False  # one of them is for other releases; each is tried by itself
         violation = outcome.violation
         return violation is not None and signature(violation, finding.script.config) == finding.signature
@@ -62,7 +62,7 @@ class Triage:
         try:
             with self._engine.with_faults(*finding.faults, *fixes) as engine:
                 outcome = compared(engine, finding.signature).run(finding.script)
-        except EngineError as error:
+        except ConfigNotBooted as error:
             self.unplayed[", ".join(fixes)] = str(error).splitlines()[0]
             return None
         if outcome.violation is not None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_fuzz.cli import engines, sglang_own
-from sr_fuzz.cli.options import EngineKind, FaultOption, FileArgument
-from sr_fuzz.cli.shared import mention_faults
+from sr_fuzz.cli.options import EngineKind, FaultOption, FileArgument, SglangOption
+from sr_fuzz.cli.shared import mention_origin
 
 if TYPE_CHECKING:
     from sr_fuzz.outcome.files import Case
@@ -32,6 +32,7 @@ def confirm(
         typer.Option(help="server: our hook in SGLang's HTTP server; sglang: SGLang's own scripted runtime."),
     ] = Elsewhere.SERVER,
     n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How often.")] = 1,
+    sglang: SglangOption = None,
     fault: FaultOption = None,
 ) -> int:
     """Try a finding of the local engine on a full server, which takes a minute.
@@ -41,8 +42,9 @@ def confirm(
     from sr_fuzz.outcome.files import load
 
     case = load(file)
-    mention_faults(case, fault)
-    shown = _confirm_on_server(case, n, fault) if on is Elsewhere.SERVER else _confirm_on_sglang(case, n, fault)
+    mention_origin(case, fault, sglang)
+    try_again = _confirm_on_server if on is Elsewhere.SERVER else _confirm_on_sglang
+    shown = try_again(case, n, fault, sglang)
     typer.echo(f"{'reproduced' if shown else 'not reproduced'}: in {shown} of {n} runs on {_PLACES[on]}")
     return 1 if shown else 0
 
@@ -50,11 +52,11 @@ def confirm(
 _PLACES = {Elsewhere.SERVER: "the server engine", Elsewhere.SGLANG: "SGLang's own scripted runtime"}
 
 
-def _confirm_on_server(case: Case, n: int, fault: Sequence[str] | None) -> int:
+def _confirm_on_server(case: Case, n: int, fault: Sequence[str] | None, sglang: str | None) -> int:
     from sr_fuzz.shrink.replay import replay as play
 
     shown = 0
-    with engines.start(fault, EngineKind.SERVER) as engine:
+    with engines.start(fault, EngineKind.SERVER, sglang) as engine:
         for _ in range(n):
             outcome, verdict = play(engine.fresh(), case)
             if not outcome.ok:
@@ -64,18 +66,18 @@ def _confirm_on_server(case: Case, n: int, fault: Sequence[str] | None) -> int:
     return shown
 
 
-def _confirm_on_sglang(case: Case, n: int, fault: Sequence[str] | None) -> int:
+def _confirm_on_sglang(case: Case, n: int, fault: Sequence[str] | None, sglang: str | None) -> int:
     from sr_fuzz.script.errors import EngineError
     from sr_fuzz.script.text import text
 
     shown = 0
     with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as folder:
-        with engines.start(fault) as engine:
+        with engines.start(fault, sglang=sglang) as engine:
             test = sglang_own.write(engine, case, Path(folder), fault, purpose="confirm")
         typer.echo(f"script in the words of SGLang's API: {text(test.finding.script)}")
         typer.echo(f"its test fails on the local engine: {test.complaint}")
         for _ in range(n):
-            run = sglang_own.run(test.path, fault or ())
+            run = sglang_own.run(test.path, fault or (), sglang)
             if not run.passed and not run.failed:
                 raise EngineError(f"SGLang's own scripted runtime {run.summary}")
             typer.echo(f"on SGLang's own scripted runtime: {run.summary}")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import typer
 
-from sr_fuzz.cli.signals import Terminated
-from sr_fuzz.cli.statuses import ERROR, INTERRUPTED, TERMINATED
+from sr_fuzz.cli.signals import stopped_status, terminable
+from sr_fuzz.cli.statuses import ERROR, INTERRUPTED
 
 
 class InputError(Exception):
@@ -23,17 +23,16 @@ def exit_status(command: Callable[[], object]) -> int:
     from sr_fuzz.script.errors import EngineError
 
     try:
-        status = command()
+        with terminable():
+            status = command()
     except (InputError, ScriptError, KnownError) as error:
         return _fail(str(error))
     except NotExpressible as error:
         return _fail(f"SGLang's own scripted runtime cannot show it: {error}")
     except EngineError as error:
         return _fail(_engine_trouble(str(error)))
-    except Terminated:
-        return TERMINATED
     except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED
+        return stopped_status()
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except Exception as error:
@@ -41,6 +40,8 @@ def exit_status(command: Callable[[], object]) -> int:
         if not hasattr(error, "format_message"):
             raise
         return _fail(error.format_message())
+    if status == INTERRUPTED:
+        return stopped_status()  # Typer's own answer to a KeyboardInterrupt, whichever signal raised it
     return status if isinstance(status, int) else 0
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sr_fuzz.cli import engines
 from sr_fuzz.cli.options import EngineKind, EngineOption, FaultOption, FileArgument, SglangOption
-from sr_fuzz.cli.shared import check_target, mention_faults, violating
+from sr_fuzz.cli.shared import check_target, mention_origin, violating
+
+if TYPE_CHECKING:
+    from sr_fuzz.outcome import Outcome
 
 
 def replay(
@@ -30,14 +33,24 @@ def replay(
     from sr_fuzz.shrink.replay import replay as play
 
     case = load(file)
-    mention_faults(case, fault)
+    mention_origin(case, fault, sglang)
     with engines.start(fault, engine_kind, sglang=sglang) as engine:
         outcome, verdict = play(compared(engine, case.signature), case)
     if trace:
         typer.echo(outcome.whole_trace)
     typer.echo(outcome.report(last=0 if trace else REPORT_STEPS))
     typer.echo(verdict)
+    if outcome.ok and case.signature is not None:
+        _mention_what_was_not_looked_for(case.signature.partition(":")[0], outcome)
     return 0 if outcome.ok else 1
+
+
+def _mention_what_was_not_looked_for(invariant: str, outcome: Outcome) -> None:
+    """Print a note where the invariant of the file's violation was not checked in this run."""
+    why = outcome.no_subject.get(invariant) or outcome.not_checked.get(invariant)
+    if why is not None:
+        hint = "; try --engine server" if invariant == "http_answers" else ""
+        typer.echo(f"sr-fuzz: note: {invariant} was not checked in this run: {why}{hint}", err=True)
 
 
 def minimise(
@@ -61,7 +74,7 @@ def minimise(
 
     case = load(file)
     check_target("--out", out)
-    mention_faults(case, fault)
+    mention_origin(case, fault, sglang)
     with engines.start(fault, engine_kind, sglang=sglang) as engine:
         engine = compared(engine, case.signature)
         seen = violating(engine, case, "minimise")

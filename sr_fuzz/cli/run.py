@@ -13,7 +13,7 @@ from sr_fuzz.cli import engines
 from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import OUT, EngineKind, EngineOption, FaultOption, SglangOption, duration
 from sr_fuzz.cli.shared import find_configs, make_folder
-from sr_fuzz.cli.signals import terminable
+from sr_fuzz.cli.signals import stopped_status
 from sr_fuzz.cli.statuses import BLIND, OK, TROUBLE
 from sr_fuzz.script.errors import ConfigNotBooted
 
@@ -93,8 +93,7 @@ def run(
     if len(shares) > 1:
         console.print(_shares_line(shares, engine_kind, time_s), soft_wrap=True)
     kept = _KEPT.get(engine_kind)
-    start = engines.start(fault, engine_kind, sglang, keep=kept)
-    with terminable() as stopped, start as engine, Terminal(console) as terminal:
+    with engines.start(fault, engine_kind, sglang, keep=kept) as engine, Terminal(console) as terminal:
         with contextlib.suppress(ConfigNotBooted):  # in the summary, unless no other configuration boots either
             engine.start(shares[0][0])
         done = run_campaign(
@@ -111,7 +110,7 @@ def run(
             name_of=lambda configuration: names.get(configuration, config_text(configuration)),
         )
     if done.interrupted:
-        return stopped.status
+        return stopped_status()
     nothing_played = bool(done.troubles) and not done.scripts
     return TROUBLE if done.gave_up or nothing_played else BLIND if done.blind else OK
 

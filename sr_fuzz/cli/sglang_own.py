@@ -40,7 +40,9 @@ def complaints(engine: Engine) -> PlayTest:
     return lambda path, config: complaint_of(engine, path, SCRIPT_FUNCTION, config)  # type: ignore[arg-type]
 
 
-def run(path: Path, faults: Sequence[str]) -> SglangRun:
+def run(path: Path, faults: Sequence[str], sglang: str | None = None) -> SglangRun:
     from sr_fuzz.engine.upstream.runner import run_file
+    from sr_fuzz.sglang_api.sources import sglang_folder
 
-    return run_file(path, faults=faults, sys_path=[os.getcwd()])
+    source = [str(sglang_folder(sglang))] if sglang is not None else []
+    return run_file(path, faults=faults, sys_path=[*source, os.getcwd()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,12 +58,20 @@ def violating(engine: Engine, case: Case, purpose: str) -> Outcome:
     return outcome
 
 
-def mention_faults(case: Case, given: Sequence[str] | None) -> None:
-    """Print a note on the faults that the file names.
+def mention_origin(case: Case, given: Sequence[str] | None, sglang: str | None = None) -> None:
+    """Print notes on the faults and the source tree that the file names.
 
     A file does not activate them by itself, because that would run code that it names.
     """
-    missing = set(case.finding.faults if case.finding else ()) - set(given or ())
+    from sr_fuzz.outcome.files import finding_beside
+
+    finding = case.finding or (finding_beside(case.path) if case.path.suffix == ".py" else None)
+    if finding is None:
+        return
+    missing = set(finding.faults) - set(given or ())
     if missing:
         options = " ".join(f"--fault {path}" for path in sorted(missing))
         typer.echo(f"sr-fuzz: note: {case.path} was found with {options}", err=True)
+    if finding.sglang_tree is not None and sglang is None:
+        told = f"was found in a source tree: --sglang {shlex.quote(finding.sglang_tree)}"
+        typer.echo(f"sr-fuzz: note: {case.path} {told}", err=True)

@@ -1,4 +1,4 @@
-"""SIGTERM handled like Ctrl-C in Python: it raises an exception, so that the command can clean up."""
+"""SIGTERM handled like Ctrl-C, so that a command can end its work first, and the exit status of a stopped command."""
 
 from __future__ import annotations
 
@@ -10,36 +10,29 @@ from types import FrameType
 
 from sr_fuzz.cli.statuses import INTERRUPTED, TERMINATED
 
+# The signal is remembered here, not in the exception: Typer turns any KeyboardInterrupt into an exception of its own.
+_stopped_by: list[int] = []
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived."""
+
+def stopped_status() -> int:
+    """Return the exit status of a command that a signal has stopped."""
+    return TERMINATED if signal.SIGTERM in _stopped_by else INTERRUPTED
 
 
-class Stopped:
-    """The signal that has stopped a command, if any."""
-
-    def __init__(self) -> None:
-        self.by_sigterm = False
-
-    @property
-    def status(self) -> int:
-        """The exit status of a command that a signal has stopped."""
-        return TERMINATED if self.by_sigterm else INTERRUPTED
-
-    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
-        self.by_sigterm = True
-        raise Terminated
+def _on_sigterm(number: int, _frame: FrameType | None) -> None:
+    _stopped_by.append(number)
+    raise KeyboardInterrupt
 
 
 @contextmanager
-def terminable() -> Iterator[Stopped]:
-    """While the context is active, SIGTERM raises `Terminated`. No effect outside the main thread."""
-    stopped = Stopped()
+def terminable() -> Iterator[None]:
+    """While inside, SIGTERM raises ``KeyboardInterrupt``. Outside the main thread this does nothing."""
+    _stopped_by.clear()
     if threading.current_thread() is not threading.main_thread():
-        yield stopped
+        yield
         return
-    before = signal.signal(signal.SIGTERM, stopped._on_sigterm)
+    before = signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        yield stopped
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -17,7 +17,8 @@ from pathlib import Path
 from sr_fuzz.doctor.check import Check, Torch
 from sr_fuzz.doctor.live_checks import checks as live_checks
 from sr_fuzz.faults.names import fault_rows
-from sr_fuzz.sglang_api.contract import missing_rows
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api.contract import missing_rows, unreadable
 from sr_fuzz.sglang_api.contract_table import CONTRACT, Name
 from sr_fuzz.sglang_api.sources import has_rust_tree_core
 from sr_fuzz.sglang_api.versions import TESTED, installed_package, untested, version_in
@@ -42,14 +43,15 @@ def checks(sglang: Path | None = None) -> list[Check]:
     return [
         check_python(sys.version_info[:3]),
         check_torch(torch),
-        check_sglang(version_in(package) if package is not None else None),
-        *([check_contract(_lacking(package))] if package is not None else []),
+        check_sglang(version_in(package) if package is not None else None, tree=sglang),
+        *([check_contract(_lacking(package), unreadable(package))] if package is not None else []),
         *([check_tree_core(has_rust_tree_core(package))] if package is not None else []),
         check_platform(sys.platform, has_fork=hasattr(os, "fork"), has_prctl=can_prctl()),
         check_memory(free_gb),
         check_git(shutil.which("git")),
         check_gpu(torch),
         *live_checks(torch, free_gb),
+        *([check_import(why_not_imported(sglang))] if sglang is not None else []),
     ]
 
 
@@ -92,6 +94,18 @@ def free_memory_gb(control_group: Path = Path("/sys/fs/cgroup")) -> float:
     return max(min(free), 0) / 1e9
 
 
+def why_not_imported(package: Path) -> str | None:
+    """Import that package as an engine does, in a process of its own, which takes ten seconds. None: it works."""
+    from sr_fuzz.engine.local.engine import LocalEngine
+
+    try:
+        with LocalEngine(sys_path=[str(package.parent)]) as engine:
+            _ = engine.sglang_version
+    except EngineError as error:
+        return str(error).partition("\n")[0]
+    return None
+
+
 # -- judging ---------------------------------------------------------------------------------------------------
 
 
@@ -116,12 +130,14 @@ def check_torch(torch: Torch) -> Check:
     )
 
 
-def check_sglang(found: str | None) -> Check:
+def check_sglang(found: str | None, *, tree: Path | None = None) -> Check:
+    """``found``: its version; ``tree``: the package that was asked for, None for the installed one."""
     low, high = TESTED
+    where = f", in {tree}" if tree is not None and found is not None and str(tree.parent) not in found else ""
     return Check(
         name="SGLang",
         ok=found is not None,
-        found="not installed" if found is None else found if untested(found) is None else f"{found}, not tested",
+        found="not installed" if found is None else found + ("" if untested(found) is None else ", not tested") + where,
         needed=f"any; tested with {low} to {high}",
         how="" if found is not None else "make venv, or: pip install --no-deps -r (a lock file of requirements/)",
     )
@@ -131,8 +147,13 @@ def _lacking(package: Path) -> tuple[Name, ...]:
     return missing_rows(package) + missing_rows(package, fault_rows())
 
 
-def check_contract(lacking: Sequence[Name]) -> Check:
-    """Check the names of SGLang that sr_fuzz relies on; only a missing seam is an error."""
+def check_contract(lacking: Sequence[Name], broken: Sequence[str] = ()) -> Check:
+    """Check the names of SGLang that sr_fuzz relies on; a missing seam is an error, and a file that cannot be read.
+
+    ``broken``: why files cannot be read; of the names in them nothing can be said.
+    """
+    if broken:
+        return Check("contract", ok=False, found="; ".join(broken), needed="a source that Python can read")
     seams = [name.shown for name in lacking if name.seam]
     asked = len(CONTRACT) + len(fault_rows())
     found = f"{asked} names" if not lacking else f"{len(lacking)} of {asked} names are missing"
@@ -154,6 +175,17 @@ def check_tree_core(there: bool) -> Check:
         needed="only for configurations of the set `rust`; any other uses the Python tree core",
         how="" if there else "build SGLang's Rust extensions in that tree",
         required=False,
+    )
+
+
+def check_import(problem: str | None) -> Check:
+    """``problem``: why an engine cannot import the tree that was asked for."""
+    return Check(
+        name="import",
+        ok=problem is None,
+        found="an engine imports it" if problem is None else problem,
+        needed="SGLang's scheduler can be imported",
+        how="" if problem is None else "mend the tree, or name another one",
     )
 
 

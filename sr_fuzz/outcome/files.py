@@ -124,12 +124,17 @@ def _load_bug(path: Path, raw: dict[str, Any]) -> Case:
 
 def violation_beside(repro: Path) -> Violation | None:
     """Return the violation in the finding file of an emitted test; None where there is no valid one."""
+    finding = finding_beside(repro)
+    return finding.violation if finding is not None else None
+
+
+def finding_beside(repro: Path) -> Finding | None:
+    """Return the finding in the file beside an emitted test; None where there is none. Raises `ScriptError`."""
     path = repro.with_suffix(".json")
     raw = read_json(_read(path)) if path.is_file() else {}
     if raw is None:
         raise ScriptError(f"{path}: not JSON; it should be the finding of {repro.name}")
-    finding = _load_finding(path, raw).finding if isinstance(raw, dict) and "finding" in raw else None
-    return finding.violation if finding is not None else None
+    return _load_finding(path, raw).finding if isinstance(raw, dict) and "finding" in raw else None
 
 
 def read_json(data: bytes) -> Any:

@@ -5,6 +5,7 @@ Without a terminal (a log file, a CI job) progress is a plain line every ten sec
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -85,7 +86,9 @@ class Terminal:
         self._started, self._start = event, self._clock()
         limit = f", at most {event.max_scripts:,} scripts" if event.max_scripts is not None else ""
         known = f"; {plural(event.known, 'known finding')}" if event.known else ""
-        self._say(f"SGLang {event.sglang_version}, {duration(event.time_s)}{limit}, seed {event.seed}{known}")
+        tree = event.sglang_tree
+        named = "" if tree is None or tree in event.sglang_version else f" (tree {escape(tree)})"
+        self._say(f"SGLang {event.sglang_version}{named}, {duration(event.time_s)}{limit}, seed {event.seed}{known}")
         if self._console.is_interactive:
             self._live = Live(console=self._console, get_renderable=self._progress, transient=True)
             self._live.start()
@@ -163,7 +166,9 @@ class Terminal:
         new = event.summary.new
         if new and new[0].path is not None:
             self._say(f"The repros are in [bold]{escape(str(event.out))}[/]. To run one:")
-            self._say(f"  pytest {escape(str(new[0].path))}")
+            tree = new[0].finding.sglang_tree if new[0].finding is not None else None
+            there = f"--sr-sglang {escape(shlex.quote(tree))} " if tree is not None else ""
+            self._say(f"  pytest {there}{escape(str(new[0].path))}")
         if event.summary.interrupted:
             self._say("Stopped before the time was up.")
         if event.summary.gave_up:

@@ -19,6 +19,8 @@ class SourceNames:
     def __init__(self, package: Path) -> None:
         """``package``: the folder of the package ``sglang``."""
         self._package = package
+        self.unreadable: dict[str, str] = {}
+        """Why a file that was looked at cannot be read, by its path."""
         self._module = functools.cache(self._parse)
 
     def has(self, module: str, name: str) -> bool:
@@ -67,8 +69,11 @@ class SourceNames:
             return None
         try:
             return ast.parse(path.read_bytes(), filename=str(path))
-        except (SyntaxError, ValueError, OSError):
-            return None  # a module that cannot be read has no names
+        except SyntaxError as error:
+            self.unreadable[str(path)] = f"{type(error).__name__}: {error.msg}, at {path}:{error.lineno}"
+        except (ValueError, OSError) as error:
+            self.unreadable[str(path)] = f"{type(error).__name__}: {error}, at {path}"
+        return None  # a module that cannot be read has no names
 
     def _file(self, module: str) -> Path | None:
         path = self._package.joinpath(*module.split("."))

@@ -81,7 +81,10 @@ def test_a_comparison_turned_round_is_found_and_its_repro_runs_on_the_tree(
     named(preempting, "0.5.24.dev3+gabc")
     out = tmp_path / "found"
     assert campaign(preempting, out, "--config", "priority-preempt", "--max-scripts", "12", "--time", "5m") == 0
-    assert "new finding priority: preempted_without_cause" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "new finding priority: preempted_without_cause" in told
+    assert f"SGLang 0.5.24.dev3+gabc (tree {preempting / 'python'})" in told
+    assert f"pytest --sr-sglang {preempting / 'python'} {out}" in told, "the command that is shown runs it there"
     repro = next(out.glob("test_priority_preempted_without_cause_*.py"))
     text = repro.read_text()
     assert "Found on SGLang 0.5.24.dev3+gabc; shown by 5 of 5 fresh runs." in text
@@ -90,6 +93,8 @@ def test_a_comparison_turned_round_is_found_and_its_repro_runs_on_the_tree(
     on_the_tree = plain_pytest(out, *command.split()[1:])
     assert "0.5.24.dev3+gabc" in on_the_tree and "1 failed" in on_the_tree
     assert "1 passed" in plain_pytest(out, repro.name)
+    assert cli.main(["replay", str(repro)]) == 0
+    assert f"was found in a source tree: --sglang {preempting / 'python'}" in capsys.readouterr().err
 
 
 def plain_pytest(folder: Path, *arguments: str) -> str:
@@ -135,4 +140,7 @@ def test_a_tree_that_cannot_be_imported_says_why_in_one_line(tmp_path: Path, scr
     assert cli.main(["replay", str(script), "--sglang", str(checkout)]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if "warning" not in line]
     assert len(errors) == 1 and "cannot import SGLang: SyntaxError: invalid syntax" in errors[0]
-    assert "schedule_policy.py" in errors[0]
+    assert "schedule_policy.py:" in errors[0]
+    assert cli.main(["doctor", "--sglang", str(checkout)]) == 2
+    doctor = " ".join(capsys.readouterr().out.split())
+    assert "SyntaxError" in doctor and "Fuzzing on the CPU will not work here yet." in doctor

@@ -12,7 +12,7 @@ from typing import Any
 from sr_fuzz.engine.contract import Isolation
 from sr_fuzz.outcome import Outcome, StepRecord, Violation
 from sr_fuzz.script import Action, EngineConfig, Script, Step, StepUntil, script_hash
-from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError
 from sr_fuzz.script.text import action_text
 
 Rule = Callable[[Script], Violation | None]
@@ -104,7 +104,7 @@ class FakeEngine:
 
 
 def _not_booted(script: Script) -> Violation | None:
-    raise EngineError("SGLang did not boot with this configuration: AttributeError: no such function\nTraceback")
+    raise ConfigNotBooted("SGLang did not boot with this configuration: AttributeError: no such function\nTraceback")
 
 
 STEP_UNTIL_STEPS = 3

@@ -142,6 +142,17 @@ def test_replay_tells_another_violation_from_the_one_it_was_given(
     assert "another signature: kv_pages:leaked:radix+overlap; the file says kv" in capsys.readouterr().out
 
 
+def test_replay_says_where_what_the_file_states_was_not_looked_for(
+    engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    finding = Finding("http_answers:unanswered:radix+overlap", SCRIPT, leak(), "0.5.23")
+    engine.rule = lambda script: None
+    engine.not_checked = {"http_answers": "no HTTP clients on this engine"}
+    assert cli.main(["replay", str(emit(finding, tmp_path))]) == 0
+    told = "note: http_answers was not checked in this run: no HTTP clients on this engine; try --engine server"
+    assert told in capsys.readouterr().err
+
+
 def test_replay_mentions_the_faults_a_finding_was_made_with(
     engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

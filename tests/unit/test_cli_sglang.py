@@ -75,7 +75,7 @@ def sglang_runs(monkeypatch: pytest.MonkeyPatch, complaints: list[Path]) -> list
     """The results of the coming runs on SGLang's own scripted runtime, in order."""
     runs: list[SglangRun] = []
 
-    def run(path: Path, faults: Sequence[str]) -> SglangRun:
+    def run(path: Path, faults: Sequence[str], sglang: str | None = None) -> SglangRun:
         assert path.is_file()
         return runs.pop(0)
 

@@ -11,8 +11,8 @@ import pytest
 
 from sr_fuzz.doctor.installation import check_contract
 from sr_fuzz.faults.names import fault_rows
-from sr_fuzz.script.errors import UnsupportedVersion
-from sr_fuzz.sglang_api.contract import check_seams, missing_rows
+from sr_fuzz.script.errors import EngineError, UnsupportedVersion
+from sr_fuzz.sglang_api.contract import check_seams, missing_rows, unreadable
 from sr_fuzz.sglang_api.contract_table import CONTRACT
 from sr_fuzz.sglang_api.source_names import SourceNames, attributes
 from sr_fuzz.sglang_api.versions import installed_package
@@ -184,6 +184,17 @@ def test_any_other_name_that_is_missing_costs_what_depends_on_it(tmp_path: Path)
     check = check_contract([row])
     assert not check.required
     assert check.how.startswith("this SGLang has no Req.retraction_count; not checked: retraction, chunks, priority")
+
+
+def test_a_file_that_is_no_python_is_named_and_nothing_else_is_said_of_it(tmp_path: Path):
+    """Its names are not missing from SGLang."""
+    package = linked(tmp_path, "srt/managers/scheduler.py", "class Scheduler(", "class Scheduler((")
+    with pytest.raises(EngineError) as refused:
+        check_seams(package)
+    assert str(refused.value).startswith("cannot import SGLang: SyntaxError: ")
+    assert "srt/managers/scheduler.py:" in str(refused.value) and "missing" not in str(refused.value)
+    check = check_contract(missing_rows(package), unreadable(package))
+    assert check.required and not check.ok and "SyntaxError" in check.found and not check.how
 
 
 # -- reading names from source ---------------------------------------------------------------------------------

@@ -84,11 +84,11 @@ def test_a_fix_that_did_not_act_verifies_nothing(tmp_path: Path):
     assert tally.status == "known" and tally.asked > 0 and tally.verified == 0
 
 
-def test_a_fix_that_cannot_be_played_is_trouble_and_the_hits_stay_known(tmp_path: Path):
+def test_a_fix_that_does_not_boot_is_named_and_the_hits_stay_known(tmp_path: Path):
     done = campaign(FakeEngine(lambda script: leak() if aborts(script) else None), tmp_path)
     (tally,) = done.findings.values()
     assert tally.status == "known" and tally.asked == 0 and done.scripts == 60
-    assert {trouble.doing for trouble in done.troubles} == {"verifying"}
+    assert not done.troubles and "no such function" in done.unplayed_fixes[FIX]
 
 
 def test_trouble_while_a_suspect_is_followed_up_costs_one_stage_alone(tmp_path: Path):

@@ -37,6 +37,7 @@ class CountingEngine:
     """Reaches everything except ``missing``, once per script, where the configuration has it."""
 
     sglang_version = "0.0.fake"
+    sglang_tree = None
 
     def __init__(self, *missing: str) -> None:
         self.missing = missing

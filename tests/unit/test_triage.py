@@ -16,6 +16,7 @@ from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.outcome import Finding
 from sr_fuzz.report.summary import summary
 from sr_fuzz.script import EngineConfig, Script, StartReq
+from sr_fuzz.script.errors import EngineError
 
 FINDING = Finding("kv_pages:leaked:radix", Script(EngineConfig(), (StartReq("r0"),)), leak(), "0.5.23")
 A, B = "sr_fuzz.faults.fixes.output:embedding_once", "sr_fuzz.faults.fixes.sessions:refused_turn"
@@ -69,6 +70,16 @@ def test_a_fix_that_cannot_be_played_is_passed_over_and_named():
     assert list(made.unplayed) == [A] and "no such function" in made.unplayed[A]
 
 
+def test_an_engine_that_dies_is_no_fix_that_cannot_be_played():
+    """It is trouble for the campaign, and says nothing about the finding."""
+
+    def dies(script: Script):
+        raise EngineError("the zygote process is gone")
+
+    with pytest.raises(EngineError, match="zygote"):
+        explain(engine(a=dies, b=dies, both=healthy))
+
+
 def test_a_difference_of_two_runs_is_looked_for_in_two_runs():
     """One run of the fixed engine breaks nothing; two of its runs still differ, so nothing is explained."""
     seen = []
@@ -100,6 +111,15 @@ def test_a_test_names_its_fixes(tmp_path: Path):
     (tmp_path / "test_none.py").write_text(head.format("", "xfail"))
     assert fixes(tmp_path) == {tmp_path / "test_one.py": ("m:f",), tmp_path / "test_two.py": ("m:f", "m:g")}
     assert fixes(tmp_path, "0.5.23") == {tmp_path / "test_one.py": ("m:f",)}
+
+
+@pytest.mark.parametrize("value", ["FIX", "()", "[]", "''.join(FIX)"])
+def test_what_is_no_literal_is_no_fix(tmp_path: Path, value: str):
+    """With no fix to play, a hit of that bug would still be there, and a suspect by mistake."""
+    (tmp_path / "test_one.py").write_text(
+        f'SIGNATURE = "a:b"\nFIXED_BY = {value}\n@pytest.mark.xfail(reason="")\ndef test_x(sr_engine): ...\n'
+    )
+    assert fixes(tmp_path) == {}
 
 
 @pytest.mark.parametrize("face", [True, False])

@@ -125,6 +125,35 @@ def test_trouble_while_a_finding_is_minimised_costs_the_minimising_alone(tmp_pat
     assert summary.scripts == 40
 
 
+def test_an_engine_that_dies_while_minimising_is_started_anew_and_the_minimising_goes_on(tmp_path: Path):
+    """Otherwise it would refuse each candidate that follows, and the finding would keep its whole script."""
+
+    class Dies(FakeEngine):
+        """Dead from its third run of a violating script on, until it is restarted."""
+
+        runs_of_violating = 0
+        dead = False
+
+        def run(self, script: Script, **options: object) -> Outcome:
+            if leaks(script) is not None:
+                self.runs_of_violating += 1
+                self.dead = self.dead or self.runs_of_violating == 3
+            if self.dead:
+                raise EngineError("the zygote process is gone")
+            return super().run(script)
+
+        def restart(self) -> None:
+            super().restart()
+            self.dead = False
+
+    engine = Dies(leaks)
+    summary, _, _ = campaign(engine, tmp_path)
+    (trouble,) = summary.troubles
+    assert (trouble.doing, trouble.count, engine.restarts) == ("minimising", 1, 1)
+    (tally,) = summary.findings.values()
+    assert tally.finding is not None and len(tally.finding.script.actions) == 1
+
+
 # -- findings that do not show again ---------------------------------------------------------------------------
 
 
@@ -194,6 +223,21 @@ def test_a_signal_ends_it_with_its_summary(
     shown = capsys.readouterr().out
     assert "6 scripts in" in shown and "Stopped before the time was up." in shown
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_before_the_first_script_has_the_same_status(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, status: int
+):
+    """Typer turns a KeyboardInterrupt into an exception of its own."""
+
+    class Slow(FakeEngine):
+        @property
+        def sglang_version(self) -> str:
+            os.kill(os.getpid(), number)
+            return "never"
+
+    assert run(monkeypatch, tmp_path, Slow(healthy)) == status
 
 
 def test_every_exit_status_is_in_the_readme_and_in_the_help():

@@ -65,7 +65,13 @@ def _import_sglang(control: socket.socket) -> None:
 
 def _why(error: Exception) -> str:
     if isinstance(error, ImportError):
-        return f"{error}; `sr-fuzz doctor` says what is missing"
+        from sr_fuzz.sglang_api.versions import installed_package
+
+        package = installed_package()
+        where = f" --sglang {package.parent}" if package is not None else ""
+        return f"{error}; `sr-fuzz doctor{where}` says what is missing"
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg}, at {error.filename}:{error.lineno}"
     at = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error}, at {at.filename}:{at.lineno}"
 
