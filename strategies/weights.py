@@ -125,7 +125,8 @@ FEATURES = (
         "window or state",
         "beside the pages of a prefix something else of it is kept, and leaves at another time",
         lambda c: c.model != "dense",
-        motifs={"next_turn": 3, "diverge": 2, "stolen_prefix": 2, "parked_chunk": 2, "retracted_victim": 2},
+        motifs={"next_turn": 3, "diverge": 2, "stolen_prefix": 2, "parked_chunk": 2, "retracted_victim": 2,
+                "aborted_while_parked": 2},
         switches={"evict_radix": 3},
     ),
     Feature(

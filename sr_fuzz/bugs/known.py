@@ -17,8 +17,9 @@ from typing import NamedTuple
 from packaging.specifiers import InvalidSpecifier
 
 from sr_fuzz.bugs.catalogue import KnownError, shipped
-from sr_fuzz.outcome.files import violation_beside
+from sr_fuzz.outcome.files import finding_beside, violation_beside
 from sr_fuzz.outcome.identity import renewed
+from sr_fuzz.script import Script
 from sr_fuzz.script.errors import ScriptError
 from sr_fuzz.sglang_api.versions import is_among
 
@@ -32,19 +33,34 @@ class _Mark(NamedTuple):
 
 
 class Known(Mapping[str, tuple[Path, str]]):
-    """``{signature: (file, reason)}``; a key with ``*`` in it holds for every signature that it matches."""
+    """``{signature: (file, reason)}``; a key with ``*`` in it holds for every signature that it matches.
 
-    def __init__(self, entries: Mapping[str, tuple[Path, str]]) -> None:
-        self._entries = dict(entries)
-        self._patterns = [key for key in entries if "*" in key]
+    Several bugs can have one signature: the mapping gives the first of them, `candidates` gives all.
+    """
+
+    def __init__(self, entries: Iterable[tuple[str, tuple[Path, str]]]) -> None:
+        self._entries: dict[str, list[tuple[Path, str]]] = {}
+        for key, bug in entries:
+            bugs = self._entries.setdefault(key, [])
+            if bug not in bugs:
+                bugs.append(bug)
+
+    def candidates(self, signature: str) -> tuple[tuple[Path, str], ...]:
+        """Return file and reason of each bug with that signature: those that name it, then those whose pattern
+        matches it."""
+        named = self._entries.get(signature, [])
+        patterns = [key for key in self._entries if "*" in key and fnmatchcase(signature, key)]
+        return tuple(dict.fromkeys([*named, *(bug for key in patterns for bug in self._entries[key])]))
+
+    def pairs(self) -> list[tuple[str, tuple[Path, str]]]:
+        """Return all entries as they were given."""
+        return [(key, bug) for key, bugs in self._entries.items() for bug in bugs]
 
     def __getitem__(self, signature: str) -> tuple[Path, str]:
-        if signature in self._entries:
-            return self._entries[signature]
-        for pattern in self._patterns:
-            if fnmatchcase(signature, pattern):
-                return self._entries[pattern]
-        raise KeyError(signature)
+        bugs = self.candidates(signature)
+        if not bugs:
+            raise KeyError(signature)
+        return bugs[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -59,24 +75,34 @@ def known_signatures(folder: Path, sglang_version: str | None = None) -> Known:
     Empty when there is no such folder. A test without a mark is not in it: its bug is mended, so that seeing it again
     is news. Raises `KnownError` for a file that is not Python, or names releases in no way that can be read.
     """
-    known: dict[str, tuple[Path, str]] = {}
+    known: list[tuple[str, tuple[Path, str]]] = []
     for path in sorted(folder.glob("test_*.py")):
         tree = _parse(path)
         signatures, mark = _signatures(tree), _mark(tree)
         if signatures and mark is not None and _open_in(sglang_version, mark, path):
-            known |= {signature: (path, mark.reason) for signature in _renewed(signatures, path)}
+            known += [(signature, (path, mark.reason)) for signature in _renewed(signatures, path)]
     return Known(known)
 
 
 def all_known(folder: Path | None, sglang_version: str | None = None) -> Known:
     """The shipped bugs that are open in that release, and those of a user's ``folder``; see `known_signatures`."""
-    entries = {
-        signature: (path, bug.reason)
+    entries = [
+        (signature, (path, bug.reason))
         for path, bug in shipped().items()
         if bug.is_open_in(sglang_version)
         for signature in bug.signatures
-    }
-    return Known(entries | (dict(known_signatures(folder, sglang_version)) if folder is not None else {}))
+    ]
+    own = known_signatures(folder, sglang_version).pairs() if folder is not None else []
+    return Known([*own, *entries])
+
+
+def script_of(path: Path) -> Script | None:
+    """The script that shows a known bug: a shipped one, or that of the finding beside a user's test. None without."""
+    bug = shipped().get(path)
+    if bug is not None:
+        return bug.script
+    finding = finding_beside(path)
+    return finding.script if finding is not None else None
 
 
 def all_fixes(folder: Path | None, sglang_version: str | None = None) -> dict[Path, tuple[str, ...]]:

@@ -195,8 +195,8 @@ class FindingTally(msgspec.Struct):
     """One signature: how often it was seen, and what is known about it."""
 
     status: Literal["new", "known", "suspect", "unreproduced"]
-    """``unreproduced``: no fresh run showed it, so it is listed and not written as a test."""
-    """Also ``known`` when the finding turned out to be another face of a known bug."""
+    """``unreproduced``: no fresh run showed it, so it is listed and not written as a test. Also ``known`` when the
+    finding turned out to be another face of a known bug."""
     violation: Violation
     count: int = 1
     path: Path | None = None
@@ -206,9 +206,13 @@ class FindingTally(msgspec.Struct):
     finding: Finding | None = None
     """The finding itself; set for a new one only."""
     asked: int = 0
-    """Of a known bug: hits that were played once more with the bug fixed."""
+    """Of a known signature: hits that were looked at again."""
     verified: int = 0
-    """Of these the hits that were gone then, so that their cause is that bug."""
+    """Of these the hits that were gone with the fix of a known bug, so that it is their cause."""
+    fitted: int = 0
+    """Of these the hits with the face of a known bug that has no fix."""
+    causes: dict[str, int] = {}
+    """How many of these hits each known bug explains, by its reason."""
 
 
 class Summary(msgspec.Struct):

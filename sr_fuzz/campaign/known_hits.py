@@ -1,21 +1,23 @@
-"""Whether a hit of a known signature really is the known bug: its fix must make the hit go away.
+"""Whether a hit of a known signature really is a known bug: its fix must make the hit go away.
 
-Two bugs can have one signature. The first hits of each *face* of a signature, and then a sample, are played once more
-with the bug fixed. If the violation is still there, another bug may be behind the signature, and the hit is a suspect.
-A bug without a fix cannot be verified; its hits are counted as such.
+Two bugs can have one signature, and several known bugs do. The first hits of each *face* of a signature, and then a
+sample, are played once more with all known bugs of the signature fixed. If the violation is still there, another bug
+may be behind the signature, and the hit is a suspect. A bug without a fix is compared by its face instead: what was
+seen around the hit must be what is seen around the violation of the bug's own script.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sr_fuzz.engine.around.differential import compared
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome, signature
 from sr_fuzz.script import Script
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError
 
 FIRST_HITS = 2
 """Hits of each face that are verified: the first, and one more in case that it was a rare coincidence."""
@@ -29,58 +31,151 @@ _STEPS = 3
 _KEPT = 3
 """Engines with a fix that are kept: each takes a boot of a second or two for a configuration, and memory."""
 
-Verdict = Literal["verified", "suspect", "unverified"]
+Verdict = Literal["verified", "fits", "unverified", "masked", "suspect"]
+
+
+class Look(NamedTuple):
+    """What a second look at a hit has shown."""
+
+    verdict: Verdict
+    """``verified``: gone with the fix of ``path``, which acted. ``fits``: no known bug of the signature that is left
+    has a fix, and the face is that of ``path``. ``unverified``: gone, but no fix has acted, so that it may have gone by
+    itself; or there is nothing to compare with. ``masked``: gone, and a violation with another signature comes behind
+    it. ``suspect``: still there, and the face is that of no known bug without a fix."""
+    outcome: Outcome
+    """Of the run with the fixes; of the hit itself where there is none."""
+    path: Path | None = None
+    """The file of the known bug that explains the hit."""
+    fixes: tuple[str, ...] = ()
+    """With which the hit was played."""
 
 
 def face(outcome: Outcome) -> str:
     """What was seen around a violation: the batch, whether the engine was paused, the kinds of the last actions."""
     last = outcome.trace[-_STEPS:]
     kinds = sorted({action.partition("(")[0].rpartition(" ")[2] for record in last for action in record.actions})
-    if not last:
+    return f"{batch_face(outcome)} after {' '.join(kinds) or 'nothing'}" if last else batch_face(outcome)
+
+
+def batch_face(outcome: Outcome) -> str:
+    """The part of the face that does not depend on what else a script does: the batch, whether the engine was paused.
+
+    Two faces are compared by it, since a random script always has other actions around a violation.
+    """
+    if not outcome.trace:
         return "no step"
-    state = "paused" if last[-1].paused else last[-1].mode or "idle"
-    chunked = " chunked" if last[-1].chunked is not None else ""
-    return f"{state}{chunked} after {' '.join(kinds) or 'nothing'}"
+    last = outcome.trace[-1]
+    state = "paused" if last.paused else last.mode or "idle"
+    return f"{state}{' chunked' if last.chunked is not None else ''}"
 
 
 class KnownHits:
-    """Verifies hits of known signatures in one campaign."""
+    """Looks again at hits of known signatures in one campaign."""
 
-    def __init__(self, engine: Engine, fixes: Mapping[Path, tuple[str, ...]]) -> None:
-        """``fixes``: by the file of a known bug, the import paths of its fixes."""
+    def __init__(
+        self,
+        engine: Engine,
+        fixes: Mapping[Path, tuple[str, ...]],
+        script_of: Callable[[Path], Script | None] = lambda path: None,
+    ) -> None:
+        """``fixes``: by the file of a known bug, the import paths of its fixes. ``script_of``: its own script."""
         self._engine = engine
         self._fixes = dict(fixes)
+        self._script_of = script_of
         self._hits: Counter[tuple[str, str]] = Counter()
         self._fixed: OrderedDict[tuple[str, ...], Engine] = OrderedDict()
+        self._faces: dict[Path, str | None] = {}
+        self.unplayed: dict[str, str] = {}
+        """Why fixes could not be played, by their import paths. Their bugs are compared by face."""
 
-    def count_hit(self, found: str, path: Path, outcome: Outcome) -> bool:
-        """Count the hit, and say whether it is to be verified."""
+    def count_hit(self, found: str, outcome: Outcome) -> bool:
+        """Count the hit, and say whether it is due for a second look."""
         key = found, face(outcome)
         self._hits[key] += 1
-        return path in self._fixes and (self._hits[key] <= FIRST_HITS or self._hits[key] % SAMPLE == 0)
+        return self._hits[key] <= FIRST_HITS or self._hits[key] % SAMPLE == 0
 
-    def verify(self, found: str, path: Path, script: Script) -> tuple[Verdict, Outcome]:
-        """Play the script with the known bug fixed. Raises `EngineError` when that is not possible.
+    def look(self, found: str, bugs: Sequence[Path], script: Script, outcome: Outcome) -> Look:
+        """Look again at a hit of ``found``, which ``outcome`` shows; ``bugs`` are the known ones of that signature.
 
-        ``suspect``: the same violation is there all the same. ``unverified``: it is gone, but no fix has acted, so that
-        it may have gone by itself, or another violation came first.
+        Raises `EngineError` when that is not possible.
         """
-        outcome = compared(self.engine_with(path), found).run(script)
-        if outcome.violation is not None:
-            same = signature(outcome.violation, script.config) == found
-            return ("suspect" if same else "unverified"), outcome
-        names = {fix.rpartition(":")[2] for fix in self._fixes[path]}
-        acted = any(times > 0 for name, (_, times) in outcome.faults.items() if name in names)
-        return ("verified" if acted else "unverified"), outcome
+        fixed = [path for path in bugs if path in self._fixes]
+        while fixed:
+            fixes = tuple(dict.fromkeys(fix for path in fixed for fix in self._fixes[path]))
+            try:
+                with_fixes = compared(self.engine_with(fixes), found).run(script)
+            except ConfigNotBooted as error:
+                fixed = self._playable(fixed, script, error)
+                continue
+            return self._judge(found, bugs, script, outcome, with_fixes, fixes)
+        return self._by_face(bugs, outcome, outcome, ())
 
-    def give_up(self, path: Path, error: Exception) -> dict[str, str]:
-        """Verify that bug no more, whose fix this SGLang does not take; the fix and why."""
-        fixes = ", ".join(self._fixes.pop(path))
-        return {fixes: str(error).partition("\n")[0]}
+    def _judge(
+        self, found: str, bugs: Sequence[Path], script: Script, hit: Outcome, played: Outcome, fixes: tuple[str, ...]
+    ) -> Look:
+        path = self._acted(bugs, played)
+        if played.violation is None:
+            return Look("verified" if path is not None else "unverified", played, path, fixes)
+        if signature(played.violation, script.config) == found:
+            return self._by_face(bugs, hit, played, fixes)
+        return Look("masked" if path is not None else "unverified", played, path, fixes)
 
-    def engine_with(self, path: Path) -> Engine:
-        """The engine under test, its own faults included, with that known bug fixed."""
-        fixes = self._fixes[path]
+    def _acted(self, bugs: Sequence[Path], played: Outcome) -> Path | None:
+        """The first of the bugs of which a fix has acted."""
+        acted = {name for name, (_, times) in played.faults.items() if times > 0}
+        for path in bugs:
+            if acted & {fix.rpartition(":")[2] for fix in self._fixes.get(path, ())}:
+                return path
+        return None
+
+    def _by_face(self, bugs: Sequence[Path], hit: Outcome, played: Outcome, fixes: tuple[str, ...]) -> Look:
+        """Compare the hit with those of the bugs that have no fix."""
+        known = self.known_face(bugs, hit)
+        if known is not None:
+            return Look("fits", hit, known, fixes)
+        unfixed = [path for path in bugs if path not in self._fixes]
+        if not (fixes or unfixed) or any(self._own_face(path) is None for path in unfixed):
+            return Look("unverified", hit, None, fixes)
+        return Look("suspect", played, None, fixes)
+
+    def known_face(self, bugs: Sequence[Path], outcome: Outcome) -> Path | None:
+        """Which of the bugs without a fix has the face of that violation."""
+        seen = batch_face(outcome)
+        return next((path for path in bugs if path not in self._fixes and self._own_face(path) == seen), None)
+
+    def _own_face(self, path: Path) -> str | None:
+        """The face of the violation that the bug's own script shows on this engine; None if it shows none here."""
+        if path not in self._faces:
+            self._faces[path] = None
+            script = self._script_of(path)
+            if script is not None:
+                try:
+                    outcome = self._engine.run(script)
+                except EngineError:
+                    return None  # its configuration is none of this engine, so nothing can be compared
+                if outcome.violation is not None:
+                    self._faces[path] = batch_face(outcome)
+        return self._faces[path]
+
+    def _playable(self, bugs: list[Path], script: Script, error: ConfigNotBooted) -> list[Path]:
+        """Return the bugs whose fixes this SGLang takes; the others are compared by face from now on."""
+        left = []
+        for path in bugs:
+            try:
+                if len(bugs) == 1:
+                    raise error
+                self.engine_with(self._fixes[path]).run(script)
+                left.append(path)
+            except ConfigNotBooted as own:
+                self.unplayed[", ".join(self._fixes.pop(path))] = str(own).partition("\n")[0]
+        if len(left) == len(bugs):
+            raise error  # each can be played, and all of them together cannot
+        return left
+
+    def engine_with(self, fixes: tuple[str, ...]) -> Engine:
+        """The engine under test, its own faults included, with those fixes."""
+        if not fixes:
+            return self._engine
         engine = self._fixed.pop(fixes, None)
         if engine is None:
             if len(self._fixed) == _KEPT:

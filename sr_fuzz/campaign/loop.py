@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hypothesis.strategies import SearchStrategy
 
+from sr_fuzz.bugs.known import Known, script_of
 from sr_fuzz.campaign.canary import CanaryWatch, StartCanary
 from sr_fuzz.campaign.counts import Counts
 from sr_fuzz.campaign.events import (
@@ -26,8 +27,8 @@ from sr_fuzz.campaign.events import (
     Started,
     Summary,
 )
-from sr_fuzz.campaign.known_hits import KnownHits
-from sr_fuzz.campaign.pipeline import EngineOf, Pipeline
+from sr_fuzz.campaign.known_hits import KnownHits, Look
+from sr_fuzz.campaign.pipeline import EngineOf, Fits, Pipeline
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, TroubleLog
 from sr_fuzz.engine.contract import Engine
@@ -48,6 +49,11 @@ EMPTY_ROUNDS = 3
 
 # Keeps the rounds of neighbouring seeds apart: seed 7, round 1 must not be seed 8, round 0.
 _SEED_STRIDE = 1_000_003
+
+# A campaign searches; looking again at what it knows may take one fifth of its time, after the first minute. On the
+# server engine a fix is another server, which takes half a minute to start.
+_LOOK_SHARE = 0.2
+_LOOK_FIRST_S = 60.0
 
 
 class _Leave(BaseException):
@@ -70,6 +76,7 @@ def run_campaign(
     max_runs: int = MAX_RUNS,
     canary: StartCanary | None = None,
     triage: Triage | None = None,
+    script_of: Callable[[Path], Script | None] = script_of,
     name_of: Callable[[EngineConfig], str] = config_text,
     clock: Callable[[], float] = time.monotonic,
 ) -> Summary:
@@ -81,7 +88,8 @@ def run_campaign(
     `Pipeline` takes for it. Ctrl-C ends the campaign with its summary; a finding in progress is then written as it is.
     ``canary`` starts an engine with the canary fault, which must be found: see `CanaryWatch` and `Summary.blind`.
     ``triage`` decides which new findings are faces of known bugs; their repros are marked as expected failures.
-    ``name_of`` gives the name of a configuration in events and in the summary.
+    ``script_of`` gives the script of a known bug, with which hits are compared if the bug has no fix. ``name_of`` gives
+    the name of a configuration in events and in the summary.
 
     An error that keeps a script from being played is trouble: it is written to disk, the engine is restarted, and the
     campaign continues, unless several scripts in a row could not be played (`Summary.gave_up`).
@@ -90,7 +98,7 @@ def run_campaign(
     """
     # This comes before the clock starts, because reading the version starts the engine.
     version = engine.sglang_version
-    campaign = _Campaign(engine, out, known, on_event, max_runs, canary, triage, name_of, clock)
+    campaign = _Campaign(engine, out, known, on_event, max_runs, canary, triage, script_of, name_of, clock)
     on_event(Started(version, seed, time_s, max_scripts, out, len(known), engine.sglang_tree))
     try:
         phases = [scripts] if isinstance(scripts, SearchStrategy) else scripts
@@ -115,19 +123,20 @@ class _Campaign:
         max_runs: int,
         canary: StartCanary | None,
         triage: Triage | None,
+        script_of: Callable[[Path], Script | None],
         name_of: Callable[[EngineConfig], str],
         clock: Callable[[], float],
     ) -> None:
         self.summary = Summary()
         self._engine = engine
-        self._known = known
+        self._known = known if isinstance(known, Known) else Known(known.items())
         self._on_event = on_event
         self._name_of = name_of
         self._clock = clock
         self._start = clock()
         self._played: set[str] = set()
-        self._hits = KnownHits(engine, triage.fixes) if triage is not None else None
-        self._verified_s = 0.0
+        self._hits = KnownHits(engine, triage.fixes, script_of) if triage is not None else None
+        self._looked_s = 0.0
         self._not_booted: dict[EngineConfig, ConfigNotBooted] = {}
         self._counts = Counts(self.summary)
         self._troubles = TroubleLog(out, self.summary.troubles, on_event)
@@ -148,7 +157,7 @@ class _Campaign:
         if self._hits is not None:
             self._hits.close()
         canary_s = self._canary.spent_s if self._canary is not None else 0.0
-        self.summary.search_s = self.summary.elapsed_s - canary_s - self._pipeline.spent_s - self._verified_s
+        self.summary.search_s = self.summary.elapsed_s - canary_s - self._pipeline.spent_s - self._looked_s
         self._counts.end()
 
     def search(
@@ -222,63 +231,95 @@ class _Campaign:
     def _take(self, found: str, script: Script, outcome: Outcome) -> None:
         """Count a violation of that signature, and follow it up where that is due."""
         assert outcome.violation is not None
-        tally, known = self.summary.findings.get(found), self._known.get(found)
+        tally, bugs = self.summary.findings.get(found), self._known.candidates(found)
         if tally is not None:
             tally.count += 1
             self._on_event(FindingKnown(found, tally.reason if tally.status == "known" else None))
             if self._pipeline.is_due(tally, found):
                 self._pipeline.follow_up(tally, found, script, outcome)
-        elif known is not None:
-            path, reason = known
+        elif bugs:
+            path, reason = bugs[0]
             tally = self.summary.findings[found] = FindingTally("known", outcome.violation, path=path, reason=reason)
             self._on_event(FindingKnown(found, reason))
         else:
             self._new(found, FindingTally("new", outcome.violation), script, outcome)
-        if tally is not None and known is not None:
-            self._verify(tally, found, known[0], script, outcome)
+        if tally is not None and bugs and self._may_look(found, outcome):
+            self._look_again(tally, found, script, outcome)
 
     def _new(
-        self, key: str, tally: FindingTally, script: Script, outcome: Outcome, fixed: EngineOf | None = None
+        self,
+        key: str,
+        tally: FindingTally,
+        script: Script,
+        outcome: Outcome,
+        *,
+        fixed: EngineOf | None = None,
+        fits: Fits = lambda outcome: None,
     ) -> None:
         self.summary.findings[key] = tally
         self._on_event(FindingNew(key, tally.violation, self._name_of(script.config), len(script.actions)))
-        self._pipeline.follow_up(tally, key, script, outcome, fixed=fixed)
+        self._pipeline.follow_up(tally, key, script, outcome, fixed=fixed, fits=fits)
 
-    def _verify(self, tally: FindingTally, found: str, path: Path, script: Script, outcome: Outcome) -> None:
-        """Ask of some hits of a known signature whether they are gone when its bug is fixed."""
-        if self._hits is None or not self._hits.count_hit(found, path, outcome):
-            return
+    def _may_look(self, found: str, outcome: Outcome) -> bool:
+        if self._hits is None or not self._hits.count_hit(found, outcome):
+            return False
+        return self._looked_s <= _LOOK_FIRST_S + _LOOK_SHARE * (self._clock() - self._start)
+
+    def _look_again(self, tally: FindingTally, found: str, script: Script, outcome: Outcome) -> None:
+        """Ask of a hit of a known signature whether it is one of the known bugs with that signature."""
+        assert self._hits is not None
         began = self._clock()
+        bugs = self._known.candidates(found)
         try:
-            verdict, with_fix = self._hits.verify(found, path, script)
-        except ConfigNotBooted as error:
-            self.summary.unplayed_fixes |= self._hits.give_up(path, error)
-            return
+            look = self._hits.look(found, [path for path, _ in bugs], script, outcome)
         except Exception as error:
             self._troubles.keep(script, error, "verifying")
             self._hits.close()
             return
         finally:
-            self._verified_s += self._clock() - began
-        tally.asked += 1
-        tally.verified += verdict == "verified"
-        if verdict == "suspect":
-            self._suspect(found, path, script, with_fix)
+            self.summary.unplayed_fixes |= self._hits.unplayed
+            self._looked_s += self._clock() - began
+        tally.asked += look.verdict != "unverified" or bool(look.fixes)
+        tally.verified += look.verdict in ("verified", "masked")
+        tally.fitted += look.verdict == "fits"
+        if look.path is not None:
+            reason = dict(bugs)[look.path]
+            tally.causes[reason] = tally.causes.get(reason, 0) + 1
+            if len(tally.causes) == 1:  # the first bug with that signature need not be the one
+                tally.path, tally.reason = look.path, reason
+        if look.verdict == "suspect":
+            self._suspect(found, script, look)
+        elif look.verdict == "masked":
+            self._masked(script, look)
 
-    def _suspect(self, found: str, path: Path, script: Script, with_fix: Outcome) -> None:
-        """A hit that is there although the known bug of its signature is fixed."""
-        assert self._hits is not None and with_fix.violation is not None
-        fixed = functools.partial(self._hits.engine_with, path)
+    def _suspect(self, found: str, script: Script, look: Look) -> None:
+        """A hit that is there although the known bugs of its signature are fixed, or that has not their face."""
+        assert self._hits is not None and look.outcome.violation is not None
+        hits, bugs = self._hits, [path for path, _ in self._known.candidates(found)]
+        fixed = functools.partial(hits.engine_with, look.fixes) if look.fixes else None
+        fits = functools.partial(hits.known_face, bugs)
         key = f"{found} (suspect)"
         tally = self.summary.findings.get(key)
         if tally is None:
-            reason = f"another bug behind a known signature: it shows although the bug of {path.name} is fixed"
-            tally = FindingTally("suspect", with_fix.violation, reason=reason)
-            self._new(key, tally, script, with_fix, fixed)
+            names = ", ".join(path.name for path in bugs)
+            why = "it shows although these are fixed" if look.fixes else "what is around it is not as in theirs"
+            tally = FindingTally(
+                "suspect", look.outcome.violation, reason=f"possibly another bug than those of {names}: {why}"
+            )
+            self._new(key, tally, script, look.outcome, fixed=fixed, fits=fits)
             return
         tally.count += 1
         if self._pipeline.is_due(tally, key):
-            self._pipeline.follow_up(tally, key, script, with_fix, fixed=fixed)
+            self._pipeline.follow_up(tally, key, script, look.outcome, fixed=fixed, fits=fits)
+
+    def _masked(self, script: Script, look: Look) -> None:
+        """A violation that shows only when a known bug before it is fixed: it is news if its signature is."""
+        assert self._hits is not None and look.outcome.violation is not None
+        behind = signature(look.outcome.violation, script.config)
+        if behind in self.summary.findings or self._known.candidates(behind):
+            return
+        fixed = functools.partial(self._hits.engine_with, look.fixes)
+        self._new(behind, FindingTally("new", look.outcome.violation), script, look.outcome, fixed=fixed)
 
     def _trouble(self, script: Script, error: Exception) -> None:
         """Record an error that is no fault of SGLang, and restart the engine, unless restarts have not helped."""

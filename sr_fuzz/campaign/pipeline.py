@@ -34,6 +34,7 @@ from sr_fuzz.shrink.finding_steps import Investigated, first_seen, reproduce, sh
 Result = TypeVar("Result")
 
 EngineOf = Callable[[], Engine]
+Fits = Callable[[Outcome], Path | None]
 
 NOT_REPRODUCED = "not-reproduced"
 """Subfolder of the campaign's folder for the scripts of findings that no fresh run showed again."""
@@ -74,6 +75,8 @@ class Pipeline:
         self._on_event = on_event
         self._clock = clock
         self._follow_ups: dict[str, int] = {}
+        self._statuses: dict[str, Literal["new", "suspect"]] = {}
+        """What a finding is if it reproduces and is not explained, by its key."""
         self.spent_s = 0.0
 
     def is_due(self, tally: FindingTally, key: str) -> bool:
@@ -81,24 +84,33 @@ class Pipeline:
         return tally.status == "unreproduced" and self._follow_ups[key] < MAX_FOLLOW_UPS
 
     def follow_up(
-        self, tally: FindingTally, key: str, script: Script, outcome: Outcome, *, fixed: EngineOf | None = None
+        self,
+        tally: FindingTally,
+        key: str,
+        script: Script,
+        outcome: Outcome,
+        *,
+        fixed: EngineOf | None = None,
+        fits: Fits = lambda outcome: None,
     ) -> None:
         """Follow up a finding that ``script`` showed with ``outcome``, and fill in its tally, which is called ``key``.
 
-        ``fixed``: of a suspect, gives the engine on which the known bug of its signature is fixed. Only there is every
-        run with that signature one of the other bug. Trouble in a stage ends that engine, so each stage asks for it.
+        ``fixed``: of a suspect, gives the engine on which the known bugs of its signature are fixed. Only there is
+        every run with that signature one of the other bug. Trouble in a stage ends that engine, so each stage asks for
+        it. ``fits`` gives the known bug, if any, of which the minimal script has the face.
         """
         began = self._clock()
+        status = self._statuses.setdefault(key, "suspect" if tally.status == "suspect" else "new")
         engine = fixed or (lambda: self._engine)
         seen = first_seen(script, outcome, engine())
         self._follow_ups[key] = self._follow_ups.get(key, 0) + 1
         cause, states = None, [seen]
         try:
             self._reproduce(states, engine)
-            cause = self._stage("comparing", states[-1], lambda: self._explain(states[-1]))
+            cause = self._stage("comparing", states[-1], lambda: self._explain(states[-1], fits))
         finally:
             # This also runs on an interrupt, so that a finding is never lost.
-            self._keep(tally, states[-1], cause, "new" if fixed is None else "suspect")
+            self._keep(tally, states[-1], cause, status)
             self.spent_s += self._clock() - began
 
     def _reproduce(self, states: list[Investigated], engine: EngineOf) -> None:
@@ -122,6 +134,7 @@ class Pipeline:
     def _keep(
         self, tally: FindingTally, seen: Investigated, cause: str | None, status: Literal["new", "suspect"]
     ) -> None:
+        """``status``: of a finding that reproduces and is not explained."""
         finding = seen.finding
         if tally.status == "unreproduced" and not finding.reproduced:
             return  # another sight that nothing has confirmed says no more than the first
@@ -150,9 +163,13 @@ class Pipeline:
             self._restart()
             return None
 
-    def _explain(self, seen: Investigated) -> str | None:
-        if self._triage is None or not seen.finding.reproduced:
+    def _explain(self, seen: Investigated, fits: Fits) -> str | None:
+        if not seen.finding.reproduced:
             return None  # a finding that does not reproduce would be gone with any fix
+        if (bug := fits(seen.outcome)) is not None:
+            return f"the minimal script has the face of the bug of {bug.name}, which has no fix"
+        if self._triage is None:
+            return None
         tests = self._triage.explain(seen.finding)
         self._summary.unplayed_fixes |= self._triage.unplayed
         if not tests:

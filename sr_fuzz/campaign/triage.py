@@ -7,13 +7,17 @@ again with that bug fixed. If there is no violation then, and the fix was trigge
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from sr_fuzz.engine.around.differential import compared
 from sr_fuzz.engine.contract import Engine
-from sr_fuzz.outcome import Finding, signature
+from sr_fuzz.outcome import Finding, Outcome, signature
 from sr_fuzz.script.errors import ConfigNotBooted
+
+# A finding that one of five fresh runs shows needs 21 clean runs; no ratio of five needs more.
+_MOST_RUNS = 21
 
 
 class Triage:
@@ -28,15 +32,17 @@ class Triage:
         new."""
 
     def explain(self, finding: Finding) -> tuple[Path, ...]:
-        """Return tests of the bugs whose fixes remove the violation: one where one suffices, none for a new finding."""
+        """Return tests of the bugs whose fixes remove the violation: one where one suffices, none for a new finding.
+
+        The first run has all fixes: news costs that run alone. Then only those that acted in it are tried one by one.
+        """
         by_fixes: dict[tuple[str, ...], Path] = {}
         # A test that shows one bug is more specific than one that shows two.
         for path, fixes in sorted(self.fixes.items(), key=lambda item: len(item[1])):
             by_fixes.setdefault(fixes, path)
-        if len(by_fixes) > 1 and self._shows_with_all(finding, by_fixes):
-            return ()
+        likely = self._likely(finding, by_fixes) if len(by_fixes) > 1 else by_fixes
         usable: dict[tuple[str, ...], Path] = {}
-        for fixes, path in by_fixes.items():
+        for fixes, path in likely.items():
             acted = self._gone(finding, fixes)
             if acted:
                 return (path,)
@@ -46,27 +52,48 @@ class Triage:
         acted = self._gone(finding, together) if len(usable) > 1 else None
         return tuple(path for fixes, path in usable.items() if set(fixes) & set(acted or ()))
 
-    def _shows_with_all(self, finding: Finding, by_fixes: Iterable[tuple[str, ...]]) -> bool:
-        """Whether it is there although every known bug is fixed: one boot then, instead of one for each bug."""
-        fixes = dict.fromkeys(fix for several in by_fixes for fix in several)
+    def _likely(self, finding: Finding, by_fixes: Mapping[tuple[str, ...], Path]) -> dict[tuple[str, ...], Path]:
+        """Return those that acted while every known bug was fixed; none where the violation is there all the same."""
+        fixes = tuple(dict.fromkeys(fix for several in by_fixes for fix in several))
         try:
             with self._engine.with_faults(*finding.faults, *fixes) as engine:
                 outcome = compared(engine, finding.signature).run(finding.script)
         except ConfigNotBooted:
-            return False  # one of them is for other releases; each is tried by itself
+            return dict(by_fixes)  # one of them is for other releases; each is tried by itself
         violation = outcome.violation
-        return violation is not None and signature(violation, finding.script.config) == finding.signature
+        if violation is not None and signature(violation, finding.script.config) == finding.signature:
+            return {}
+        acted = set(_acted(fixes, outcome))
+        return {several: path for several, path in by_fixes.items() if acted & set(several)}
 
     def _gone(self, finding: Finding, fixes: tuple[str, ...]) -> tuple[str, ...] | None:
-        """Return the triggered fixes if there is no violation with them, else none. None: they cannot be played."""
+        """Return the triggered fixes if there is no violation with them, else none. None: they cannot be played.
+
+        A flaky finding can be absent by chance, so it is played until that has a probability of one in a hundred.
+        """
+        acted: tuple[str, ...] = ()
         try:
             with self._engine.with_faults(*finding.faults, *fixes) as engine:
-                outcome = compared(engine, finding.signature).run(finding.script)
+                for _ in range(_clean_runs(finding)):
+                    outcome = compared(engine, finding.signature).run(finding.script)
+                    if outcome.violation is not None:
+                        return ()
+                    acted = acted or _acted(fixes, outcome)
         except ConfigNotBooted as error:
             self.unplayed[", ".join(fixes)] = str(error).splitlines()[0]
             return None
-        if outcome.violation is not None:
-            return ()
-        acted = {name for name, (_, times) in outcome.faults.items() if times > 0}
-        # A fix has the name of its function, so this process does not have to import it.
-        return tuple(fix for fix in fixes if fix.rpartition(":")[2] in acted)
+        return acted
+
+
+def _acted(fixes: tuple[str, ...], outcome: Outcome) -> tuple[str, ...]:
+    """Return the fixes that were triggered."""
+    acted = {name for name, (_, times) in outcome.faults.items() if times > 0}
+    # A fix has the name of its function, so this process does not have to import it.
+    return tuple(fix for fix in fixes if fix.rpartition(":")[2] in acted)
+
+
+def _clean_runs(finding: Finding) -> int:
+    """How many runs without the violation say that it is gone: (1 - k/n) ** runs <= 0.01."""
+    if not 0 < finding.reproduced < finding.tried:
+        return 1
+    return min(_MOST_RUNS, math.ceil(math.log(0.01) / math.log(1 - finding.reproduced / finding.tried)))

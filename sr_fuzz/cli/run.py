@@ -106,7 +106,7 @@ def run(
             on_event=terminal,
             max_scripts=max_scripts,
             canary=(lambda: engines.start_canary(engine)) if canary and not fault else None,
-            triage=_triage(engine, known) if engine_kind is EngineKind.LOCAL else None,
+            triage=_triage(engine, known),
             name_of=lambda configuration: names.get(configuration, config_text(configuration)),
         )
     if done.interrupted:
@@ -143,7 +143,6 @@ def _shares_line(shares: list[list[EngineConfig]], kind: EngineKind, time_s: flo
 
 
 def _triage(engine: Engine, known: Path | None) -> Triage:
-    """Used on the local engine only, where a fix costs a boot of one second and not another server."""
     from sr_fuzz.bugs.known import all_fixes
     from sr_fuzz.campaign.triage import Triage
 

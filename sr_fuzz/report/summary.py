@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -145,9 +146,20 @@ def _known_lines(faces: Sequence[FindingTally]) -> list[str]:
     rules = ", ".join(dict.fromkeys(_what(tally) for tally in faces))
     paths = ", ".join(dict.fromkeys(str(tally.path) for tally in faces if tally.path is not None))
     times = plural(sum(tally.count for tally in faces), "time")
-    asked, verified = (sum(getattr(tally, name) for tally in faces) for name in ("asked", "verified"))
+    asked, verified, fitted = (sum(getattr(each, name) for each in faces) for name in ("asked", "verified", "fitted"))
     cause = f"; cause verified {verified} of {asked}" if asked else ""
-    return [f"known  {rules}, seen {times}{cause}", *_indented([faces[0].reason, paths])]
+    cause += f", {fitted} with the face of a bug without a fix" if fitted else ""
+    return [f"known  {rules}, seen {times}{cause}", *_indented([*_causes(faces), paths])]
+
+
+def _causes(faces: Sequence[FindingTally]) -> list[str]:
+    """Return the known bugs that explain the hits, each with their number where there are several."""
+    causes: Counter[str] = Counter()
+    for tally in faces:
+        causes.update(tally.causes)
+    if len(causes) < 2:
+        return [next(iter(causes), faces[0].reason)]
+    return [f"{count} by: {reason}" for reason, count in causes.most_common()]
 
 
 def _what(tally: FindingTally) -> str:

@@ -74,6 +74,7 @@ ALL: tuple[Motif, ...] = (
     adapters.chunk_keeps_adapter,
     adapters.prefix_of_another_adapter,
     adapters.last_of_adapter,
+    memory.aborted_while_parked,
 )
 
 MOTIFS: dict[str, Motif] = {motif.name: motif for motif in ALL}

@@ -8,7 +8,7 @@ from sr_fuzz.strategies.motifs.common import make_room
 from sr_fuzz.strategies.profiles import overflow, settle
 from sr_fuzz.strategies.requests import FAMILIES, sizes_of, unique_tail
 
-from sr_fuzz.script import Prompt, Step
+from sr_fuzz.script import Abort, Continue, Pause, Prompt, Step
 
 
 @motif("step_until", weight=4)
@@ -27,6 +27,23 @@ def parked_chunk(builder: ScriptBuilder) -> None:
     long = builder.start(prompt=Prompt(family=family, length=length, unique_tail=length // 2), max_new_tokens=4 + extra)
     until(builder, long, "nth_chunk", nth + 1)
     strike(builder, long)
+
+
+@motif("step_until", "abort", "pause", "chunks", weight=2)
+def aborted_while_parked(builder: ScriptBuilder) -> None:
+    """A chunked request is aborted while it is parked for lack of memory, and retracted by a pause before the abort is
+    carried out: the abort is lost, or carried out twice."""
+    sizes = sizes_of(builder.config)
+    make_room(builder)
+    decoders, first, chunks, steps, hold, family = builder.digits(3, 4, 4, 12, 3, FAMILIES)
+    for index in range(1 + decoders):
+        prompt = Prompt(family=(family + 2 * index) % FAMILIES, length=max(1, sizes.chunk - 2))
+        builder.start(prompt=prompt, max_new_tokens=max(4, sizes.pool // 4), ignore_eos=True)
+    builder.add(Step(1 + first))
+    length = min((4 + chunks) * sizes.chunk, sizes.longest)
+    long = builder.start(prompt=Prompt(family=(family + 5) % FAMILIES, length=length), max_new_tokens=4)
+    builder.add(Step(2 + steps), Abort(long), Pause("retract"), Step(1 + hold), Continue())
+    builder.step()
 
 
 @motif("step_until", weight=4)

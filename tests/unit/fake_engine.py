@@ -22,8 +22,8 @@ class FakeEngine:
     """Runs scripts by ``rule``; ``played`` holds every script in the order of the runs.
 
     ``faulty``: for each seeded fault, by import path, the rule of an engine that has it. Where that rule finds
-    something, the fault was triggered; a fault in ``unseen`` is triggered everywhere. Every fault is reached
-    everywhere. Several faults at once are keyed by their paths with commas between them.
+    something, the fault was triggered; a fault in ``unseen`` is triggered everywhere, and others where ``acts`` says
+    so. Every fault is reached everywhere. Several faults at once are keyed by their paths with commas between them.
     """
 
     sglang_version = "0.0.fake"
@@ -35,6 +35,7 @@ class FakeEngine:
         self.faulty = faulty or {}
         self.played: list[Script] = []
         self.unseen: set[str] = set()
+        self.acts: Callable[[str, Script], bool] = lambda path, script: path in self.unseen
         self.faults: tuple[str, ...] = ()
         self.started: list[EngineConfig] = []
         self.restarts = 0
@@ -98,7 +99,8 @@ class FakeEngine:
             checks={"kv_pages": 10},
             not_checked=self.not_checked,
             faults={
-                path.partition(":")[2]: (1, int(path in self.unseen or violation is not None)) for path in self.faults
+                path.partition(":")[2]: (1, int(self.acts(path, script) or violation is not None))
+                for path in self.faults
             },
         )
 

@@ -80,3 +80,18 @@ def time_out_keeps_its_reason() -> Iterator[None]:
 
     with wrapped(module.Scheduler, "abort_request", abort), wrapped(module, "_make_abort_req", answer):
         yield
+
+
+@fault("first_logprob_is_sent", stands_for="lost-first-logprob.md", expected=())
+def first_logprob_is_sent():
+    """A request without a token has sent no logprob of one, as for a retracted request from 0.5.19 on."""
+    from sglang.srt.managers.scheduler_components.output_streamer import _GenerationStreamAccumulator
+
+    def accept(original, accumulator, *, req, **kwargs):
+        result = original(accumulator, req=req, **kwargs)
+        if not req.output_ids and not req.finished() and req.send_output_token_logprobs_offset > 0:
+            triggered()
+            req.send_output_token_logprobs_offset = 0
+        return result
+
+    return wrapped(_GenerationStreamAccumulator, "accept", accept)
