@@ -144,7 +144,7 @@ def check_sglang(found: str | None, *, tree: Path | None = None) -> Check:
 
 
 def _lacking(package: Path) -> tuple[Name, ...]:
-    return missing_rows(package) + missing_rows(package, fault_rows())
+    return missing_rows(package) + missing_rows(package, fault_rows(version_in(package)))
 
 
 def check_contract(lacking: Sequence[Name], broken: Sequence[str] = ()) -> Check:

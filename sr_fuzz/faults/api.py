@@ -73,9 +73,18 @@ class Fault:
 
 
 def fault(
-    name: str, *, stands_for: str, expected: tuple[str, ...], sets: tuple[str, ...] = ("default",)
+    name: str,
+    *,
+    stands_for: str,
+    expected: tuple[str, ...],
+    sets: tuple[str, ...] = ("default",),
+    releases: str | None = None,
 ) -> Callable[[Callable], Fault]:
-    """Declare a fault. The decorated function returns a context manager."""
+    """Declare a fault. The decorated function returns a context manager.
+
+    ``releases``, a version specifier, is for a fix of which other releases need not have the names, since they do not
+    have the bug; `sr_fuzz.faults.names` reads it from the source.
+    """
     return lambda enter: Fault(name, stands_for, expected, enter, sets)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sr_fuzz.sglang_api.contract_table import Name
+from sr_fuzz.sglang_api.versions import is_among
 
 _ROOMS = {"catalogue": "the seeded fault", "fixes": "the fix"}
 
@@ -20,12 +21,17 @@ _PATCHING = ("wrapped", "object")
 
 
 @functools.cache
-def fault_rows() -> tuple[Name, ...]:
-    """Return a row for each name that a fault or a fix imports, and for each attribute that it patches there."""
+def fault_rows(version: str | None = None) -> tuple[Name, ...]:
+    """Return a row for each name that a fault or a fix imports, and for each attribute that it patches there.
+
+    Fixes of bugs that SGLang ``version`` does not have are left out; None stands for any version.
+    """
     rows: dict[tuple[str, str, str], Name] = {}
     for room, what in _ROOMS.items():
         for path in sorted((Path(__file__).parent / room).glob("*.py")):
             for function in _functions(path):
+                if is_among(version, _releases(function)) is False:
+                    continue
                 for module, name in _names(function):
                     row = Name(module, (name,), f"faults/{room}/{path.stem}", f"{what} {function.name}")
                     rows[module, name, function.name] = row
@@ -34,6 +40,13 @@ def fault_rows() -> tuple[Name, ...]:
 
 def _functions(path: Path) -> Iterator[ast.FunctionDef]:
     yield from (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
+
+
+def _releases(function: ast.FunctionDef) -> str:
+    """Return the releases that its decorator names; empty, which every version is among, where it names none."""
+    calls = (node for node in function.decorator_list if isinstance(node, ast.Call))
+    given = [ast.literal_eval(one.value) for call in calls for one in call.keywords if one.arg == "releases"]
+    return given[0] if given else ""
 
 
 def _names(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
@@ -49,7 +62,7 @@ def _names(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
             if isinstance(owner, ast.Name) and owner.id in imported and isinstance(name, ast.Constant):
                 module, attribute = imported[owner.id]
                 # An attribute of a class, or of a module if a module was imported.
-                is_class = attribute[:1].isupper()
+                is_class = attribute.lstrip("_")[:1].isupper()
                 yield (module, f"{attribute}.{name.value}") if is_class else (f"{module}.{attribute}", name.value)
 
 

@@ -13,9 +13,8 @@ from sr_fuzz.faults import fault, triggered, wrapped
 @contextmanager
 def checkpoints_alternate() -> Iterator[None]:
     """No two checkpoints in a row of one request are written to the same of its two slots."""
-    from sglang.srt.managers import schedule_batch as module
+    from sglang.srt.managers.schedule_batch import ScheduleBatch, set_mamba_track_indices_from_reqs
 
-    batch_class = module.ScheduleBatch
     last: dict[str, int] = {}
 
     def prepare_extend(original, batch, *args, **kwargs):
@@ -37,14 +36,14 @@ def checkpoints_alternate() -> Iterator[None]:
             triggered()
             _holder(req).mamba_next_track_idx = 1 - last[req.rid]
         if again:
-            module.set_mamba_track_indices_from_reqs(batch)
+            set_mamba_track_indices_from_reqs(batch)
             slots = batch.mamba_track_buffer_indices
         last.update({req.rid: slot for req, due, slot in zip(batch.reqs, mask, slots, strict=True) if due})
         return result
 
     with (
-        wrapped(batch_class, "prepare_for_extend", prepare_extend),
-        wrapped(batch_class, "prepare_for_decode", prepare_decode),
+        wrapped(ScheduleBatch, "prepare_for_extend", prepare_extend),
+        wrapped(ScheduleBatch, "prepare_for_decode", prepare_decode),
     ):
         yield
 

@@ -42,7 +42,7 @@ def cold_where_the_prefix_is_in_the_way():
     return wrapped(PrefillAdder, "add_one_req", add)
 
 
-@fault("pure_window_frees_its_tokens", stands_for="pure-window-leaks-on-retraction.md", expected=())
+@fault("pure_window_frees_its_tokens", stands_for="pure-window-leaks-on-retraction.md", expected=(), releases="<0.5.20")
 def pure_window_frees_its_tokens():
     """A request of which no token has left the window frees all that it generated, as from 0.5.20 on."""
     from sglang.srt.mem_cache.pure_swa_radix_cache import PureSWARadixCache
