@@ -1,0 +1,2 @@
+"""Breakages of queues, batches, chunks and ends."""
+from __future__ import annotations
