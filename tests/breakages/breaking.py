@@ -63,14 +63,16 @@ class Breakage:
 
 
 BREAKAGES: dict[str, Breakage] = {}
-"""By rule."""
+"""By rule; another place that reports the same rule has its name behind an ``@``."""
 
 
 def _register(rule: str, function: Callable, patches: dict[tuple[str, str], Callable], **kwargs: Any) -> None:
     name = f"b{len(BREAKAGES)}_"
-    assert rule not in BREAKAGES, f"{rule} has a breakage"
+    rule, _, variant = rule.partition("@")
+    key = f"{rule}@{variant}" if variant else rule
+    assert key not in BREAKAGES, f"{key} has a breakage"
     does = (function.__doc__ or "").partition("\n")[0]
-    BREAKAGES[rule] = Breakage(rule, does, name, patches=patches, **kwargs)
+    BREAKAGES[key] = Breakage(rule, does, name, patches=patches, **kwargs)
 
 
 def state(

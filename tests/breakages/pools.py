@@ -13,6 +13,7 @@ from sr_fuzz.sglang_api.trees import read_tree
 from tests.breakages.breaking import ONE, TWO, call, row_of, running, state, with_one_more
 
 WINDOW, STATES = CONFIG_SETS["swa"]["swa-chunk16"], CONFIG_SETS["mamba"]["mamba-chunk16"]
+RUST = CONFIG_SETS["rust"]["rust-chunk16"]
 
 # It decodes for longer than the window, so that positions leave it.
 LONG: tuple[Action, ...] = (StartReq("r0", Prompt(length=20), max_new_tokens=24, ignore_eos=True), Step(30))
@@ -73,6 +74,7 @@ _HELD = "kv_pages: who has a lock has pages"
 @call("kv_pages:held_at_end", _RESULTS, "release_kv_cache", alone=_COUNTED, also=_UNCHECKED)
 @call("mamba_slots:held_at_end", _RESULTS, "release_kv_cache", LONG, STATES, alone=_COUNTED, also=_UNCHECKED)
 @call("tree_locks:locked_at_end", _RESULTS, "release_kv_cache", alone=_HELD, also=_UNCHECKED)
+@call("tree_locks:locked_at_end@rust", _RESULTS, "release_kv_cache", ONE, RUST, alone=_HELD, also=_UNCHECKED)
 @call("window_locks:locked_at_end", _RESULTS, "release_kv_cache", ONE, WINDOW, alone=_HELD, also=_UNCHECKED)
 @call("state_locks:locked_at_end", _RESULTS, "release_kv_cache", LONG, STATES, alone=_HELD, also=_UNCHECKED)
 def never_released(original, req, tree_cache, *args, **kwargs):

@@ -20,7 +20,7 @@ ONE_TURN: tuple[Action, ...] = (*_FIRST, Step(12))
 CLOSED: tuple[Action, ...] = (
     *_OPEN, CloseSession("s0"), Step(), StartReq("r0", Prompt(length=10), 4, session=_TURN), Step(8),
 )  # fmt: skip
-TWO_TURNS: tuple[Action, ...] = (*_FIRST, StartReq("r1", Prompt(1, 6), 4, session=_TURN), Step(12))
+TWO_TURNS: tuple[Action, ...] = (*_FIRST, Step(3), StartReq("r1", Prompt(1, 14), 4, session=_TURN), Step(12))
 ABORTED: tuple[Action, ...] = (
     *_OPEN, StartReq("r0", Prompt(length=10), 20, ignore_eos=True, session=_TURN), Step(6), Abort("r0"), Step(6),
 )  # fmt: skip

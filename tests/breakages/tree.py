@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from sr_fuzz.faults.patching import drop_lock
 from sr_fuzz.script import Action, EngineConfig
 from sr_fuzz.sglang_api.request_state import kv_state
 from tests.breakages.breaking import CONFIG, ONE, row_of, running, state
-from tests.breakages.pools import LONG, STATES, WINDOW
+from tests.breakages.pools import LONG, RUST, STATES, WINDOW
 
 _FULL, _WINDOW, _STATE = 0, 1, 2
 """Indices in a node's component data."""
@@ -113,3 +114,23 @@ def wrong_evictable(scheduler: Any) -> bool:
     honest = tree.protected_size
     tree.protected_size = lambda: honest() + 1
     return True
+
+# -- the Rust core, of which only slots are seen ---------------------------------------------------------------
+
+
+@state("tree_locks:holder_without_lock@rust", ONE, RUST)
+def rust_unlocked(scheduler: Any) -> bool:
+    """The tree releases the lock of a running request, which does not know it."""
+    for req in running(scheduler)[:1]:
+        drop_lock(scheduler.tree_cache, req)
+        return True
+    return False
+
+
+@state("tree_locks:lock_without_holder@rust", ONE, RUST)
+def rust_locked(scheduler: Any) -> bool:
+    """A lock is taken for nobody, on the node of a request that ends."""
+    for req in running(scheduler)[:1]:
+        scheduler.tree_cache.inc_lock_ref(req.lock.node)
+        return True
+    return False
