@@ -63,7 +63,9 @@ def rules() -> dict[str, list[Site]]:
     return found
 
 
-def sites_of(source: str, name: str) -> Iterator[Site]:
+def sites_of(
+    source: str, name: str, by_hand: dict[tuple[str, str], tuple[str, ...]] = BY_HAND
+) -> Iterator[Site]:
     """The places in one file; ``name`` is its path from the root."""
     module = _Module(ast.parse(source))
     for call, function in module.calls:
@@ -71,28 +73,28 @@ def sites_of(source: str, name: str) -> Iterator[Site]:
         if kind not in ("Problem", "Violation"):
             continue
         place = f"{name}:{call.lineno}"
-        by_hand = BY_HAND.get((name, function.name if function is not None else ""))
+        listed = by_hand.get((name, function.name if function is not None else ""))
         try:
             found = _problem(module, call, function, name) if kind == "Problem" else _violation(module, call, function)
         except Unreadable as error:
-            if by_hand is None:
+            if listed is None:
                 raise Unreadable(f"{place}: {error}") from None
-            found = set(by_hand)
+            found = list(listed)
         says = module.message(_argument(call, "message"), function)
-        yield from (Site(rule, place, says) for rule in sorted(found))
+        yield from (Site(rule, place, says) for rule in found)
 
 
-def _problem(module: _Module, call: ast.Call, function: _Function, name: str) -> set[str]:
+def _problem(module: _Module, call: ast.Call, function: _Function, name: str) -> list[str]:
     stem = Path(name).stem
     # Those of a base class are reported by each class that is derived from it.
     owners = [cls.name for cls in ALL if any(base.__module__.endswith(f".{stem}") for base in cls.__mro__)]
-    names = module.values(_argument(call, "rule"), function)
-    return {f"{owner}:{rule}" for owner in owners for rule in names}
+    names = sorted(module.values(_argument(call, "rule"), function))
+    return [f"{owner}:{rule}" for owner in owners for rule in names]
 
 
-def _violation(module: _Module, call: ast.Call, function: _Function) -> set[str]:
+def _violation(module: _Module, call: ast.Call, function: _Function) -> list[str]:
     parts = (module.values(_argument(call, field), function) for field in ("invariant", "rule"))
-    return {":".join(pair) for pair in itertools.product(*parts)}
+    return sorted(":".join(pair) for pair in itertools.product(*parts))
 
 
 _FIELDS = {"Problem": ("rule", "message"), "Violation": ("invariant", "rule", "message")}

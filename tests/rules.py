@@ -96,7 +96,6 @@ _FAULTS = {
 }
 
 _BUGS = {
-    "sessions:kv_beyond_history": "sessions_kv_beyond_history_9e9359",
     "streams:empty_after_finish": "streams_empty_after_finish_00b8ad",
     "aborts:aborted_though_room": "aborts_aborted_though_room_8a8738",
     "http_answers:control_stuck": "http_answers_control_stuck_1b7970",

@@ -74,6 +74,13 @@ def sent_after_finish(original, *args, finished_reasons, **kwargs):
     return original(*args, finished_reasons=finished_reasons, **kwargs)
 
 
+@call("sessions:kv_beyond_history", _STREAMER, _TOKENS, sessions.NOT_STREAMED, sessions.CONFIG)
+def told_nothing(original, *args, output_ids, **kwargs):
+    """The client gets no token of a turn of which the session keeps the KV."""
+    triggered()
+    return original(*args, output_ids=[[] for _ in output_ids], **kwargs)
+
+
 @call("sessions:kv_without_history", _STREAMER, _TOKENS, sessions.ONE_TURN, sessions.CONFIG)
 def told_as_aborted(original, *args, finished_reasons, **kwargs):
     """The end of a turn, of which the session keeps the KV, is told to the client as an abort."""

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from sr_fuzz.faults import triggered
-from sr_fuzz.script import Abort, Action, CloseSession, EngineConfig, OpenSession, Prompt, SessionParams, StartReq, Step
+from sr_fuzz.script import Action, CloseSession, EngineConfig, OpenSession, Prompt, SessionParams, StartReq, Step
 from sr_fuzz.view.sessions import read_slots
 from tests.breakages.breaking import call, state
 
@@ -17,14 +17,13 @@ _TURN = SessionParams("s0")
 _OPEN: tuple[Action, ...] = (OpenSession("s0", streaming=True), Step())
 _FIRST: tuple[Action, ...] = (*_OPEN, StartReq("r0", Prompt(length=10), 4, ignore_eos=True, session=_TURN))
 ONE_TURN: tuple[Action, ...] = (*_FIRST, Step(12))
+NOT_STREAMED: tuple[Action, ...] = (
+    *_OPEN, StartReq("r0", Prompt(length=10), 4, ignore_eos=True, stream=False, session=_TURN), Step(12),
+)  # fmt: skip
 CLOSED: tuple[Action, ...] = (
     *_OPEN, CloseSession("s0"), Step(), StartReq("r0", Prompt(length=10), 4, session=_TURN), Step(8),
 )  # fmt: skip
 TWO_TURNS: tuple[Action, ...] = (*_FIRST, Step(3), StartReq("r1", Prompt(1, 14), 4, session=_TURN), Step(12))
-ABORTED: tuple[Action, ...] = (
-    *_OPEN, StartReq("r0", Prompt(length=10), 20, ignore_eos=True, session=_TURN), Step(6), Abort("r0"), Step(6),
-)  # fmt: skip
-
 _CONTROLLER = "session.session_controller:SessionController"
 _SESSION = "session.session_controller:Session"
 
