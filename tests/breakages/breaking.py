@@ -44,7 +44,7 @@ class Breakage:
     actions: tuple[Action, ...]
     config: EngineConfig
     alone: str = ""
-    """Why the other invariants are switched off: which of them says it first."""
+    """``invariant: reason``: the invariant that says it first, so that it can be seen only with the others off."""
     patches: dict[tuple[str, str], Callable] = field(default_factory=dict)
     """By owner (``module:class``, or ``module``) and name: a wrapper as for `sr_fuzz.faults.wrapped`."""
 
@@ -59,7 +59,13 @@ class Breakage:
 
     @property
     def invariants(self) -> list[str] | None:
+        """The invariants that must be on; None for all."""
         return [self.rule.partition(":")[0]] if self.alone else None
+
+    @property
+    def first(self) -> str:
+        """The invariant that speaks first when all are on."""
+        return (self.alone or self.rule).partition(":")[0]
 
 
 BREAKAGES: dict[str, Breakage] = {}

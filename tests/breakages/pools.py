@@ -67,12 +67,11 @@ def unchecked(original, scheduler):
 
 _RESULTS = "managers.scheduler_components.batch_result_processor"
 _UNCHECKED = {("managers.scheduler:Scheduler", "on_idle"): unchecked}
-_COUNTED = "sglang_busy_check: it counts what no batch holds"
-_HELD = "kv_pages: who has a lock has pages"
+_HELD = "kv_pages: who has a state or a lock has pages"
 
 
-@call("kv_pages:held_at_end", _RESULTS, "release_kv_cache", alone=_COUNTED, also=_UNCHECKED)
-@call("mamba_slots:held_at_end", _RESULTS, "release_kv_cache", LONG, STATES, alone=_COUNTED, also=_UNCHECKED)
+@call("kv_pages:held_at_end", _RESULTS, "release_kv_cache", also=_UNCHECKED)
+@call("mamba_slots:held_at_end", _RESULTS, "release_kv_cache", LONG, STATES, alone=_HELD, also=_UNCHECKED)
 @call("tree_locks:locked_at_end", _RESULTS, "release_kv_cache", alone=_HELD, also=_UNCHECKED)
 @call("tree_locks:locked_at_end@rust", _RESULTS, "release_kv_cache", ONE, RUST, alone=_HELD, also=_UNCHECKED)
 @call("window_locks:locked_at_end", _RESULTS, "release_kv_cache", ONE, WINDOW, alone=_HELD, also=_UNCHECKED)

@@ -105,8 +105,8 @@ def foreign_child(scheduler: Any) -> bool:
     return False
 
 
-@state("sglang_busy_check:failed", alone="load: it compares the numbers that this check adds up")
-def wrong_evictable(scheduler: Any) -> bool:
+@state("sglang_busy_check:failed")
+def wrong_protected(scheduler: Any) -> bool:
     """The tree's count of protected tokens is off by one."""
     if not running(scheduler):
         return False

@@ -29,5 +29,11 @@ def test_it_breaks_its_rule_and_nothing_without_it(broken_engine, key):
     assert broken.faults[broken_as_told.name][1] > 0
 
 
+@pytest.mark.parametrize("key", [key for key, breakage in BREAKAGES.items() if breakage.alone])
+def test_others_are_off_only_where_one_of_them_speaks_first(broken_engine, key):
+    outcome = broken_engine.run(BREAKAGES[key].script)
+    assert (rule_of(outcome) or "").partition(":")[0] == BREAKAGES[key].first, outcome.report()
+
+
 def test_each_says_what_it_does():
     assert [key for key, breakage in BREAKAGES.items() if not breakage.does] == []
