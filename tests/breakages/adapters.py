@@ -53,7 +53,7 @@ def forgotten(scheduler: Any) -> bool:
     return False
 
 
-@state("lora:node_of_two_adapters", _TWO, CONFIG, alone="")
+@state("lora:node_of_two_adapters", _TWO, CONFIG)
 def mixed_node(scheduler: Any) -> bool:
     """In a tree node that nobody uses, the KV of one token was computed with another adapter."""
     unused = [node for node in read_tree(scheduler.tree_cache) if len(node.slots) > 1 and not node.lock_ref]
