@@ -59,19 +59,36 @@ def loses_a_row_in_company():
 
 
 @contextmanager
-def short_answers():
-    """The tokenizer manager withholds the last token from the clients of requests whose name begins with ``short``."""
+def broken_answers():
+    """The tokenizer manager tells clients something else than the scheduler did; how, says the request's name.
+
+    ``short``: the last token is missing. ``other``: another end. ``failed``: an error in place of the end. ``noend``:
+    an answer without what tells that it has ended.
+    """
     from sglang.srt.managers.tokenizer_manager import TokenizerManager
 
-    handle = TokenizerManager._handle_batch_output
+    handle, answer = TokenizerManager._handle_batch_output, TokenizerManager.generate_request
 
     async def cut(self, recv_obj):
         for index, rid in enumerate(getattr(recv_obj, "rids", ())):
-            if rid.startswith("short") and recv_obj.finished_reasons[index] is not None:
+            if recv_obj.finished_reasons[index] is None:
+                continue
+            if rid.startswith("short"):
                 recv_obj.output_ids[index] = recv_obj.output_ids[index][:-1]
+            if rid.startswith("other"):
+                recv_obj.finished_reasons[index] = {"type": "stop", "matched": 1}
         return await handle(self, recv_obj)
 
+    async def told(self, obj, *args, **kwargs):
+        async for out in answer(self, obj, *args, **kwargs):
+            if obj.rid.startswith("failed") and out["meta_info"]["finish_reason"]:
+                raise ValueError("the answer is lost")
+            if obj.rid.startswith("noend"):
+                out = {name: value for name, value in out.items() if name != "meta_info"}
+            yield out
+
     TokenizerManager._handle_batch_output = cut
+    TokenizerManager.generate_request = told
     yield
 
 

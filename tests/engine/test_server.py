@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from sr_fuzz.engine.live.server import ScriptedHttpServer
+from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import (
     Abort,
     AbortAll,
@@ -30,6 +31,7 @@ from sr_fuzz.script import (
 from sr_fuzz.script.errors import EngineError
 from tests.engine import script_functions
 from tests.engine.test_kept import wait_until
+from tests.rules import rule_of
 
 # The configuration of `sr_server`.
 CONFIG = EngineConfig(max_total_tokens=2048, max_running_requests=8)
@@ -131,7 +133,7 @@ def other_server(monkeypatch_module):
     """A server with settings for which tests need no second server: SGLang's warm-up, msgpack between its processes."""
     monkeypatch_module.setenv("SGLANG_USE_PICKLE_IPC", "0")
     with ScriptedHttpServer.start(
-        faults=["tests.engine.faulty:short_answers"],
+        faults=["tests.engine.faulty:broken_answers"],
         max_total_tokens=2048,
         chunked_prefill_size=16,
         max_running_requests=8,
@@ -147,12 +149,16 @@ def monkeypatch_module():
 
 
 def test_what_is_lost_between_scheduler_and_client_is_found(other_server):
-    script = Script(CONFIG, (StartReq("short", Prompt(0, 20), 5, ignore_eos=True), Step(3)))
-    violation = other_server.run(script).violation
-    assert (violation.invariant, violation.rule) == ("http_answers", "other_tokens")
-    assert "the scheduler sent 5 tokens, its client got 4" in violation.message
-    healthy = Script(CONFIG, (StartReq("r0", Prompt(0, 20), 5, ignore_eos=True), Step(3)))
-    assert other_server.run(healthy).ok
+    def answered(name: str) -> Outcome:
+        return other_server.run(Script(CONFIG, (StartReq(name, Prompt(0, 20), 5, ignore_eos=True), Step(3))))
+
+    outcome = answered("short")
+    assert rule_of(outcome) == "http_answers:other_tokens"
+    assert "the scheduler sent 5 tokens, its client got 4" in outcome.violation.message
+    assert rule_of(answered("other")) == "http_answers:other_end"
+    assert rule_of(answered("failed")) == "http_answers:failed"
+    assert rule_of(answered("noend")) == "http_answers:no_end"
+    assert answered("r0").ok
 
 
 def test_a_killed_scheduler_is_reported_at_once_and_shutting_down_leaves_nothing(other_server):

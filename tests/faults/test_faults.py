@@ -8,6 +8,7 @@ from sr_fuzz.engine.around.differential import compared
 from sr_fuzz.faults import as_fault
 from sr_fuzz.faults.catalogue import FAULTS
 from tests.faults.triggers import SCRIPTS
+from tests.rules import SHOWN_BY_FAULT, is_rule
 
 # Only the fault that hangs uses all of this time; the others need a tenth of a second.
 LIMIT_S = 2.0
@@ -30,6 +31,7 @@ def test_seen(sr_engine, name):
         outcome = compared(engine, fault.expected[0]).run(SCRIPTS[name], limit_s=limit_s)
     assert outcome.violation is not None, outcome.report()
     assert outcome.violation.invariant in fault.expected, outcome.report()
+    assert is_rule(outcome, SHOWN_BY_FAULT.get(name, "*")), outcome.report()
     reached, triggered = outcome.faults[name]
     assert reached > 0 and triggered > 0
 

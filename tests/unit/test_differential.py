@@ -11,6 +11,7 @@ from sr_fuzz.engine.around.differential import DifferentialEngine, compared
 from sr_fuzz.outcome import Outcome, StepRecord, signature
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step, script_hash
 from sr_fuzz.shrink.finding_steps import first_seen, reproduce, shrink
+from tests.rules import rule_of
 
 CONFIG = EngineConfig()
 TWO = Script(CONFIG, (StartReq("r0", Prompt(0, 8), 4), StartReq("r1", Prompt(0, 8, 2), 4), Step(9)))
@@ -51,8 +52,26 @@ def test_a_violation_that_only_the_second_run_shows_is_one_of_determinism():
             violation = DifferentialEngine(FakeEngine("r1")).run(TWO).violation
             return outcome if len(self.played) % 2 else replace(outcome, violation=violation)
 
-    violation = DifferentialEngine(Flaky()).run(TWO).violation
-    assert (violation.invariant, violation.rule) == ("determinism", "other_violation")
+    assert rule_of(DifferentialEngine(Flaky()).run(TWO)) == "determinism:other_violation"
+
+
+def test_another_output_in_the_same_steps_is_a_violation():
+    """A trace has the number of tokens that were sent, not the tokens."""
+    fake = FakeEngine(outputs=lambda script, name: (40, 41 + len(fake.played)))
+    outcome = DifferentialEngine(fake).run(TWO)
+    assert rule_of(outcome) == "determinism:other_output"
+    assert "r0" in outcome.violation.message
+
+
+def test_another_number_of_steps_is_another_trace():
+    class Shorter(FakeEngine):
+        def run(self, script, *, invariants=None, limit_s=None):
+            outcome = super().run(script)
+            return outcome if len(self.played) % 2 else replace(outcome, steps=3)
+
+    outcome = DifferentialEngine(Shorter()).run(TWO)
+    assert rule_of(outcome) == "determinism:other_trace"
+    assert outcome.violation.message == "two runs of the script take 2 and 3 steps"
 
 
 def test_an_output_that_hangs_on_others_is_a_violation():
