@@ -43,7 +43,7 @@ def column(release: str, cases: dict[Path, Case], on_cell: Callable[[Path, str, 
                 on_cell(path, release, SILENT)
                 continue
             found, rule = signature(violation, case.script.config), f"{violation.invariant}:{violation.rule}"
-            listed = found in known and known[found][0].name == path.name
+            listed = path in {bug for bug, _ in known.candidates(found)}
             same = (case.signature or "").startswith(f"{rule}:")
             on_cell(path, release, SHOWS if listed or same else f"`{violation.invariant}: {violation.rule}`")
 

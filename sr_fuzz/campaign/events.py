@@ -208,7 +208,7 @@ class FindingTally(msgspec.Struct):
     asked: int = 0
     """Of a known signature: hits that were looked at again."""
     verified: int = 0
-    """Of these the hits that were gone with the fix of a known bug, so that it is their cause."""
+    """Of these, the hits that were gone with the fix of a known bug, so that it is their cause."""
     fitted: int = 0
     """Of these the hits with the face of a known bug that has no fix."""
     causes: dict[str, int] = {}
@@ -276,7 +276,8 @@ class Summary(msgspec.Struct):
 
     @property
     def known(self) -> list[FindingTally]:
-        return [tally for tally in self.findings.values() if tally.status == "known"]
+        """Those of which a hit is left that no second look has made a suspect."""
+        return [tally for tally in self.findings.values() if tally.status == "known" and tally.count > 0]
 
 
 class Finished(msgspec.Struct, frozen=True):

@@ -288,6 +288,7 @@ class _Campaign:
             if len(tally.causes) == 1:  # the first bug with that signature need not be the one
                 tally.path, tally.reason = look.path, reason
         if look.verdict == "suspect":
+            tally.count -= 1  # it is counted as a suspect
             self._suspect(found, script, look)
         elif look.verdict == "masked":
             self._masked(script, look)

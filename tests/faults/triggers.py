@@ -72,6 +72,7 @@ ACTIONS: dict[str, tuple[Action, ...]] = {
     "unpaused_by_abort": (*TWO_RUNNING, Pause("in_place"), Step(2), Abort("r0"), Step(3)),
     "lost_request": (*BETWEEN_CHUNKS, Pause("retract"), Step(1)),
     "starved_request": (StartReq("r0", max_new_tokens=20), *RETRACT, Step(4), *RETRACT),
+    "unlucky_length": (StartReq("r0", Prompt(length=12)), Step(2)),
     "ignored_abort": (StartReq("r0", max_new_tokens=20), Step(1), Abort("r0")),
     "wrong_victim": (*TWO_RUNNING, Abort("r0"), Step(3)),
     "late_abort": (StartReq("r0", max_new_tokens=20), StepUntil("r0", "first_decode"), Abort("r0")),

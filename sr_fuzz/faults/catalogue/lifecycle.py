@@ -100,6 +100,20 @@ def starved_request():
     return wrapped(Scheduler, "get_new_batch_prefill", prefill)
 
 
+@fault("unlucky_length", stands_for="prompts of some lengths are never admitted", expected=("admission", "liveness"))
+def unlucky_length():
+    """Admission takes a prompt of 5, 12, 19 … tokens for one that does not fit at the moment, in each step anew."""
+    from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
+
+    def add(original, adder, req, *args, **kwargs):
+        if len(req.origin_input_ids) % 7 == 5 and not req.output_ids:
+            triggered()
+            return AddReqResult.NO_TOKEN
+        return original(adder, req, *args, **kwargs)
+
+    return wrapped(PrefillAdder, "add_one_req", add)
+
+
 @fault("ignored_abort", stands_for="aborts lost between two queues", expected=("aborts",))
 def ignored_abort():
     """An abort skips requests that are only in the last batch: prefilled and not yet merged into the running batch."""
