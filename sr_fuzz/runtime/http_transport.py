@@ -15,13 +15,15 @@ coming steps, and all later calls are deferred behind it.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sr_fuzz.runtime.http_calls import GRACE_S, Expected, HttpCalls, is_abort, raise_problem
-from sr_fuzz.runtime.http_patience import AbortPause, NotPassedOn
+from sr_fuzz.runtime.http_patience import AbortPause, NotPassedOn, request_ids
 from sr_fuzz.runtime.http_poster import BackgroundHttpPoster, HttpExchange, HttpPosterError
 from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
 from sr_fuzz.script.errors import RequestRefused
@@ -74,8 +76,9 @@ class HttpTransport:
         self._held_back: deque[_Request] = deque()
         self._single: set[str] = set()
         """Request ids that the scheduler sees as they were sent: those of requests for one sample."""
-        self._samples: list[HttpExchange] = []
-        """The exchanges of the requests for several samples; the scheduler never sees the ids of these."""
+        self._of_several: list[HttpExchange] = []
+        self._prefills: list[_Prefill] = []
+        """The requests for several samples whose samples are not at the scheduler."""
         self._matched: list[Any] = []
         """Messages that are known to be those of requests of this script."""
         self._held_up: tuple[str, Callable[[bool], None]] | None = None
@@ -117,9 +120,15 @@ class HttpTransport:
 
     @property
     def put_off(self) -> list[str]:
-        """Calls that the tokenizer manager does not pass on, or would not, in order."""
+        """Calls that the tokenizer manager does not pass on, or would not, in order; then requests on the way.
+
+        These are samples that it sends next, and requests for the coming step, because they are not yet visible as
+        waiting requests.
+        """
         held_up = [] if self._held_up is None else [self._held_up[0]]
-        return held_up + [what for what, _, _ in self._put_off]
+        samples = [f"samples of {prefill.request.rid}" for prefill in self._prefills if self._answered(prefill.rid)]
+        arrived = len(request_ids(self._proxy.not_received))
+        return held_up + [what for what, _, _ in self._put_off] + samples + [f"{arrived} requests"] * (arrived > 0)
 
     @property
     def held_back(self) -> list[str]:
@@ -165,16 +174,17 @@ class HttpTransport:
     def next_step(self) -> None:
         """Make the deferred calls that can be passed on now; called at the start of each step."""
         self._flush_is_new = False
-        self._pause_is_stuck()
         if self._held_up is not None:
             (_, rest), self._held_up = self._held_up, None
             self._unless_refused(lambda: self._finish(rest, patient=False))
+        self._take_up_samples()
+        self._pause_is_stuck()
         while self._put_off and self._held_up is None and not self._put_off[0][1]():
             _, _, call = self._put_off.popleft()
             self._unless_refused(call)
 
     def _in_order(self, what: str, call: Callable[[], None], put_off: Callable[[], bool] = lambda: False) -> None:
-        if self.put_off or put_off():
+        if self._put_off or self._held_up is not None or put_off():
             self._put_off.append((what, put_off, call))
         else:
             call()
@@ -209,12 +219,9 @@ class HttpTransport:
     def _generate(self, rid: str, body: dict[str, Any], path: str = "/generate") -> None:
         since = self._proxy.mark()
         exchange = self._calls.post_to(path, body)
-        several = body.get("sampling_params", {}).get("n", 1) > 1
-        if several:
-            self._samples.append(exchange)
-        else:
+        request = _Request(rid, exchange, body["input_ids"], body.get("sampling_params", {}).get("n", 1))
+        if request.n == 1:
             self._single.add(rid)
-        request = _Request(rid, exchange, body["input_ids"], several)
         if self._paused:
             # The head of a stream arrives when the tokenizer manager has accepted the request. So held-back requests
             # are queued there in order, and a later abort finds them. Requests without a stream are answered late, so
@@ -238,25 +245,45 @@ class HttpTransport:
     def _await_request(self, request: _Request, since: int, patient: bool) -> bool:
         """Wait for the request's message; returns whether it came, not a refusal. Raises `NotPassedOn`."""
         rid, exchange = request.rid, request.exchange
+        message = self._match(f"generate request {rid!r}", request, since, patient)
+        if message is None:
+            self.refused[rid] = exchange.problem or "the server answered without the scheduler"
+        elif request.n == 1:
+            self.responses[rid] = exchange
+        else:
+            self._of_several.append(exchange)
+            self._prefills.append(_Prefill(message.rid, request, since, request.n))
+        return message is not None
+
+    def _match(self, what: str, request: _Request, since: int, patient: bool) -> Any | None:
+        """Wait for a message that is not known yet and belongs to the request; None when the server has answered it."""
 
         def is_it(message: Any) -> bool:
             if not hasattr(message, "sampling_params") or any(message is other for other in self._matched):
                 return False
-            if not request.several:
-                return message.rid == rid
-            # The requests that the tokenizer manager sends for several samples have ids that it generates.
+            if request.n == 1:
+                return message.rid == request.rid
+            # What the tokenizer manager sends for several samples has ids that it generates.
             return message.rid not in self._single and list(message.input_ids) == request.input_ids
 
-        expected = Expected(f"generate request {rid!r}", is_it, exchange, since)
         # The scheduler is blocked in this call, so a response that is complete now did not come from it.
+        expected = Expected(what, is_it, request.exchange, since)
         message = self._calls.wait(expected, patient=patient, at_once=True)
-        if message is None:
-            self.refused[rid] = exchange.problem or "the server answered without the scheduler"
-            return False
-        self._matched.append(message)
-        if not request.several:
-            self.responses[rid] = exchange
-        return True
+        if message is not None:
+            self._matched.append(message)
+        return message
+
+    def _take_up_samples(self) -> None:
+        """Wait for the samples whose prompt is prefilled, so that they arrive in a step that depends on no clock."""
+        for prefill in list(self._prefills):
+            if self._held_up is None and self._answered(prefill.rid):
+                self._prefills.remove(prefill)
+                self._finish(functools.partial(self._await_samples, prefill))
+
+    def _await_samples(self, prefill: _Prefill, patient: bool) -> None:
+        what = f"sample of {prefill.request.rid!r}"
+        while prefill.missing and self._match(what, prefill.request, prefill.since, patient) is not None:
+            prefill.missing -= 1
 
     # -- pause and continue ------------------------------------------------------------------------------------
 
@@ -330,7 +357,8 @@ class HttpTransport:
     def _client_has_answer(self, rid: str) -> bool:
         if rid in self.responses:
             return self.responses[rid].done
-        return all(exchange.done for exchange in self._samples)
+        # The ids of a prefill and of samples are those of no client.
+        return all(exchange.done for exchange in self._of_several)
 
 
 class _Request(NamedTuple):
@@ -339,5 +367,16 @@ class _Request(NamedTuple):
     rid: str
     exchange: HttpExchange
     input_ids: list[int]
-    several: bool
-    """Whether it is for several samples."""
+    n: int
+    """Number of samples. The scheduler never sees the id of a request for several."""
+
+
+@dataclass(slots=True, eq=False)
+class _Prefill:
+    """The prefill that the tokenizer manager sends first for a request for several samples."""
+
+    rid: str
+    request: _Request
+    since: int
+    missing: int
+    """Number of samples that have not arrived."""

@@ -103,8 +103,13 @@ class ScriptedTokenizerRecvProxy:
     @property
     def pending(self) -> int:
         """Number of messages that have arrived and that the scheduler has not received."""
+        return len(self.not_received)
+
+    @property
+    def not_received(self) -> list[Any]:
+        """The messages that have arrived and that the scheduler has not received."""
         self._drain()
-        return len(self._buffer) + len(self._later)
+        return [arrival.message for arrival in (*self._buffer, *self._later)]
 
     def stand_aside(self) -> None:
         """Only pass messages through from now on. No script is played here, so no list would ever be emptied."""

@@ -123,6 +123,14 @@ def test_a_pause_that_aborts_lets_the_samples_of_the_prompt_that_it_aborts_run(s
     assert outcome.wall_s < SOON_S
 
 
+def test_samples_of_a_prompt_that_was_aborted_last_are_run_to_their_end(sr_server):
+    """The engine is idle for a moment, while the server sends them."""
+    actions = (StartReq("r0", Prompt(0, 200), 4, n=2, ignore_eos=True), Step(2), AbortAll())
+    outcome = sr_server.run(Script(CONFIG, actions))
+    assert outcome.ok, outcome.report()
+    assert outcome.reach["finish.length"] == 2
+
+
 def test_script_functions_report_like_sglangs(sr_server):
     sr_server.execute_script(script_functions.chunked_prefill)
     sr_server.execute_script(script_functions.pause_and_retract_at, args=("mid_decode",))

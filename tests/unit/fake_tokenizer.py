@@ -61,6 +61,8 @@ class FakeServer:
         self.lost = None
         self.withheld = None
         """A class of which messages are kept back, or None."""
+        self.samples_s = 0.0
+        """How long it takes to send the samples once their prefill is answered."""
         self.leaks = False
         """Whether the end of a request is overlooked, so that a pause in mode ``abort`` never ends."""
 
@@ -145,6 +147,7 @@ class FakeServer:
         await asyncio.sleep(0.05)
         n, rid = fields["sampling_params"]["n"], fields["rid"]
         await self.send_as(fields, f"prefill of {rid}").wait()
+        await asyncio.sleep(self.samples_s)
         for event in [self.send_as(fields, f"{rid} {number}") for number in range(n)]:
             await event.wait()
 

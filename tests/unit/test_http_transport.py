@@ -131,8 +131,9 @@ def test_a_request_that_comes_after_all_is_taken_up_with_what_waits_behind_it(en
     engine.server.withheld = None
     engine.server.send(TokenizedGenerateReqInput(rid="a.", sampling_params={}))
     assert engine.step() == ["a."]  # taken by the scheduler before the transport looks again
-    assert engine.transport.put_off == []
+    assert engine.transport.put_off == ["1 requests"]
     assert engine.step() == ["b."]
+    assert engine.transport.put_off == []
     assert set(engine.transport.responses) == {"a.", "b."}
 
 
@@ -165,7 +166,7 @@ def test_a_call_that_is_answered_without_being_passed_on_is_an_error_at_once(eng
 def test_a_message_of_a_slow_server_is_waited_for(engine, hasty):
     engine.server.delay_s = 0.5
     engine.send("a.")
-    assert engine.transport.put_off == []
+    assert set(engine.transport.responses) == {"a."}
     assert engine.step() == ["a."]
 
 
@@ -333,11 +334,40 @@ def test_a_request_for_several_samples_does_not_pass_for_another_one(engine):
     engine.send("b.")
     engine.send("c.", n=3)
     engine.transport.continue_()
-    assert engine.transport.put_off == []
+    assert engine.transport.put_off == ["3 requests"]
     pause, continued, *received = engine.step()
     assert (pause, continued) == ("pause in_place", "continue")
     assert sorted(received) == ["b.", "prefill of a.", "prefill of c."]
     assert set(engine.transport.responses) == {"b."}
+
+
+def test_samples_arrive_in_the_step_after_the_answer_of_their_prefill(engine):
+    answered = set()
+    engine.transport = engine.new_transport(answered=answered.__contains__)
+    engine.server.samples_s = 0.1
+    engine.send("a.", n=2)
+    assert engine.step() == ["prefill of a."]
+    assert engine.step() == []
+    answered.add("prefill of a.")
+    engine.server.answer("prefill of a.")
+    assert engine.transport.put_off == ["samples of a."]
+    assert engine.step() == []  # at its end the step begins in which the samples arrive
+    assert engine.transport.put_off == ["2 requests"]
+    engine.send("b.", n=3)
+    assert engine.step() == ["a. 0", "a. 1", "prefill of b."]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_samples_that_the_server_does_not_send_hold_up_later_calls(engine):
+    answered = {"prefill of a."}
+    engine.transport = engine.new_transport(answered=answered.__contains__)
+    engine.send("a.", n=2)
+    engine.server.withheld = TokenizedGenerateReqInput
+    engine.server.answer("prefill of a.")
+    assert engine.step() == ["prefill of a."]
+    engine.transport.flush_cache()
+    assert engine.step() == []
+    assert engine.transport.put_off == ["sample of 'a.'", "flush"]
 
 
 # -- aborts --------------------------------------------------------------------------------------------------------
@@ -405,6 +435,7 @@ def test_settling_names_who_has_no_answer(engine):
     assert engine.transport.paused
     engine.server.answer_flush()
     assert engine.transport._flush.wait(WAIT_S)
+    engine.step()
     assert engine.transport.settle(0.05) == "no HTTP answer within 0.05 s to a., b0., b1., b2., b3. and 2 more"
 
 
