@@ -16,8 +16,9 @@ class HttpAnswers(Invariant):
 
     Formula, once the engine is drained and the server had seconds to answer: the client of each request that the
     scheduler has answered has its answer too; the last event of a stream, or the body, holds the tokens that the
-    scheduler sent, joined, and the type of its finish reason. At any time, a control call gets through to the scheduler
-    within 60 steps in which it runs no forward.
+    scheduler sent, joined, and the type of its finish reason. At any time, a call gets through to the scheduler within
+    60 steps in which it runs no forward: ``control_stuck`` where it may wait for requests that the scheduler does not
+    answer, ``not_passed_on`` where all are answered.
 
     Source: ``TokenizerManager._handle_batch_output`` and ``_handle_abort_req`` (what a client gets is cumulative),
     ``generate_request`` in ``entrypoints/http_server.py``; ``TokenizerManager.pause_generation``, which holds the lock
@@ -44,12 +45,16 @@ class HttpAnswers(Invariant):
         self._stuck_steps = self._stuck_steps + 1 if view.context.put_off and not moved else 0
         if self._stuck_steps < STUCK_STEPS:
             return None
+        held_up = (
+            f"the server has not passed on `{view.context.put_off[0]}` for {self._stuck_steps} steps without a forward"
+        )
         waiting = [name_of(rid) for rid in view.unanswered()]
+        if not waiting:
+            return Problem("not_passed_on", f"{held_up}, although the scheduler has answered all that reached it")
         return Problem(
             "control_stuck",
-            f"the server has not passed on `{view.context.put_off[0]}` for {self._stuck_steps} steps without a "
-            f"forward: the pause in mode abort before it waits for {names(waiting)} to be answered, and the "
-            f"scheduler, {'paused' if view.paused else 'not paused'}, answers nobody",
+            f"{held_up}: it waits for {names(waiting)} to be answered, and the scheduler, "
+            f"{'paused' if view.paused else 'not paused'}, answers nobody",
         )
 
     def check_end(self, view: SchedulerView) -> Problem | None:

@@ -109,6 +109,9 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     **{rule: (Seeded(fault),) for rule, fault in _FAULTS.items()},
     **{rule: (Known(bug),) for rule, bug in _BUGS.items()},
     **{f"http_answers:{rule}": (Asserted(_SERVER),) for rule in ("other_tokens", "other_end", "failed", "no_end")},
+    "http_answers:not_passed_on": (
+        Asserted("tests/engine/test_server.py::test_what_the_server_does_not_pass_on_is_found_within_seconds"),
+    ),
     "http_answers:unanswered": (
         Asserted(
             "tests/unit/test_http_answers.py::test_a_client_that_waits_for_ever",

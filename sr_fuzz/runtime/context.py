@@ -231,7 +231,8 @@ class ScriptedContext:
 
     @property
     def put_off(self) -> Sequence[str]:
-        """Deferred calls of this script, which the tokenizer manager would not pass on yet, in order."""
+        """Deferred calls of this script, which the tokenizer manager would not pass on yet, in order, and requests on
+        the way."""
         return self._transport.put_off
 
     def settle(self, timeout_s: float) -> str:

@@ -49,6 +49,8 @@ class ScriptedTokenizerRecvProxy:
         self._poller.register(underlying, zmq.POLLIN)
         self._buffer: deque[_Arrival] = deque()
         self._later: list[_Arrival] = []
+        # All that has arrived since `forget`, taken by the scheduler or not.
+        self._arrivals: deque[_Arrival] = deque()
         self._count = 0
         self.taken: list[Any] | deque[Any] = []
         """Messages that the scheduler has received; the view empties the list."""
@@ -101,12 +103,18 @@ class ScriptedTokenizerRecvProxy:
     @property
     def pending(self) -> int:
         """Number of messages that have arrived and that the scheduler has not received."""
+        return len(self.not_received)
+
+    @property
+    def not_received(self) -> list[Any]:
+        """The messages that have arrived and that the scheduler has not received."""
         self._drain()
-        return len(self._buffer) + len(self._later)
+        return [arrival.message for arrival in (*self._buffer, *self._later)]
 
     def stand_aside(self) -> None:
-        """Only pass messages through from now on. No script is played here, so `taken` would never be emptied."""
+        """Only pass messages through from now on. No script is played here, so no list would ever be emptied."""
         self.taken = deque(maxlen=0)
+        self._arrivals = deque(maxlen=0)
 
     # -- what the transport calls ------------------------------------------------------------------------------
 
@@ -114,6 +122,15 @@ class ScriptedTokenizerRecvProxy:
         """Return a point in the order of arrivals; all messages that have arrived so far are before it."""
         self._drain()
         return self._count
+
+    def arrivals(self, since: int = 0) -> list[Any]:
+        """The messages that have arrived after ``since`` (a `mark`), in order, with those that the scheduler has."""
+        self._drain()
+        return [arrival.message for arrival in self._arrivals if arrival.number > since]
+
+    def forget(self) -> None:
+        """Drop what `arrivals` returns."""
+        self._arrivals.clear()
 
     def wait_until_arrived(
         self,
@@ -126,7 +143,8 @@ class ScriptedTokenizerRecvProxy:
     ) -> Any | None:
         """Wait for a message that satisfies ``predicate`` and return it; the scheduler still receives it.
 
-        Only messages that arrive after ``since`` (a `mark`), or after the start of this call, are considered.
+        Only messages that arrive after ``since`` (a `mark`), or after the start of this call, are considered; after a
+        mark also those that the scheduler has received already.
         ``give_up`` is called every few milliseconds; once it returns a reason, and a last check finds no message, None
         is returned. Raises ``TimeoutError`` after ``timeout_s`` seconds.
         """
@@ -136,7 +154,7 @@ class ScriptedTokenizerRecvProxy:
         last_look = False
         while True:
             self._drain()
-            fresh = [arrival for arrival in self._buffer if arrival.number > start]
+            fresh = [arrival for arrival in self._arrivals if arrival.number > start]
             for arrival in fresh[looked:]:
                 if predicate(arrival.message):
                     return arrival.message
@@ -169,7 +187,9 @@ class ScriptedTokenizerRecvProxy:
             message = self._decode(raw)
             self._count += 1
             self.work_reqs_seen += type(message).__name__ in _WORK_REQS
-            self._buffer.append(_Arrival(self._count, raw, message))
+            arrival = _Arrival(self._count, raw, message)
+            self._buffer.append(arrival)
+            self._arrivals.append(arrival)
 
 
 def _no_arrival(description: str, timeout_s: float, others: list[_Arrival]) -> str:

@@ -38,7 +38,8 @@ class Transport(Protocol):
 
     @property
     def put_off(self) -> Sequence[str]:
-        """Deferred calls, in order, which the tokenizer manager would not pass on to the scheduler yet."""
+        """Deferred calls, in order, which the tokenizer manager would not pass on to the scheduler yet, and requests
+        that are on the way to it."""
         ...
 
     @property

@@ -93,6 +93,24 @@ def broken_answers():
 
 
 @contextmanager
+def held_up_in_the_server():
+    """A request whose name begins with ``lost`` is not sent to the scheduler; after one that begins with ``leaky`` a
+    pause in mode ``abort`` waits for ever."""
+    from sglang.srt.managers.tokenizer_manager import TokenizerManager
+
+    send = TokenizerManager._send_one_request
+
+    async def forgets(self, tokenized_obj):
+        if tokenized_obj.rid.startswith("leaky"):
+            self.model_update_lock._readers += 1
+        if not tokenized_obj.rid.startswith("lost"):
+            await send(self, tokenized_obj)
+
+    TokenizerManager._send_one_request = forgets
+    yield
+
+
+@contextmanager
 def deaf_to_aborts():
     """Aborts have no effect."""
     from sglang.srt.managers.scheduler import Scheduler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -33,8 +34,12 @@ from tests.engine import script_functions
 from tests.engine.test_kept import wait_until
 from tests.rules import rule_of
 
+# What a script takes at most that waits for nothing in vain; the limit of a wait alone is a minute.
+SOON_S = 30.0
 # The configuration of `sr_server`.
 CONFIG = EngineConfig(max_total_tokens=2048, max_running_requests=8)
+
+HEALTHY = Script(CONFIG, (StartReq("r0", Prompt(0, 20), 5, ignore_eos=True), Step(3)))
 
 SCRIPTS = {
     "retract": (
@@ -102,6 +107,32 @@ def test_a_request_sent_while_paused_is_held_back_until_continue(sr_server):
     assert not any(record.waiting for record in outcome.trace[:5])
 
 
+def test_requests_for_several_samples_are_told_from_others_when_a_pause_ends(sr_server):
+    """The server sends a request for several samples under an id of its own, and later than one that came after it."""
+    samples = StartReq("r0", Prompt(0, 20), 4, n=3)
+    others = (StartReq("r1", Prompt(0, 20), 4), StartReq("r2", Prompt(1, 9), 2))
+    outcome = sr_server.run(Script(CONFIG, (Pause("retract"), Step(1), samples, *others, Step(1), Continue(), Step(3))))
+    assert outcome.ok, outcome.report()
+    assert outcome.wall_s < SOON_S
+
+
+def test_a_pause_that_aborts_lets_the_samples_of_the_prompt_that_it_aborts_run(sr_server):
+    """The server sends the samples once their prompt is answered, also by the abort; the pause ends when they are
+    answered, too."""
+    actions = (StartReq("r0", Prompt(0, 200), 6, n=2), Step(1), Pause("abort"), Step(1), Continue(), Step(2))
+    outcome = sr_server.run(Script(CONFIG, actions))
+    assert outcome.ok, outcome.report()
+    assert outcome.wall_s < SOON_S
+
+
+def test_samples_of_a_prompt_that_was_aborted_last_are_run_to_their_end(sr_server):
+    """The engine is idle for a moment, while the server sends them."""
+    actions = (StartReq("r0", Prompt(0, 200), 4, n=2, ignore_eos=True), Step(2), AbortAll())
+    outcome = sr_server.run(Script(CONFIG, actions))
+    assert outcome.ok, outcome.report()
+    assert outcome.reach["finish.length"] == 2
+
+
 def test_script_functions_report_like_sglangs(sr_server):
     sr_server.execute_script(script_functions.chunked_prefill)
     sr_server.execute_script(script_functions.pause_and_retract_at, args=("mid_decode",))
@@ -133,7 +164,7 @@ def other_server(monkeypatch_module):
     """A server with settings for which tests need no second server: SGLang's warm-up, msgpack between its processes."""
     monkeypatch_module.setenv("SGLANG_USE_PICKLE_IPC", "0")
     with ScriptedHttpServer.start(
-        faults=["tests.engine.faulty:broken_answers"],
+        faults=["tests.engine.faulty:broken_answers", "tests.engine.faulty:held_up_in_the_server"],
         max_total_tokens=2048,
         chunked_prefill_size=16,
         max_running_requests=8,
@@ -161,7 +192,24 @@ def test_what_is_lost_between_scheduler_and_client_is_found(other_server):
     assert answered("r0").ok
 
 
+@pytest.mark.parametrize(
+    ("name", "actions", "what"),
+    [
+        ("lost", (Step(3), StartReq("r1", Prompt(0, 9), 2)), "generate request 'lost.*'"),
+        ("leaky", (StepUntil("leaky", "finished"), Pause("abort"), Step(1), Continue()), "continue"),
+    ],
+    ids=["a request that is never sent", "a pause that never ends"],
+)
+def test_what_the_server_does_not_pass_on_is_found_within_seconds(other_server, name, actions, what):
+    outcome = other_server.run(Script(CONFIG, (StartReq(name, Prompt(0, 20), 5), *actions)))
+    violation = outcome.violation
+    assert rule_of(outcome) == "http_answers:not_passed_on", outcome.report()
+    assert re.search(f"has not passed on `{what}` for 60 steps without a forward, although", violation.message)
+    assert outcome.wall_s < SOON_S
+
+
 def test_a_killed_scheduler_is_reported_at_once_and_shutting_down_leaves_nothing(other_server):
+    assert other_server.run(HEALTHY).ok  # on a server that is alive, whatever the tests before have left
     pid, folder = other_server.scheduler_pid, other_server.folder
     family = psutil.Process(pid).parent().children(recursive=True)
     assert len(family) >= 2

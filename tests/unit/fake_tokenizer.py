@@ -1,13 +1,15 @@
 """A fake of SGLang's server, with the traits of its tokenizer manager that matter to a transport.
 
 It refuses within the stream, holds requests back while paused, drops aborts of unknown requests, sends one flush at a
-time, and ends a pause in mode ``abort`` only when every request is answered.
+time, and ends a pause in mode ``abort`` only when every request that it did not hold back is answered. A request for
+several samples is sent later than one that came after it, first as a prefill, then as its samples, under other ids.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from types import SimpleNamespace
 
 import zmq
@@ -54,13 +56,22 @@ class FakeServer:
         self._socket = socket
         self.bodies = []
         self.down = False
+        self.delay_s = 0.0
+        """For how long the next call blocks the event loop, as on a slow machine."""
         self.lost = None
+        self.withheld = None
+        """A class of which messages are kept back, or None."""
+        self.samples_s = 0.0
+        """How long it takes to send the samples once their prefill is answered."""
+        self.leaks = False
+        """Whether the end of a request is overlooked, so that a pause in mode ``abort`` never ends."""
 
     def setup(self):
         self.loop = asyncio.get_running_loop()
         self.paused = False
         self.pause_cond = asyncio.Condition()
         self.known = {}
+        self.readers = 0
         self.abort_sent = set()
         self.flush_lock = asyncio.Lock()
         self.flush_answered = asyncio.Event()
@@ -85,11 +96,14 @@ class FakeServer:
         self.loop.call_soon_threadsafe(self.flush_answered.set)
 
     def send(self, message):
-        self._socket.send_pyobj(message)
+        if self.withheld is None or not isinstance(message, self.withheld):
+            self._socket.send_pyobj(message)
 
     async def read(self, request):
         body = await request.json()
         self.bodies.append((request.path, body))
+        delay_s, self.delay_s = self.delay_s, 0.0
+        time.sleep(delay_s)
         if self.down:
             raise web.HTTPServiceUnavailable(text="shutting down")
         return body
@@ -117,12 +131,30 @@ class FakeServer:
                 await self.pause_cond.wait_for(lambda: not self.paused)
             if len(body["input_ids"]) > LONGEST:
                 raise ValueError(f"The input is longer than\n{LONGEST} tokens")
+            self.readers += 1
             fields = {name: value for name, value in body.items() if name != "stream"}
-            self.send(TokenizedGenerateReqInput(**fields))
-            await self.known[rid].wait()
+            if body["sampling_params"].get("n", 1) > 1:
+                await self.run_several(fields)
+            else:
+                self.send(TokenizedGenerateReqInput(**fields))
+                await self.known[rid].wait()
+            self.readers -= not self.leaks
         finally:
-            del self.known[rid]
+            self.known.pop(rid, None)
         return {"rid": rid}
+
+    async def run_several(self, fields):
+        await asyncio.sleep(0.05)
+        n, rid = fields["sampling_params"]["n"], fields["rid"]
+        await self.send_as(fields, f"prefill of {rid}").wait()
+        await asyncio.sleep(self.samples_s)
+        for event in [self.send_as(fields, f"{rid} {number}") for number in range(n)]:
+            await event.wait()
+
+    def send_as(self, fields, rid):
+        self.known[rid] = asyncio.Event()
+        self.send(TokenizedGenerateReqInput(**fields | {"rid": rid}))
+        return self.known[rid]
 
     async def pause_generation(self, request):
         mode = (await self.read(request))["mode"]
@@ -133,7 +165,7 @@ class FakeServer:
             else:
                 while True:
                     self.send(AbortReq(rid="", abort_all=True))
-                    if not self.known:
+                    if not self.readers:
                         break
                     await asyncio.sleep(0.02)
         return web.json_response({"status": "ok"})
@@ -187,8 +219,9 @@ class Engine:
     def new_transport(self, **options):
         return HttpTransport(self.proxy, self.poster, self.url, **{"arrival_timeout_s": WAIT_S, **options})
 
-    def send(self, rid, length=2, **fields):
-        self.transport.generate(rid=rid, input_ids=range(length), sampling={"max_new_tokens": 4}, **fields)
+    def send(self, rid, length=2, n=1, **fields):
+        sampling = {"max_new_tokens": 4} | ({"n": n} if n > 1 else {})
+        self.transport.generate(rid=rid, input_ids=range(length), sampling=sampling, **fields)
 
     def step(self):
         """What the scheduler receives before the head of the next step, as short words."""

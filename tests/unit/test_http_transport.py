@@ -1,4 +1,4 @@
-"""Over HTTP a script's calls reach the scheduler in order, and a call that cannot arrive does not block other calls."""
+"""Over HTTP a script's calls reach the scheduler in order, and a call that cannot arrive does not block the engine."""
 
 from __future__ import annotations
 
@@ -6,9 +6,20 @@ import pickle
 
 import pytest
 import zmq
-from fake_tokenizer import LONGEST, WAIT_S, CloseSessionReqInput, Engine, FakeServer
+from fake_tokenizer import (
+    LONGEST,
+    WAIT_S,
+    CloseSessionReqInput,
+    ContinueGenerationReqInput,
+    Engine,
+    FakeServer,
+    FlushCacheReqInput,
+    PauseGenerationReqInput,
+    TokenizedGenerateReqInput,
+)
 from local_server import serving
 
+from sr_fuzz.runtime import http_patience
 from sr_fuzz.runtime.http_poster import BackgroundHttpPoster
 from sr_fuzz.runtime.tokenizer_recv_proxy import ScriptedTokenizerRecvProxy
 from sr_fuzz.script.errors import EngineError, RequestRefused
@@ -75,10 +86,94 @@ def test_the_answer_of_each_request_is_kept_until_the_next_script(engine):
     assert engine.transport.responses == {}
 
 
-def test_a_message_that_never_comes_is_a_time_out_that_says_so(engine):
-    engine.transport = engine.new_transport(arrival_timeout_s=0.05)
-    engine.server.send = lambda message: None
-    with pytest.raises(TimeoutError, match=r"^no generate request 'a\.' arrived .* 0\.05 s; .* instead: nothing$"):
+# -- calls that the server does not pass on --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """A transport that asks soon whether the server answers anything else."""
+    monkeypatch.setattr(http_patience, "SLOW_S", 0.02)
+    monkeypatch.setattr(http_patience, "_PROBE_PAUSE_S", 0.01)
+
+
+CALLS = {
+    TokenizedGenerateReqInput: lambda engine: engine.send("a."),
+    PauseGenerationReqInput: lambda engine: engine.transport.pause("retract"),
+    ContinueGenerationReqInput: lambda engine: engine.transport.continue_(),
+    FlushCacheReqInput: lambda engine: engine.transport.flush_cache(),
+}
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    "kind", [TokenizedGenerateReqInput, FlushCacheReqInput], ids=["a request", "a call that waits for its reply"]
+)
+def test_a_call_that_is_not_passed_on_is_told_from_a_slow_one_and_waits_with_all_later_ones(engine, kind):
+    engine.server.withheld = kind
+    CALLS[kind](engine)
+    engine.transport.pause("in_place")
+    engine.transport.continue_()
+    held_up, *later = engine.transport.put_off
+    assert later == ["pause in mode in_place", "continue"]
+    assert held_up in ("generate request 'a.'", "FlushCacheReqInput")
+    assert [engine.step() for _ in range(3)] == [[], [], []]
+    assert len(engine.transport.put_off) == 3
+    assert engine.transport.settle(WAIT_S).startswith("3 calls were put off")
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_request_that_comes_after_all_is_taken_up_with_what_waits_behind_it(engine):
+    engine.server.withheld = TokenizedGenerateReqInput
+    engine.send("a.")
+    engine.send("b.")
+    assert engine.step() == []
+    assert engine.transport.put_off == ["generate request 'a.'", "generate b."]
+    engine.server.withheld = None
+    engine.server.send(TokenizedGenerateReqInput(rid="a.", sampling_params={}))
+    assert engine.step() == ["a."]  # taken by the scheduler before the transport looks again
+    assert engine.transport.put_off == ["1 requests"]
+    assert engine.step() == ["b."]
+    assert engine.transport.put_off == []
+    assert set(engine.transport.responses) == {"a.", "b."}
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_request_held_back_that_the_server_forgets_is_held_up_and_the_others_wait_for_it(engine):
+    engine.transport.pause("in_place")
+    engine.send("a.")
+    engine.send("b.")
+    engine.server.withheld = TokenizedGenerateReqInput
+    engine.transport.continue_()
+    engine.transport.flush_cache()
+    assert engine.transport.put_off == ["generate request 'a.'", "flush"]
+    assert not engine.transport.paused
+    assert engine.step() == ["pause in_place", "continue"]
+    engine.server.withheld = None
+    for rid in ("b.", "a."):
+        engine.server.send(TokenizedGenerateReqInput(rid=rid, sampling_params={}))
+    assert engine.step() == ["b.", "a."]
+    assert engine.step() == ["flush"]
+    assert set(engine.transport.responses) == {"a.", "b."}
+
+
+@pytest.mark.parametrize("kind", [PauseGenerationReqInput, ContinueGenerationReqInput])
+def test_a_call_that_is_answered_without_being_passed_on_is_an_error_at_once(engine, kind):
+    engine.server.withheld = kind
+    with pytest.raises(EngineError, match=f"was answered, but no {kind.__name__} reached the scheduler$"):
+        CALLS[kind](engine)
+
+
+def test_a_message_of_a_slow_server_is_waited_for(engine, hasty):
+    engine.server.delay_s = 0.5
+    engine.send("a.")
+    assert set(engine.transport.responses) == {"a."}
+    assert engine.step() == ["a."]
+
+
+def test_a_server_that_answers_nothing_at_all_is_a_time_out_that_says_what_is_missing(engine, hasty):
+    engine.transport = engine.new_transport(arrival_timeout_s=0.2)
+    engine.server.delay_s = 1.0
+    with pytest.raises(TimeoutError, match=r"^no generate request 'a\.' arrived .* 0\.2 s; .* instead: nothing$"):
         engine.send("a.")
 
 
@@ -186,6 +281,38 @@ def test_continue_waits_for_the_end_of_a_pause_that_aborts(engine):
     assert [word for word in engine.step() if word != "abort all"] == ["continue", "b.", "pause in_place"]
 
 
+def test_a_pause_that_aborts_lets_the_engine_step_for_the_samples_of_an_aborted_prefill(engine):
+    answered = set()
+    engine.transport = engine.new_transport(answered=answered.__contains__)
+    engine.send("a.", n=2)
+    assert engine.step() == ["prefill of a."]
+    engine.transport.pause("abort")
+    engine.transport.continue_()
+    assert engine.transport.put_off == ["continue"]
+    answered.add("prefill of a.")
+    engine.server.answer("prefill of a.")
+    # The transport waits for the samples, not for the end of the pause.
+    assert {"a. 0", "a. 1"} <= {*engine.step(), *engine.step()}
+    assert engine.transport.put_off == ["continue"]
+    answered.update(("a. 0", "a. 1"))
+    engine.server.answer("a. 0", "a. 1")
+    engine.step()
+    assert [word for word in engine.step() if word != "abort all"] == ["continue"]
+    assert engine.transport.put_off == []
+
+
+def test_a_pause_that_aborts_and_never_ends_puts_off_what_comes_after_it(engine):
+    engine.server.leaks = True
+    engine.send("a.")
+    engine.step()
+    _finish(engine, "a.")
+    engine.transport.pause("abort")
+    engine.transport.continue_()
+    for _ in range(3):
+        assert set(engine.step()) == {"abort all"}
+    assert engine.transport.put_off == ["continue"]
+
+
 def test_a_refusal_of_a_request_that_was_put_off_is_remembered(engine):
     engine.send("a.")
     engine.transport.pause("abort")
@@ -196,6 +323,60 @@ def test_a_refusal_of_a_request_that_was_put_off_is_remembered(engine):
     engine.step()
     assert [word for word in engine.step() if word != "abort all"] == ["continue", "c."]
     assert list(engine.transport.refused) == ["b."]
+
+
+# -- requests for several samples ----------------------------------------------------------------------------------
+
+
+def test_a_request_for_several_samples_does_not_pass_for_another_one(engine):
+    engine.transport.pause("in_place")
+    engine.send("a.", n=2)
+    engine.send("b.")
+    engine.send("c.", n=3)
+    engine.transport.continue_()
+    assert engine.transport.put_off == ["3 requests"]
+    pause, continued, *received = engine.step()
+    assert (pause, continued) == ("pause in_place", "continue")
+    assert sorted(received) == ["b.", "prefill of a.", "prefill of c."]
+    assert set(engine.transport.responses) == {"b."}
+
+
+def test_samples_arrive_in_the_step_after_the_answer_of_their_prefill(engine):
+    def answered(rid):
+        """In the scheduler's first step with the prefill; before that, nobody asks."""
+        engine.server.answer(rid)
+        return True
+
+    engine.transport = engine.new_transport(answered=answered)
+    engine.server.samples_s = 0.1
+    engine.send("a.", n=2)
+    assert engine.step() == ["prefill of a."]
+    assert engine.transport.put_off == ["2 requests"]
+    engine.send("b.", n=3)
+    assert engine.step() == ["a. 0", "a. 1", "prefill of b."]
+
+
+def test_samples_that_are_to_come_are_on_the_way(engine):
+    answered = set()
+    engine.transport = engine.new_transport(answered=answered.__contains__)
+    engine.send("a.", n=2)
+    assert engine.step() == ["prefill of a."]
+    assert engine.transport.put_off == []
+    answered.add("prefill of a.")
+    assert engine.transport.put_off == ["samples of a."]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_samples_that_the_server_does_not_send_hold_up_later_calls(engine):
+    answered = {"prefill of a."}
+    engine.transport = engine.new_transport(answered=answered.__contains__)
+    engine.send("a.", n=2)
+    engine.server.withheld = TokenizedGenerateReqInput
+    engine.server.answer("prefill of a.")
+    assert engine.step() == ["prefill of a."]
+    engine.transport.flush_cache()
+    assert engine.step() == []
+    assert engine.transport.put_off == ["sample of 'a.'", "flush"]
 
 
 # -- aborts --------------------------------------------------------------------------------------------------------
@@ -263,6 +444,7 @@ def test_settling_names_who_has_no_answer(engine):
     assert engine.transport.paused
     engine.server.answer_flush()
     assert engine.transport._flush.wait(WAIT_S)
+    engine.step()
     assert engine.transport.settle(0.05) == "no HTTP answer within 0.05 s to a., b0., b1., b2., b3. and 2 more"
 
 

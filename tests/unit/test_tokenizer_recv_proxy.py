@@ -140,6 +140,19 @@ def test_what_came_since_a_mark_counts(proxy, push):
     assert _wait(proxy, "before", since=mark, give_up=lambda: "enough") is None
 
 
+def test_what_the_scheduler_has_received_since_a_mark_counts_until_it_is_forgotten(proxy, push):
+    mark = proxy.mark()
+    push.send_pyobj("mine")
+    push.send_pyobj("other")
+    assert proxy.not_received == ["mine", "other"]
+    assert _take_all(proxy) == ["mine", "other"]
+    assert (proxy.not_received, proxy.arrivals(mark)) == ([], ["mine", "other"])
+    assert _wait(proxy, "mine", since=mark) == "mine"
+    assert proxy.arrivals(proxy.mark()) == []
+    proxy.forget()
+    assert proxy.arrivals() == []
+
+
 def test_a_time_out_says_what_arrived_instead(proxy, push):
     with pytest.raises(TimeoutError) as caught:
         _wait(proxy, "mine", timeout_s=0.02, description="abort of 'a.'")
@@ -227,3 +240,4 @@ def test_who_stands_aside_hands_on_and_remembers_nothing(proxy, push):
     push.send_pyobj(2)
     assert _take_all(proxy) == [2]
     assert list(proxy.taken) == []
+    assert proxy.arrivals() == []
