@@ -80,7 +80,7 @@ class FakeEngine:
         """An engine with faults; a fault that it does not know cannot be booted."""
         engine = FakeEngine(self.faulty.get(",".join(paths), _not_booted))
         engine.faults = paths
-        engine.unseen = self.unseen
+        engine.unseen, engine.acts = self.unseen, self.acts
         return engine
 
     def run(

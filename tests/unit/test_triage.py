@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from fake_engine import FakeEngine, leak
 from rich.console import Console
@@ -13,12 +14,14 @@ from sr_fuzz.bugs.known import fixes, known_signatures
 from sr_fuzz.campaign.events import Explained
 from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.campaign.triage import Triage
-from sr_fuzz.outcome import Finding
+from sr_fuzz.outcome import Finding, signature
 from sr_fuzz.report.summary import summary
 from sr_fuzz.script import EngineConfig, Script, StartReq
 from sr_fuzz.script.errors import EngineError
 
-FINDING = Finding("kv_pages:leaked:radix", Script(EngineConfig(), (StartReq("r0"),)), leak(), "0.5.23")
+FINDING = Finding(
+    signature(leak(), EngineConfig()), Script(EngineConfig(), (StartReq("r0"),)), leak(), "0.5.23"
+)
 A, B = "sr_fuzz.faults.fixes.output:embedding_once", "sr_fuzz.faults.fixes.sessions:refused_turn"
 TEST_A, TEST_B = Path("test_a.py"), Path("test_b.py")
 
@@ -135,3 +138,57 @@ def test_a_campaign_counts_another_face_as_known_and_keeps_its_repro(tmp_path: P
     assert [event.tests for event in events if isinstance(event, Explained)] == ([(TEST_A,)] if face else [])
     # Beside the other tests of its folder it is an expected failure, and known the next time.
     assert len(known_signatures(tmp_path)) == face
+
+
+def booted(made: FakeEngine) -> list[tuple[str, ...]]:
+    """Record the fixes of each engine that is made."""
+    made_with: list[tuple[str, ...]] = []
+    make = made.with_faults
+
+    def with_faults(*paths: str) -> FakeEngine:
+        made_with.append(paths)
+        return make(*paths)
+
+    made.with_faults = with_faults
+    return made_with
+
+
+def test_news_costs_one_boot():
+    made = engine(a=broken, b=broken, both=broken)
+    boots = booted(made)
+    assert explain(made) == () and boots == [(A, B)]
+
+
+def test_only_fixes_that_acted_together_with_the_others_are_tried_alone():
+    made = engine(a=broken, b=healthy, both=healthy)
+    made.acts = lambda path, script: path == B
+    boots = booted(made)
+    assert explain(made) == (TEST_B,) and boots == [(A, B), (B,)]
+
+
+def test_one_clean_run_does_not_explain_a_flaky_finding():
+    """It shows in two of five fresh runs: ten clean runs are needed for one percent, and the fourth is not clean."""
+    runs: list[Script] = []
+
+    def fourth(script: Script):
+        runs.append(script)
+        return leak() if len(runs) == 4 else None
+
+    flaky = msgspec.structs.replace(FINDING, reproduced=2, tried=5)
+    assert triage(engine(a=fourth, b=broken, both=healthy)).explain(flaky) == (TEST_A, TEST_B) and len(runs) == 4
+    clean = engine(a=healthy, b=broken, both=healthy)
+    counted = booted_runs(clean)
+    assert triage(clean).explain(flaky) == (TEST_A,) and counted() == 10
+
+
+def booted_runs(made: FakeEngine):
+    """Count the runs of the engine on which bug A is fixed."""
+    engines: list[FakeEngine] = []
+    make = made.with_faults
+
+    def with_faults(*paths: str) -> FakeEngine:
+        engines.append(make(*paths))
+        return engines[-1]
+
+    made.with_faults = with_faults
+    return lambda: sum(len(one.played) for one in engines if one.faults == (A,))
