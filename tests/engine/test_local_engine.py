@@ -173,6 +173,11 @@ def test_rows_can_be_exhausted_again_after_a_release(sr_engine):
     play(sr_engine, ExhaustRows(0), Release(), ExhaustRows(0), Step(3), Release(), ExhaustRows(2), Step(2))
 
 
+def test_requests_that_take_rows_are_not_those_of_the_script(sr_engine):
+    """Whatever a request is called, its name is not that of a request that sr_fuzz sends by itself."""
+    play(sr_engine, StartReq("ballast0"), StartReq("ballast"), ExhaustRows(0), Step(3), Abort("ballast"), Step(2))
+
+
 def test_a_flush_takes_back_what_was_held(sr_engine):
     outcome = play(
         sr_engine,
