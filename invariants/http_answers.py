@@ -49,7 +49,7 @@ class HttpAnswers(Invariant):
             "control_stuck",
             f"the server has not passed on `{view.context.put_off[0]}` for {self._stuck_steps} steps without a "
             f"forward: the pause in mode abort before it waits for {names(waiting)} to be answered, and the "
-            f"scheduler, {'paused' if view.paused else 'not paused'}, answers nobody",
+            f"scheduler, {'paused' if view.paused else 'not paused'}, answers no request",
         )
 
     def check_end(self, view: SchedulerView) -> Problem | None:
