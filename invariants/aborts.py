@@ -161,7 +161,7 @@ class Aborts(Invariant):
     def _came_before(view: SchedulerView, rid: str, abort: Received) -> bool:
         if view.arrived[rid] < view.now.step:
             return True
-        order = [m for m in view.received if m is abort or m.rid == rid]
+        order = [m for m in view.received if m is abort or (m.is_request and m.rid == rid)]
         return order[0] is not abort
 
     @staticmethod
