@@ -173,6 +173,12 @@ def test_rows_can_be_exhausted_again_after_a_release(sr_engine):
     play(sr_engine, ExhaustRows(0), Release(), ExhaustRows(0), Step(3), Release(), ExhaustRows(2), Step(2))
 
 
+def test_a_long_script_does_not_hang(sr_engine):
+    """The limit is that of a step: a valid script may have half a million of them."""
+    outcome = sr_engine.run(Script(EngineConfig(), (Step(1000),) * 6), limit_s=0.3)
+    assert outcome.ok and outcome.steps > 6000 and outcome.wall_s > 0.6, outcome.report()
+
+
 def test_requests_that_take_rows_are_not_those_of_the_script(sr_engine):
     """Whatever a request is called, its name is not that of a request that sr_fuzz sends by itself."""
     play(sr_engine, StartReq("ballast0"), StartReq("ballast"), ExhaustRows(0), Step(3), Abort("ballast"), Step(2))
