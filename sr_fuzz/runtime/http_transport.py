@@ -70,6 +70,8 @@ class HttpTransport:
         self._held_back: list[tuple[str, HttpExchange]] = []
         self._several: set[str] = set()
         """Request ids of requests for several samples; the scheduler never sees these ids."""
+        self._several_sent: list[HttpExchange] = []
+        """The exchanges of those of them that reached the scheduler."""
         self._put_off: deque[tuple[str, Callable[[], bool], Callable[[], None]]] = deque()
 
     def reset(self) -> None:
@@ -218,7 +220,9 @@ class HttpTransport:
             self.refused[rid] = exchange.problem or "the server answered without the scheduler"
         else:
             taken.append(message)
-            if not several:
+            if several:
+                self._several_sent.append(exchange)
+            else:
                 self.responses[rid] = exchange
         return message
 
@@ -250,7 +254,9 @@ class HttpTransport:
         """Whether a pause in mode ``abort`` waits for answers that the scheduler has not sent yet."""
         if self._abort_pause is None or self._abort_pause.done:
             return False
-        return not all(self._answered(rid) for rid in self.responses)
+        # Which of the scheduler's requests are the samples of one request, only the tokenizer manager knows.
+        several_open = not all(exchange.done for exchange in self._several_sent)
+        return several_open or not all(self._answered(rid) for rid in self.responses)
 
     def _end_abort_pause(self) -> None:
         # The pause ends by itself once all requests are answered, but it checks only once a second, and sends another

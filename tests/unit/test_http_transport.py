@@ -186,6 +186,21 @@ def test_continue_waits_for_the_end_of_a_pause_that_aborts(engine):
     assert [word for word in engine.step() if word != "abort all"] == ["continue", "b.", "pause in_place"]
 
 
+def test_a_pause_that_aborts_waits_for_every_sample_of_a_request(engine):
+    """The scheduler never sees the id of the request itself, so its client's answer decides."""
+    engine.transport = engine.new_transport(answered=lambda rid: True, arrival_timeout_s=0.5)
+    engine.transport.generate(rid="a.", input_ids=[1, 2], sampling={"n": 3})
+    engine.transport.pause("abort")
+    engine.transport.continue_()
+    assert engine.step()[:2] == ["a.", "abort all"]
+    assert set(engine.step()) <= {"abort all"}
+    engine.server.answer("a.")
+    assert engine.transport.settle(0) != ""
+    assert engine.poster.exchanges[0].wait(WAIT_S)
+    engine.step()
+    assert [word for word in engine.step() if word != "abort all"] == ["continue"]
+
+
 def test_a_refusal_of_a_request_that_was_put_off_is_remembered(engine):
     engine.send("a.")
     engine.transport.pause("abort")
