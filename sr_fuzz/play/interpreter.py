@@ -23,6 +23,7 @@ from sr_fuzz.play.monitor import Monitor
 from sr_fuzz.play.request_fields import embedding_fields, generate_fields
 from sr_fuzz.play.stages import Progress, condition, reached
 from sr_fuzz.runtime.context import ScriptedContext
+from sr_fuzz.script.actions import CONTEXT_LENGTH
 from sr_fuzz.script.errors import RequestRefused
 from sr_fuzz.script.text import action_text
 from sr_fuzz.sglang_api import messages
@@ -186,9 +187,13 @@ class Interpreter:
         for _ in range(max(0, count)):
             rid = self._rid(f"{_BALLAST_PREFIX}{self._ballast_sent}")
             self._ballast_sent += 1
-            self._ballast.append(rid)
-            sampling = {"max_new_tokens": length, "ignore_eos": True}
-            self._context.start_tokens(rid=rid, input_ids=[3], sampling=sampling, **self._of_a_pair())
+            # The scheduler clips what is longer than the context; the tokenizer manager refuses it.
+            sampling = {"max_new_tokens": min(length, CONTEXT_LENGTH - 1), "ignore_eos": True}
+            try:
+                self._context.start_tokens(rid=rid, input_ids=[3], sampling=sampling, **self._of_a_pair())
+                self._ballast.append(rid)
+            except RequestRefused as refused:
+                self.notes[f"a request that takes a row was refused by the HTTP server: {refused.text[:200]}"] = None
 
     @_sends(s.Release)
     def _release(self, action: s.Release) -> None:

@@ -184,6 +184,15 @@ def test_requests_that_take_rows_are_not_those_of_the_script(sr_engine):
     play(sr_engine, StartReq("ballast0"), StartReq("ballast"), ExhaustRows(0), Step(3), Abort("ballast"), Step(2))
 
 
+def test_requests_that_take_rows_fit_into_the_context(sr_engine):
+    """In a large pool half of it is longer than the context, which the HTTP server refuses."""
+    config = EngineConfig(max_total_tokens=65536, max_running_requests=8)
+    script = Script(config, (ExhaustRows(7), Step(3), Release(), Step(2)))
+    with sr_engine.with_faults("tests.engine.faulty:door_of_the_tokenizer_manager") as engine:
+        outcome = engine.run(script)
+    assert outcome.ok and outcome.notes == () and outcome.forwards > 0, outcome.report()
+
+
 def test_a_flush_takes_back_what_was_held(sr_engine):
     outcome = play(
         sr_engine,
