@@ -70,7 +70,7 @@ def _most_examples() -> int:
 def test_a_valid_script_ends_in_an_outcome(sr_engine):
     names: Sequence[str] = FEW if _most_examples() <= FEW_EXAMPLES else tuple(ONE_RANK)
     configs = st.sampled_from([ONE_RANK[name] for name in names])
-    play_all(sr_engine, scripts(configs), 2 * _most_examples())
+    play_all(sr_engine, scripts(configs), _most_examples())
 
 
 def test_a_valid_script_of_many_actions_ends_in_an_outcome(sr_engine):
