@@ -68,6 +68,8 @@ class HttpTransport:
         self.not_forwarded: list[str] = []
         """Request ids whose abort was not passed on: not known to the tokenizer manager, or aborted before."""
         self._held_back: list[tuple[str, HttpExchange]] = []
+        self._posted: set[str] = set()
+        """Request ids of all requests that were sent, also of those that are held back or refused."""
         self._several: set[str] = set()
         """Request ids of requests for several samples; the scheduler never sees these ids."""
         self._several_sent: list[HttpExchange] = []
@@ -174,6 +176,7 @@ class HttpTransport:
     # -- generate ----------------------------------------------------------------------------------------------
 
     def _generate(self, rid: str, body: dict[str, Any], path: str = "/generate") -> None:
+        self._posted.add(rid)
         since = self._proxy.mark()
         exchange = self._calls.post_to(path, body)
         if self._paused:
@@ -204,8 +207,9 @@ class HttpTransport:
         def is_it(message: Any) -> bool:
             if not hasattr(message, "sampling_params"):
                 return False
-            # The requests that the tokenizer manager sends for several samples have ids that it generates.
-            if message.rid in self.responses or message.rid in self.refused if several else message.rid != rid:
+            # The requests that the tokenizer manager sends for several samples have ids that it generates. Those that
+            # it holds back it may release in another order, so any id of a script's request is not one of these.
+            if message.rid in self._posted if several else message.rid != rid:
                 return False
             return not any(message is other for other in taken)
 

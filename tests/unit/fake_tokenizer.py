@@ -1,7 +1,7 @@
 """A fake of SGLang's server, with the traits of its tokenizer manager that matter to a transport.
 
-It refuses within the stream, holds requests back while paused, drops aborts of unknown requests, sends one flush at a
-time, and ends a pause in mode ``abort`` only when every request is answered.
+It refuses within the stream, holds requests back while paused, has ids of its own for samples, drops aborts of unknown
+requests, sends one flush at a time, and ends a pause in mode ``abort`` only when every request is answered.
 """
 
 from __future__ import annotations
@@ -118,6 +118,10 @@ class FakeServer:
             if len(body["input_ids"]) > LONGEST:
                 raise ValueError(f"The input is longer than\n{LONGEST} tokens")
             fields = {name: value for name, value in body.items() if name != "stream"}
+            if body["sampling_params"].get("n", 1) > 1:
+                # A request for several samples goes under an id of the server's own, and takes longer.
+                await asyncio.sleep(0.05)
+                fields["rid"] = f"sample of {rid}"
             self.send(TokenizedGenerateReqInput(**fields))
             await self.known[rid].wait()
         finally:
