@@ -79,7 +79,8 @@ class Epilogue:
         steps, bound, known = 0, self._work_left(), len(self._view.requests)
         while steps < bound:
             if not self._view.unanswered() and self._context.is_fully_idle and not self._context.put_off:
-                return
+                if not self._context.await_samples(_ANSWER_S):
+                    return
             yield
             steps += 1
             if len(self._view.requests) > known:

@@ -234,6 +234,13 @@ class ScriptedContext:
         """Deferred calls of this script, which the tokenizer manager would not pass on yet, in order."""
         return self._transport.put_off
 
+    def await_samples(self, timeout_s: float) -> bool:
+        """Wait, without a step, for what the server still sends of requests for several samples.
+
+        Returns whether the scheduler has something to take.
+        """
+        return self._transport.await_samples(timeout_s)
+
     def settle(self, timeout_s: float) -> str:
         """Wait until every HTTP client has its answer, without a step; returns a text on the requests that have
         none."""

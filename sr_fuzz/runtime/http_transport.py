@@ -85,6 +85,29 @@ class HttpTransport:
         """Whether the tokenizer manager is paused and holds requests back."""
         return self._paused
 
+    def await_samples(self, timeout_s: float) -> bool:
+        """Wait, without a step, until the server sends more of a request for several samples, or has answered it.
+
+        The server sends the samples some milliseconds after it got the end of the prefill, when the scheduler may have
+        nothing else to do. Returns whether the scheduler has something to take.
+        """
+        if self._proxy.pending:
+            return True
+        if self._samples_answered():
+            return False
+        try:
+            arrived = self._proxy.wait_until_arrived(
+                lambda message: True,
+                timeout_s=timeout_s,
+                give_up=lambda: "answered" if self._samples_answered() else None,
+            )
+        except TimeoutError:
+            return False  # the check of the clients' answers will tell
+        return arrived is not None
+
+    def _samples_answered(self) -> bool:
+        return all(exchange.done for exchange in self._several_sent)
+
     def settle(self, timeout_s: float) -> str:
         """Wait, at most ``timeout_s`` seconds, until every call is answered; returns problems as a line.
 
@@ -259,8 +282,7 @@ class HttpTransport:
         if self._abort_pause is None or self._abort_pause.done:
             return False
         # Which of the scheduler's requests are the samples of one request, only the tokenizer manager knows.
-        several_open = not all(exchange.done for exchange in self._several_sent)
-        return several_open or not all(self._answered(rid) for rid in self.responses)
+        return not (self._samples_answered() and all(self._answered(rid) for rid in self.responses))
 
     def _end_abort_pause(self) -> None:
         # The pause ends by itself once all requests are answered, but it checks only once a second, and sends another

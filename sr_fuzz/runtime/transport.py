@@ -50,6 +50,13 @@ class Transport(Protocol):
         """Drop the state of earlier scripts."""
         ...
 
+    def await_samples(self, timeout_s: float) -> bool:
+        """Wait, without a step, until the server sends more of a request for several samples, or has answered it.
+
+        Returns whether the scheduler has something to take.
+        """
+        ...
+
     def settle(self, timeout_s: float) -> str:
         """Wait until every client has its answer, without a step; returns a text on those that have none."""
         ...
@@ -167,6 +174,10 @@ class LocalTransport:
 
     def reset(self) -> None:
         self._primed.clear()
+
+    def await_samples(self, timeout_s: float) -> bool:
+        """False: the samples are sent in a step, and counted by `put_off` until then."""
+        return False
 
     def settle(self, timeout_s: float) -> str:
         """There are no clients."""

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import zmq
-from fake_tokenizer import LONGEST, WAIT_S, CloseSessionReqInput, Engine, FakeServer
+from fake_tokenizer import LONGEST, WAIT_S, AbortReq, CloseSessionReqInput, Engine, FakeServer
 from local_server import serving
 
 from sr_fuzz.runtime.http_poster import BackgroundHttpPoster
@@ -263,6 +263,22 @@ def test_a_flush_in_a_later_step_arrives_at_once_when_the_one_before_is_answered
     assert engine.step() == ["flush"]
     engine.transport.flush_cache()
     assert engine.step() == ["flush"]
+
+
+# -- samples -------------------------------------------------------------------------------------------------------
+
+
+def test_the_end_of_a_script_waits_for_samples_that_the_server_sends_late(engine):
+    engine.transport.generate(rid="a.", input_ids=[1, 2], sampling={"n": 3})
+    assert engine.transport.await_samples(WAIT_S), "its message is there"
+    assert engine.step() == ["sample of a."]
+    assert not engine.transport.await_samples(0.05), "the server waits for the scheduler"
+    late = AbortReq(rid="sample of a.", abort_all=False)
+    engine.server.loop.call_soon_threadsafe(engine.server.loop.call_later, 0.1, engine.server.send, late)
+    assert engine.transport.await_samples(WAIT_S)
+    assert engine.step() == ["abort sample of a."]
+    engine.server.answer("a.")
+    assert not engine.transport.await_samples(WAIT_S)
 
 
 # -- the end of a script -------------------------------------------------------------------------------------------
