@@ -200,6 +200,7 @@ class HttpTransport:
 
     def _generate(self, rid: str, body: dict[str, Any], path: str = "/generate") -> None:
         self._posted.add(rid)
+        self.refused.pop(rid, None)
         since = self._proxy.mark()
         exchange = self._calls.post_to(path, body)
         if self._paused:
@@ -209,30 +210,37 @@ class HttpTransport:
             exchange.wait_for_head(_HEAD_S if body.get("stream") else GRACE_S)
             self._held_back.append((rid, exchange))
             return
-        if self._await_request(rid, exchange, since, taken=[]) is None:
+        self._await_requests([(rid, exchange)], since)
+        if rid in self.refused:
             refusal = exchange.refusal
             raise RequestRefused(rid, refusal[0] if refusal else None, self.refused[rid])
 
     def _release_held_back(self, since: int) -> None:
         held_back, self._held_back = self._held_back, []
-        taken: list[Any] = []
-        for rid, exchange in held_back:
-            self._await_request(rid, exchange, since, taken)
+        self._await_requests(held_back, since)
 
-    def _await_request(self, rid: str, exchange: HttpExchange, since: int, taken: list[Any]) -> Any | None:
-        """Wait for the request's message; None when it is refused.
+    def _await_requests(self, sent: list[tuple[str, HttpExchange]], since: int) -> None:
+        """Wait for the messages of requests that were sent since that mark, or until they are refused."""
+        taken: list[Any] = []
+        for rid, exchange in sent:
+            if rid not in self._several and self._await_request(rid, exchange, since, taken):
+                self.responses[rid] = exchange
+        several = [(rid, exchange) for rid, exchange in sent if rid in self._several]
+        self._await_several([exchange for _, exchange in several], since)
+        for rid, exchange in several:
+            if exchange.done:
+                self.refused[rid] = _refusal(exchange)
+            else:
+                self._several_sent.append(exchange)
+
+    def _await_request(self, rid: str, exchange: HttpExchange, since: int, taken: list[Any]) -> bool:
+        """Wait for the request's message; False when it is refused.
 
         ``taken``: messages of other requests with this id.
         """
 
-        several = rid in self._several
-
         def is_it(message: Any) -> bool:
-            if not hasattr(message, "sampling_params"):
-                return False
-            # The requests that the tokenizer manager sends for several samples have ids that it generates. Those that
-            # it holds back it may release in another order, so any id of a script's request is not one of these.
-            if message.rid in self._posted if several else message.rid != rid:
+            if not hasattr(message, "sampling_params") or message.rid != rid:
                 return False
             return not any(message is other for other in taken)
 
@@ -244,14 +252,34 @@ class HttpTransport:
             is_it, timeout_s=self._timeout_s, description=f"generate request {rid!r}", give_up=ended, since=since
         )
         if message is None:
-            self.refused[rid] = exchange.problem or "the server answered without the scheduler"
-        else:
-            taken.append(message)
-            if several:
-                self._several_sent.append(exchange)
-            else:
-                self.responses[rid] = exchange
-        return message
+            self.refused[rid] = _refusal(exchange)
+            return False
+        taken.append(message)
+        return True
+
+    def _await_several(self, exchanges: list[HttpExchange], since: int) -> None:
+        """Wait until each of these requests for several samples has a message, or is refused.
+
+        The tokenizer manager sends them with ids that it generates, in an order of its own. Which message is whose
+        cannot be told, so they are counted.
+        """
+        arrived = 0
+
+        def all_there() -> bool:
+            return arrived >= sum(not exchange.done for exchange in exchanges)
+
+        def is_last(message: Any) -> bool:
+            nonlocal arrived
+            arrived += hasattr(message, "sampling_params") and message.rid not in self._posted
+            return all_there()
+
+        self._proxy.wait_until_arrived(
+            is_last,
+            timeout_s=self._timeout_s,
+            description=f"requests for several samples ({len(exchanges)} sent)",
+            give_up=lambda: "all there" if all_there() else None,
+            since=since,
+        )
 
     # -- pause and continue ------------------------------------------------------------------------------------
 
@@ -326,3 +354,7 @@ class HttpTransport:
 
     def _client_has_answer(self, rid: str) -> bool:
         return self.responses[rid].done
+
+
+def _refusal(exchange: HttpExchange) -> str:
+    return exchange.problem or "the server answered without the scheduler"

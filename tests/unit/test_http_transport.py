@@ -164,6 +164,16 @@ def test_requests_held_back_may_come_in_another_order(engine):
     assert set(engine.transport.responses) == {"b."}
 
 
+def test_of_requests_for_several_samples_held_back_some_may_be_refused(engine):
+    engine.transport = engine.new_transport(arrival_timeout_s=2)
+    engine.transport.pause("in_place")
+    for rid, length in (("a.", LONGEST + 1), ("b.", 2), ("c.", LONGEST + 1), ("d.", 2)):
+        engine.transport.generate(rid=rid, input_ids=range(length), sampling={"n": 3})
+    engine.transport.continue_()
+    assert sorted(engine.step()[2:]) == ["sample of b.", "sample of d."]
+    assert set(engine.transport.refused) == {"a.", "c."}
+
+
 def test_a_request_held_back_can_be_aborted(engine):
     engine.transport.pause("in_place")
     engine.send("a.")
