@@ -136,7 +136,7 @@ class Aborts(Invariant):
             if rid in view.sessions.replaced:
                 continue
             if rid not in self._covered:
-                return Problem("uncalled_for", f"{name_of(rid)} ended as aborted, nobody had asked for it: {finish}")
+                return Problem("uncalled_for", f"{name_of(rid)} ended as aborted, no abort was requested: {finish}")
         return None
 
     def _fitted(self, view: SchedulerView, reqs: dict[str, Request]) -> Problem | None:
@@ -152,8 +152,8 @@ class Aborts(Invariant):
             if pages <= view.num_pages:
                 return Problem(
                     "aborted_though_room",
-                    f"{name_of(rid)} was aborted for lack of memory after {len(req.output_ids)} tokens; nobody else "
-                    f"held any, and with all its output it takes {pages} of {view.num_pages} pages",
+                    f"{name_of(rid)} was aborted for lack of memory after {len(req.output_ids)} tokens; no other "
+                    f"request held any, and with all its output it takes {pages} of {view.num_pages} pages",
                 )
         return None
 
@@ -161,7 +161,7 @@ class Aborts(Invariant):
     def _came_before(view: SchedulerView, rid: str, abort: Received) -> bool:
         if view.arrived[rid] < view.now.step:
             return True
-        order = [m for m in view.received if m is abort or m.rid == rid]
+        order = [m for m in view.received if m is abort or (m.is_request and m.rid == rid)]
         return order[0] is not abort
 
     @staticmethod

@@ -71,9 +71,10 @@ class Admission(Invariant):
             return None
         return Problem(
             "waits_though_room",
-            f"nobody was admitted in {self._steps} steps although {names([name_of(req.rid) for req in passed_over])} "
-            f"wait and everybody unanswered fits together into the pool; {len(view.now.free_pages)} of "
-            f"{view.num_pages} pages and {len(view.now.free_rows)} rows are free",
+            f"no request was admitted in {self._steps} steps although "
+            f"{names([name_of(req.rid) for req in passed_over])} wait and all unanswered requests fit together "
+            f"into the pool; {len(view.now.free_pages)} of {view.num_pages} pages and "
+            f"{len(view.now.free_rows)} rows are free",
         )
 
     def _room_for_all(self, view: SchedulerView) -> bool:

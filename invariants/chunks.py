@@ -72,7 +72,7 @@ class ChunkAccounting(Invariant):
             shown = [f"{name_of(row.req.rid)} up to {row.end} of {row.known}" for row in partial]
             return Problem("two_chunked", f"one batch prefills {len(partial)} requests in part: {names(shown)}")
         if partial and partial[0].req is not batch.chunked:
-            kept = name_of(batch.chunked.rid) if batch.chunked is not None else "nobody"
+            kept = name_of(batch.chunked.rid) if batch.chunked is not None else "none"
             row = partial[0]
             return Problem(
                 "rest_forgotten",

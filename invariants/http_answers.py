@@ -54,7 +54,7 @@ class HttpAnswers(Invariant):
         return Problem(
             "control_stuck",
             f"{held_up}: it waits for {names(waiting)} to be answered, and the scheduler, "
-            f"{'paused' if view.paused else 'not paused'}, answers nobody",
+            f"{'paused' if view.paused else 'not paused'}, answers no request",
         )
 
     def check_end(self, view: SchedulerView) -> Problem | None:

@@ -35,7 +35,7 @@ class KvContent(Invariant):
         if not hasattr(view.model, "read_back"):
             return "the model is not the oracle"
         if view.half == "decode":
-            return "the fake transfer writes no KV: prompts were computed by nobody"
+            return "the fake transfer writes no KV: no prompt is computed"
         return None
 
     def coarse(self, view: SchedulerView) -> str | None:

@@ -62,7 +62,7 @@ class Liveness(Invariant):
         if view.last_flush_ok is None:
             return Problem("flush_unanswered", "the flush was never answered")
         if not view.last_flush_ok:
-            return Problem("flush_refused", "everybody is answered, but the engine refused to flush its cache")
+            return Problem("flush_refused", "every request is answered, but the engine refused to flush its cache")
         return None
 
     @staticmethod

@@ -51,7 +51,7 @@ class OracleOutput(Invariant):
 
     def not_covered(self, view: SchedulerView) -> str | None:
         if view.half == "decode":
-            return "the fake transfer writes no KV: prompts were computed by nobody"
+            return "the fake transfer writes no KV: no prompt is computed"
         return None if hasattr(view.model, "read_back") else "the model is not the oracle"
 
     def check(self, view: SchedulerView) -> Problem | None:

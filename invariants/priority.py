@@ -89,7 +89,7 @@ class Priority(Invariant):
         best = max(others, key=lambda req: self._rank(view, req), default=None)
         for victim in retracted:
             if best is None or self._rank(view, best) - self._rank(view, victim) <= threshold:
-                who = f"{name_of(best.rid)} with {best.priority}" if best is not None else "nobody"
+                who = f"{name_of(best.rid)} with {best.priority}" if best is not None else "none"
                 return Problem(
                     "preempted_without_cause",
                     f"{name_of(victim.rid)} (priority {victim.priority}) was preempted; the highest priority that was "

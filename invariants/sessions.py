@@ -52,7 +52,7 @@ class Sessions(Invariant):
     def _gone(view: SchedulerView) -> Problem | None:
         if view.sessions.vanished is None:
             return None
-        return Problem("vanished", f"session {name_of(view.sessions.vanished)} is gone, and nobody closed it")
+        return Problem("vanished", f"session {name_of(view.sessions.vanished)} is gone, although no client closed it")
 
     def _slots(self, view: SchedulerView) -> Problem | None:
         step = view.now.step + 1

@@ -59,7 +59,7 @@ class TreeLocks(Invariant):
                 return Problem(
                     rule,
                     f"node {node.id} (tokens {node.start}..{node.start + len(node.tokens)}) has lock count "
-                    f"{self._count(node)}, expected {len(expected)} ({names(expected) or 'nobody'})",
+                    f"{self._count(node)}, expected {len(expected)} ({names(expected) or 'no holder'})",
                 )
         return None
 
@@ -84,7 +84,7 @@ class TreeLocks(Invariant):
         if view.transfer_locks:
             return None  # the node of a copy is locked as well, and its slots are not known
         if extra := sorted(locked - needed.keys()):
-            told = f"{len(extra)} slots of the tree are locked for nobody: {numbers(extra)}"
+            told = f"{len(extra)} slots of the tree are locked without a holder: {numbers(extra)}"
             return Problem("lock_without_holder", told)
         return None
 

@@ -3,7 +3,7 @@
 ``xfail`` stands for a bug that is open in every release, ``sglang_bug(releases, reason=...)`` for one of the releases
 that a version specifier (PEP 440) names. One bug may break several rules, or one rule on several kinds of engine: then
 its test lists the other signatures in ``ALSO_SEEN_AS``, a tuple of strings, in which ``*`` stands for anything. The
-folder is read as source, never imported, so that a campaign starts at once and runs nobody's code.
+folder is read as source, never imported, so that a campaign starts at once and runs no code of others.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,52 +20,65 @@ from sr_fuzz.script.errors import ConfigNotBooted
 
 if TYPE_CHECKING:
     from sr_fuzz.bugs.known import Known
+    from sr_fuzz.campaign.events import Summary
     from sr_fuzz.campaign.triage import Triage
     from sr_fuzz.engine.contract import Engine
     from sr_fuzz.script import EngineConfig
 
+_Time = Annotated[
+    float, typer.Option("--time", parser=duration, metavar="DURATION", help="How long, such as 60s, 5m, 1h.")
+]
+_Configs = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A configuration or a set of them (see `sr-fuzz configs`). Repeatable."),
+]
+_Seed = Annotated[int | None, typer.Option(min=0, metavar="N", help="Draws the same scripts again.")]
+_Out = Annotated[Path, typer.Option(metavar="DIR", help="Where repros go.")]
+_KnownFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Emitted tests that are only counted, as the bugs known to sr_fuzz are."),
+]
+_MaxScripts = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many scripts.")]
+_Exhausters = Annotated[
+    bool | None,
+    typer.Option(
+        "--exhausters/--no-exhausters",
+        help="Scripts that hold memory, rows or locks: all or none of them. If not given, one in ten.",
+        show_default=False,
+    ),
+]
+_Canary = Annotated[
+    bool | None,
+    typer.Option(
+        "--canary/--no-canary",
+        help="Also look for a bug that is seeded in a second engine: must be found. If not given, without --fault.",
+        show_default=False,
+    ),
+]
+_Differential = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N",
+        help="Play each N-th script twice, and each of its requests alone: both must give the same. Not with "
+        "--engine persistent or server, where a script finds what others have left.",
+    ),
+]  # fmt: skip
+
+
 def run(
-    time_s: Annotated[
-        float, typer.Option("--time", parser=duration, metavar="DURATION", help="How long, such as 60s, 5m, 1h.")
-    ] = "60s",  # type: ignore[assignment]  # parsed like a value from the command line
-    config: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A configuration or a set of them (see `sr-fuzz configs`). Repeatable."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Draws the same scripts again.")] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where repros go.")] = OUT,
-    known: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Emitted tests that are only counted, as the bugs known to sr_fuzz are."),
-    ] = None,
-    max_scripts: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many scripts.")] = None,
-    exhausters: Annotated[
-        bool | None,
-        typer.Option(
-            "--exhausters/--no-exhausters",
-            help="Scripts that hold memory, rows or locks: all or none of them. If not given, one in ten.",
-            show_default=False,
-        ),
-    ] = None,
+    time_s: _Time = "60s",  # type: ignore[assignment]  # parsed like a value from the command line
+    config: _Configs = None,
+    seed: _Seed = None,
+    out: _Out = OUT,
+    known: _KnownFolder = None,
+    max_scripts: _MaxScripts = None,
+    exhausters: _Exhausters = None,
     engine_kind: EngineOption = EngineKind.LOCAL,
     sglang: SglangOption = None,
-    canary: Annotated[
-        bool,
-        typer.Option(
-            "--canary/--no-canary",
-            help="Also look for a bug that is seeded in a second engine: must be found. Not with --fault.",
-        ),
-    ] = True,
+    canary: _Canary = None,
     fault: FaultOption = None,
-    differential: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N",
-            help="Play each N-th script twice, and each of its requests alone: both must give the same. Not with "
-            "--engine persistent or server, where a script finds what others have left.",
-        ),
-    ] = None,
-) -> int:  # fmt: skip
+    differential: _Differential = None,
+) -> int:
     """Look for findings until the time is up.
 
     A new finding is minimised, confirmed and written to [bold]--out[/] as a pytest test; a known one is counted.
@@ -76,19 +90,15 @@ def run(
     130 or 143 when SIGINT or SIGTERM stopped it.
     """
     configs = find_configs(config or ["default"])
-    shares = _shares(configs, engine_kind, asked=config is not None)
-    _known(known)  # an unreadable folder is an error before an engine starts
+    _check_options(engine_kind, known, canary=canary, fault=fault, differential=differential)
     make_folder(out)
-    if differential is not None and engine_kind is not EngineKind.LOCAL:
-        raise InputError(f"--differential: needs a fresh process for each script, not --engine {engine_kind.value}")
+    shares = _shares(configs, engine_kind, asked=config is not None)
 
     from sr_fuzz.campaign.loop import run_campaign
     from sr_fuzz.engine.around.differential import DifferentialEngine
     from sr_fuzz.report.terminal import Terminal, make_console
-    from sr_fuzz.script.text import config_text
     from sr_fuzz.strategies.scripts import scripts
 
-    names = {configuration: name for name, configuration in configs.items()}
     console = make_console()
     if len(shares) > 1:
         console.print(_shares_line(shares, engine_kind, time_s), soft_wrap=True)
@@ -105,10 +115,32 @@ def run(
             known=_known(known, engine.sglang_version),
             on_event=terminal,
             max_scripts=max_scripts,
-            canary=(lambda: engines.start_canary(engine)) if canary and not fault else None,
+            canary=(lambda: engines.start_canary(engine)) if canary is not False and not fault else None,
             triage=_triage(engine, known),
-            name_of=lambda configuration: names.get(configuration, config_text(configuration)),
+            name_of=_namer(configs),
         )
+    return _status(done)
+
+
+def _check_options(
+    kind: EngineKind, known: Path | None, *, canary: bool | None, fault: list[str] | None, differential: int | None
+) -> None:
+    """Refuse options that exclude each other, and an unreadable folder of known findings, before an engine starts."""
+    _known(known)
+    if canary and fault:
+        raise InputError("--canary: looked for on an engine without other faults, so not with --fault")
+    if differential is not None and kind is not EngineKind.LOCAL:
+        raise InputError(f"--differential: needs a fresh process for each script, not --engine {kind.value}")
+
+
+def _namer(configs: dict[str, EngineConfig]) -> Callable[[EngineConfig], str]:
+    from sr_fuzz.script.text import config_text
+
+    names = {configuration: name for name, configuration in configs.items()}
+    return lambda configuration: names.get(configuration, config_text(configuration))
+
+
+def _status(done: Summary) -> int:
     if done.interrupted:
         return stopped_status()
     nothing_played = bool(done.troubles) and not done.scripts

@@ -25,31 +25,40 @@ if TYPE_CHECKING:
 DEFAULT_SCRIPTS = 60
 
 
+_FaultNames = Annotated[
+    list[str] | None, typer.Option("--fault", metavar="NAME", help="Only this built-in fault. Repeatable.")
+]
+_Load = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--load", parser=fault_path, metavar="MODULE:FUNCTION",
+        help="A fault of your own, instead of the built-in ones or beside those that --fault names. Repeatable.",
+    ),
+]  # fmt: skip
+_Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SET", help="Configurations to search on, instead of those a fault asks for."),
+]
+_Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Draws other scripts.")]
+_Scripts = Annotated[int, typer.Option(min=1, metavar="N", help="Most scripts for a fault.")]
+_Time = Annotated[
+    float, typer.Option("--time", parser=duration, metavar="DURATION", help="Longest search for a fault.")
+]
+_Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the rows as JSON.")]
+_Markdown = Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the table as a page.")]
+_Baseline = Annotated[Path | None, typer.Option(metavar="FILE", help="An earlier JSON file to compare with.")]
+
+
 def sensitivity(
-    fault: Annotated[
-        list[str] | None, typer.Option("--fault", metavar="NAME", help="Only this built-in fault. Repeatable.")
-    ] = None,
-    load: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--load", parser=fault_path, metavar="MODULE:FUNCTION",
-            help="A fault of your own, instead of the built-in ones or beside those that --fault names. Repeatable.",
-        ),
-    ] = None,
-    config_set: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SET", help="Configurations to search on, instead of those a fault asks for."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Draws other scripts.")] = 0,
-    scripts: Annotated[int, typer.Option(min=1, metavar="N", help="Most scripts for a fault.")] = DEFAULT_SCRIPTS,
-    time_s: Annotated[
-        float, typer.Option("--time", parser=duration, metavar="DURATION", help="Longest search for a fault.")
-    ] = "60s",  # type: ignore[assignment]  # parsed like a value from the command line
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the rows as JSON.")] = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the table as a page.")] = None,
-    baseline: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="An earlier JSON file to compare with.")
-    ] = None,
+    fault: _FaultNames = None,
+    load: _Load = None,
+    config_set: _Sets = None,
+    seed: _Seed = 0,
+    scripts: _Scripts = DEFAULT_SCRIPTS,
+    time_s: _Time = "60s",  # type: ignore[assignment]  # parsed like a value from the command line
+    json: _Json = None,
+    markdown: _Markdown = None,
+    baseline: _Baseline = None,
     sglang: SglangOption = None,
 ) -> int:
     """Measure what the fuzzer would see: put known bugs into SGLang, and look for each of them.
@@ -61,10 +70,7 @@ def sensitivity(
     for names in configs.values():
         find_configs(names, option="--set")
     earlier = _baseline(baseline)
-    for option, path in (("--json", json), ("--markdown", markdown)):
-        check_target(option, path)
-    if json is not None and markdown is not None and json.absolute() == markdown.absolute():
-        raise InputError(f"--json and --markdown: both name {json}; one would overwrite the other")
+    _check_targets(json, markdown)
 
     from sr_fuzz.campaign.sensitivity import Report, Sensitivity, compare
     from sr_fuzz.outcome.files import write_whole
@@ -94,6 +100,14 @@ def sensitivity(
     changes = compare(report, earlier)
     console.print(comparison(changes), soft_wrap=True)
     return 1 if changes.lost else 0
+
+
+def _check_targets(json: Path | None, markdown: Path | None) -> None:
+    """Refuse files that could not be written, or that are one file, before the search."""
+    for option, path in (("--json", json), ("--markdown", markdown)):
+        check_target(option, path)
+    if json is not None and markdown is not None and json.absolute() == markdown.absolute():
+        raise InputError(f"--json and --markdown: both name {json}; one would overwrite the other")
 
 
 def _faults(names: Sequence[str] | None, paths: Sequence[str] | None) -> list[Fault]:

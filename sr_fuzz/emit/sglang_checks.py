@@ -128,7 +128,7 @@ _CENSUS = '''\
     assert not twice, f"pages with two owners: {{twice}}"
     total = allocator.size // allocator.page_size
     lost = sorted(set(range(1, total + 1)) - set(pages))
-    assert not lost, f"pages that nobody owns: {{lost}}"
+    assert not lost, f"pages without an owner: {{lost}}"
     assert len(pages) == total, f"{{len(pages)}} pages, the pool has {{total}}"'''
 
 _TREE_PAGES = """\

@@ -205,12 +205,7 @@ def start_arguments(start: StartReq) -> dict[str, str]:
 
 def _reached(action: StepUntil, start: StartReq, config: EngineConfig, r: str) -> str:
     """Return a condition on the handle ``r``, as source; see `sr_fuzz.play.stages`."""
-    wanted = condition(
-        action,
-        prompt_len=start.prompt.length,
-        max_new_tokens=start.max_new_tokens,
-        chunk_size=config.chunked_prefill_size,
-    )
+    wanted = condition(action, start, config)
     terms = {
         f"{r}.finished": wanted.ended,
         f"_output_len({r}) >= {wanted.tokens}": wanted.tokens is not None,

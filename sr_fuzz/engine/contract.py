@@ -43,8 +43,9 @@ class Engine(Protocol):
     ) -> Outcome:
         """Play ``script``. A failure of SGLang, including a crash or a hang, is returned in the outcome.
 
-        ``invariants``: names or families to check; None for all. ``limit_s``: limit of the run in seconds; None for the
-        engine's default. Raises `EngineError` when the script could not be played, `ScriptError` when it is invalid.
+        ``invariants``: names or families to check; None for all. ``limit_s``: limit of one step in seconds; None for
+        the engine's default. Raises `EngineError` when the script could not be played, `ScriptError` when it is
+        invalid.
         """
         ...
 

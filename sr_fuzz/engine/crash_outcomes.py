@@ -26,7 +26,8 @@ def hung(
     ``package``: folder of the SGLang that wrote ``stack``; by default that of this process. ``faults``: as in
     `Outcome`.
     """
-    message = f"the script was not over after {job.limit_s:g} s"
+    what = "a step of the script" if isinstance(job, Run) else "the script function"
+    message = f"{what} was not over after {job.limit_s:g} s"
     return _ended(job, ("hang", "timeout", message), stack, sglang_version, wall_s, package, faults or {})
 
 

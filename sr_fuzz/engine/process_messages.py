@@ -3,11 +3,11 @@
 The local engine, over socket pairs that its processes inherit::
 
     user's process --(SEQPACKET: Boot + one end of a job channel)--> zygote --fork--> configuration process
-    user's process <==============(job channel: Run/Execute, Reply)=============> configuration process --fork--> child
+    user's process <==========(job channel: Run/Execute, Alive …, Reply)========> configuration process --fork--> child
 
 A live scheduler (the server engine, persistent mode), over a ZMQ ``PAIR`` socket on a private ``ipc://`` path::
 
-    user's process <--(Attached; then Run/Execute -> Done/Failed, Reset)--> hook in the scheduler process
+    user's process <--(Attached; then Run/Execute -> Alive …, Done/Failed, Reset)--> hook in the scheduler process
 """
 
 from __future__ import annotations
@@ -45,12 +45,18 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     detail: str = ""
 
 
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """Sent now and then while a script makes steps: it is long and does not hang."""
+
+
 class Run(msgspec.Struct, frozen=True, tag="run"):
     """Play a script in a fresh child."""
 
     script: Script
     invariants: tuple[str, ...] | None = None
     limit_s: float = 20.0
+    """Longest time of one step in seconds. A valid script may have half a million of them, and each of its requests
+    ends, so there is no limit of the whole."""
 
 
 class Execute(msgspec.Struct, frozen=True, tag="execute"):
@@ -60,6 +66,7 @@ class Execute(msgspec.Struct, frozen=True, tag="execute"):
     args: tuple[Any, ...] = ()
     invariants: tuple[str, ...] | None = None
     limit_s: float = 20.0
+    """Longest time of the whole function in seconds, since nothing else ends one that steps for ever."""
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
@@ -87,10 +94,13 @@ class Reset(msgspec.Struct, frozen=True, tag="reset"):
 
 
 Job = Run | Execute
-Reply = Ready | Failed | Done
-LiveReply = Attached | Failed | Done | Reset
+Reply = Ready | Failed | Done | Alive
+LiveReply = Attached | Failed | Done | Reset | Alive
 
-PROTOCOL = 1
+ALIVE_S = 1.0
+"""Time between two `Alive` in seconds: a fraction of the limit of a step."""
+
+PROTOCOL = 2
 """Version of the messages to and from a live scheduler; raised whenever an old one would have another meaning."""
 
 # Files in the private folder of a live scheduler.

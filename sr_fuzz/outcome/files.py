@@ -7,6 +7,7 @@ beside its repro), a known bug (JSON, see `sr_fuzz.bugs`), and the repro itself 
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,9 +139,9 @@ def finding_beside(repro: Path) -> Finding | None:
 
 
 def read_json(data: bytes) -> Any:
-    """Decode JSON; None where the data is not JSON."""
+    """Decode JSON in UTF-8, UTF-16 or UTF-32, with or without a byte order mark; None where the data is not JSON."""
     try:
-        return msgspec.json.decode(data)
+        return msgspec.json.decode(data.decode(json.detect_encoding(data)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

@@ -23,12 +23,14 @@ from sr_fuzz.play.monitor import Monitor
 from sr_fuzz.play.request_fields import embedding_fields, generate_fields
 from sr_fuzz.play.stages import Progress, condition, reached
 from sr_fuzz.runtime.context import ScriptedContext
+from sr_fuzz.script.actions import CONTEXT_LENGTH
 from sr_fuzz.script.errors import RequestRefused
 from sr_fuzz.script.text import action_text
 from sr_fuzz.sglang_api import messages
 from sr_fuzz.view.view import SchedulerView
 
-BALLAST_PREFIX = "ballast"
+# The hyphen keeps these ids apart from those of the script's own requests: no name has one.
+_BALLAST_PREFIX = "ballast-"
 
 _Sender = TypeVar("_Sender", bound=Callable[..., None])
 
@@ -183,11 +185,15 @@ class Interpreter:
         # the pool, otherwise the first of them would keep the others from getting rows.
         length = max(8, self._view.num_pages * self._view.page_size // (2 * max(1, count)))
         for _ in range(max(0, count)):
-            rid = self._rid(f"{BALLAST_PREFIX}{self._ballast_sent}")
+            rid = self._rid(f"{_BALLAST_PREFIX}{self._ballast_sent}")
             self._ballast_sent += 1
-            self._ballast.append(rid)
-            sampling = {"max_new_tokens": length, "ignore_eos": True}
-            self._context.start_tokens(rid=rid, input_ids=[3], sampling=sampling, **self._of_a_pair())
+            # The scheduler clips what is longer than the context; the tokenizer manager refuses it.
+            sampling = {"max_new_tokens": min(length, CONTEXT_LENGTH - 1), "ignore_eos": True}
+            try:
+                self._context.start_tokens(rid=rid, input_ids=[3], sampling=sampling, **self._of_a_pair())
+                self._ballast.append(rid)
+            except RequestRefused as refused:
+                self.notes[f"a request that takes a row was refused by the HTTP server: {refused.text[:200]}"] = None
 
     @_sends(s.Release)
     def _release(self, action: s.Release) -> None:
@@ -219,7 +225,7 @@ class Interpreter:
         start = self._starts.get(action.name)
         if start is None:
             return False  # a name that the script never starts
-        told, prompt = self._view.missing.or_default, self._prompts[action.name]
+        told = self._view.missing.or_default
         now = Progress(
             chunks=self._context.chunks_done(rid),
             tokens=told(lambda: len(req.output_ids), 0) if req is not None else 0,
@@ -229,11 +235,10 @@ class Interpreter:
         )
         wanted = condition(
             action,
-            # The prompt of a session's turn begins with the turns before it.
-            prompt_len=len(told(lambda: req.origin_input_ids, prompt) if req is not None else prompt),
-            # SGLang clips it to what the context and the pool hold.
-            max_new_tokens=told(lambda: req.max_new_tokens, start.max_new_tokens) if req else start.max_new_tokens,
-            chunk_size=self._script.config.chunked_prefill_size,
+            start,
+            self._script.config,
+            prompt_len=told(lambda: len(req.origin_input_ids), None) if req is not None else None,
+            max_new_tokens=told(lambda: req.max_new_tokens, None) if req is not None else None,
         )
         return reached(wanted, now)
 

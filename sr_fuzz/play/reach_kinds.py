@@ -21,7 +21,7 @@ PLACES = {
 }
 """Where an unfinished request can be."""
 
-_NOBODY = {
+_NOWHERE = {
     "arriving": "sent in this step, or in a step of the tokenizer manager, and in no queue yet",
     "finished": "answered already",
     "unknown": "never sent",
@@ -80,7 +80,7 @@ def _parked(config: EngineConfig) -> bool:
 _Kind = tuple[str, Callable[[EngineConfig], bool]]
 
 
-def _kinds() -> dict[str, _Kind]:
+def _of_actions() -> dict[str, _Kind]:
     kinds: dict[str, _Kind] = {}
     for action in get_args(Action):
         kinds[f"action.{action.__struct_config__.tag}"] = ("played", action.drawn_on)
@@ -88,24 +88,35 @@ def _kinds() -> dict[str, _Kind]:
         where = _chunked if stage.endswith("_chunk") and stage != "first_chunk" else _always
         kinds[f"stage.{stage}"] = ("StepUntil reached it, the request not answered before", where)
         kinds[f"stage.{stage}.missed"] = ("StepUntil gave up, or the request was answered before", where)
-    kinds |= {
-        "batch.extend": ("prefill batches", lambda config: config.disaggregation_mode != "decode"),
-        "batch.decode": ("decode batches", lambda config: config.disaggregation_mode != "prefill"),
-        "batch.mixed": ("prefill batches with decoding requests in them", lambda config: config.enable_mixed_chunk),
-        "chunk.prompts": ("prompts that took several chunks", _chunked),
-        "chunk.middle": ("chunks but the last", _chunked),
-        "chunk.parked": ("batches that ran without the request in the chunked slot", _parked),
-        "retract.memory": ("requests retracted for lack of memory", _always),
-        "retract.pause": ("requests retracted by a pause", _always),
-        "retract.preempt": ("running requests that gave way to a higher priority", _preempting),
-        "tree.evict": ("nodes that the scheduler evicted from the prefix tree", _in_tree),
-        "tree.split": ("nodes that were split where prompts diverge", _in_tree),
-        "cache.hits": ("prefills that found a cached prefix", _cached),
-        "cache.tokens": ("prompt tokens found there", _cached),
-        "cache.outputs": ("hits that reach into the output of an earlier request", _cached),
-        "cache.retracted": ("hits of a request that was retracted", _cached),
-    }
-    kinds |= {f"abort.{place}": (f"aborts of a request {what}", _always) for place, what in (PLACES | _NOBODY).items()}
+    return kinds
+
+
+_OF_BATCHES: dict[str, _Kind] = {
+    "batch.extend": ("prefill batches", lambda config: config.disaggregation_mode != "decode"),
+    "batch.decode": ("decode batches", lambda config: config.disaggregation_mode != "prefill"),
+    "batch.mixed": ("prefill batches with decoding requests in them", lambda config: config.enable_mixed_chunk),
+    "chunk.prompts": ("prompts that took several chunks", _chunked),
+    "chunk.middle": ("chunks but the last", _chunked),
+    "chunk.parked": ("batches that ran without the request in the chunked slot", _parked),
+    "retract.memory": ("requests retracted for lack of memory", _always),
+    "retract.pause": ("requests retracted by a pause", _always),
+    "retract.preempt": ("running requests that gave way to a higher priority", _preempting),
+}
+
+_OF_THE_CACHE: dict[str, _Kind] = {
+    "tree.evict": ("nodes that the scheduler evicted from the prefix tree", _in_tree),
+    "tree.split": ("nodes that were split where prompts diverge", _in_tree),
+    "cache.hits": ("prefills that found a cached prefix", _cached),
+    "cache.tokens": ("prompt tokens found there", _cached),
+    "cache.outputs": ("hits that reach into the output of an earlier request", _cached),
+    "cache.retracted": ("hits of a request that was retracted", _cached),
+}
+
+
+def _of_interruptions() -> dict[str, _Kind]:
+    """Aborts, pauses and flushes, and how requests end."""
+    kinds: dict[str, _Kind] = {}
+    kinds |= {f"abort.{place}": (f"aborts of a request {what}", _always) for place, what in (PLACES | _NOWHERE).items()}
     kinds["abort.chunked"] = (kinds["abort.chunked"][0], _chunked)
     kinds |= {f"pause.{mode}": (f"pauses with running requests {what}", _always) for mode, what in _MODES.items()}
     kinds |= {f"pause.at_{place}": (f"pauses that met a request {what}", _always) for place, what in PLACES.items()}
@@ -117,26 +128,29 @@ def _kinds() -> dict[str, _Kind]:
     }
     kinds |= {f"refused.{why}": (f"requests refused {what}", _always) for why, what in _REFUSALS.items()}
     kinds["refused.queue_full"] = (kinds["refused.queue_full"][0], _limited)
-    kinds |= {f"finish.{how}": (f"requests ended {what}", _always) for how, what in _FINISHES.items()}
-    kinds |= {
-        **reach_drafts.KINDS,
-        "step.idle": ("steps with nobody to serve", _always),
-        "step.paused": ("steps of a paused engine", _always),
-        "step.rows_full": ("steps in which requests waited and no row was free", _always),
-        "step.memory_full": ("steps in which requests waited although a row was free", _always),
-        "max.pool_percent": ("of the KV pool in use by requests, tree pages that can be evicted left out", _always),
-        "max.running": ("requests in the running batch", _always),
-        "max.waiting": ("requests in the waiting queue", _always),
-        "max.chunks": ("chunks of one prompt", _chunked),
-        **reach_drafts.MOST,
-    }
-    return kinds
+    return kinds | {f"finish.{how}": (f"requests ended {what}", _always) for how, what in _FINISHES.items()}
 
 
-KINDS: dict[str, str] = {kind: what for kind, (what, _) in _kinds().items()}
+_OF_STEPS: dict[str, _Kind] = {
+    "step.idle": ("steps without a request to serve", _always),
+    "step.paused": ("steps of a paused engine", _always),
+    "step.rows_full": ("steps in which requests waited and no row was free", _always),
+    "step.memory_full": ("steps in which requests waited although a row was free", _always),
+    "max.pool_percent": ("of the KV pool in use by requests, tree pages that can be evicted left out", _always),
+    "max.running": ("requests in the running batch", _always),
+    "max.waiting": ("requests in the waiting queue", _always),
+    "max.chunks": ("chunks of one prompt", _chunked),
+}
+
+_KINDS: dict[str, _Kind] = (
+    _of_actions() | _OF_BATCHES | _OF_THE_CACHE | _of_interruptions() | reach_drafts.KINDS | _OF_STEPS
+    | reach_drafts.MOST
+)  # fmt: skip
+
+KINDS: dict[str, str] = {kind: what for kind, (what, _) in _KINDS.items()}
 """What each kind counts, in the order of a table. A run may count other kinds too, such as another batch mode."""
 
-_WHERE = {kind: where for kind, (_, where) in _kinds().items()}
+_WHERE = {kind: where for kind, (_, where) in _KINDS.items()}
 
 _NOT_AIMED_AT = (".missed",)
 """Suffixes of the kinds that need not occur."""

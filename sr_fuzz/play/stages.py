@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sr_fuzz.script import StepUntil
+from sr_fuzz.script import EngineConfig, StartReq, StepUntil
+from sr_fuzz.script.actions import CONTEXT_LENGTH
 
 
 class Condition(NamedTuple):
@@ -36,12 +37,25 @@ class Progress(NamedTuple):
     """Whether its last output was sent."""
 
 
-def condition(action: StepUntil, *, prompt_len: int, max_new_tokens: int, chunk_size: int) -> Condition:
-    """The bounds for a request of ``prompt_len`` tokens. ``chunk_size``: tokens, 0 or less where prompts are not cut.
+def condition(
+    action: StepUntil,
+    start: StartReq,
+    config: EngineConfig,
+    *,
+    prompt_len: int | None = None,
+    max_new_tokens: int | None = None,
+) -> Condition:
+    """The bounds for the request that ``start`` starts.
 
+    ``prompt_len`` and ``max_new_tokens``: those of SGLang's request, where it is known: the prompt of a session's turn
+    begins with the turns before it, and SGLang clips the output. Otherwise they are expected from the script.
     ``last_chunk`` is the chunk before the extend that completes the prompt; for an uncut prompt, its only extend.
     """
-    stage = action.stage
+    stage, chunk_size = action.stage, config.chunked_prefill_size
+    if prompt_len is None:
+        prompt_len = start.prompt.length
+    if max_new_tokens is None:
+        max_new_tokens = min(start.max_new_tokens, _most_new_tokens(prompt_len, config))
     if stage in ("first_chunk", "nth_chunk", "last_chunk"):
         last = max(1, (prompt_len - 1) // chunk_size) if chunk_size > 0 else 1
         # A prompt that was never cut counts no chunk, but has output.
@@ -52,6 +66,14 @@ def condition(action: StepUntil, *, prompt_len: int, max_new_tokens: int, chunk_
     if stage == "waiting":
         return Condition(waiting=True, ended=False)
     return Condition(retracted=stage == "retracted")
+
+
+def _most_new_tokens(prompt_len: int, config: EngineConfig) -> int:
+    """The number of tokens to which SGLang clips the output after a prompt, as ``init_req_max_new_tokens`` of its
+    scheduler does: what the context holds, and the pool with a page to spare."""
+    page = config.page_size
+    in_pool = config.max_total_tokens - -(-prompt_len // page) * page - page - 1
+    return max(0, min(in_pool, CONTEXT_LENGTH - prompt_len - 2))
 
 
 def reached(wanted: Condition, now: Progress) -> bool:

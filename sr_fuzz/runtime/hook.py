@@ -12,7 +12,7 @@ event loop; the dispatcher of a live scheduler catches it and plays the next scr
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,6 +53,9 @@ class ScriptedSchedulerHook:
         self._observer: Observer | None = None
         self._proxy: Any = None
         self.steps = 0
+        self.on_step: Callable[[int], None] | None = None
+        """Called with the number of each step as it begins, so that another process can tell a long script from one
+        that hangs."""
 
     def begin(self, generator: Generator, *, observer: Observer | None, proxy: Any) -> None:
         """Set the script's generator; the next `step` plays its first part."""
@@ -79,6 +82,8 @@ class ScriptedSchedulerHook:
         except BaseException as error:
             found = error
         self.steps += 1
+        if self.on_step is not None:
+            self.on_step(self.steps)
         if self._observer is not None:
             self._observer.begin_step(self.steps)
         try:

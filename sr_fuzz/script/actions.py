@@ -31,12 +31,13 @@ STAGES = (
     "finished",
 )
 
-# \Z, because $ also matches before a line break at the end.
+# \Z, because $ also matches before a line break at the end. SGLang drops a request with an id that begins with
+# HEALTH_CHECK when it has anything else to do, without an answer.
 Name = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z][A-Za-z0-9_]{0,15}\Z",
-        description="a name: a letter, then at most 15 letters, digits or underscores",
+        pattern=r"^(?!HEALTH_CHECK)[A-Za-z][A-Za-z0-9_]{0,15}\Z",
+        description="a name: a letter, then at most 15 letters, digits or underscores; not HEALTH_CHECK at its start",
     ),
 ]
 Stage = Literal[
@@ -45,9 +46,11 @@ Stage = Literal[
 ]  # fmt: skip
 TokenId = Annotated[int, Meta(ge=0, lt=VOCAB_SIZE)]
 
-# 4096 is the context length of the oracle model: SGLang refuses a longer prompt, whatever the pool size is.
-PromptLen = Annotated[int, Meta(ge=1, le=4096)]
-NewTokens = Annotated[int, Meta(ge=0, le=4096)]
+CONTEXT_LENGTH = 4096
+"""Context length of the oracle model: SGLang refuses a longer prompt, whatever the pool size is."""
+
+PromptLen = Annotated[int, Meta(ge=1, le=CONTEXT_LENGTH)]
+NewTokens = Annotated[int, Meta(ge=0, le=CONTEXT_LENGTH)]
 
 
 class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, array_like=False):

@@ -21,8 +21,12 @@ _DOWNLOAD_S = 600.0
 
 
 def cache_folder() -> Path:
-    """Return the folder ``sr-fuzz`` in the user's cache (``XDG_CACHE_HOME``, or ``~/.cache``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr-fuzz"
+    """Return the folder ``sr-fuzz`` in the user's cache: ``XDG_CACHE_HOME``, or ``~/.cache``.
+
+    As the XDG base directory specification says, a relative ``XDG_CACHE_HOME`` counts as unset.
+    """
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".cache") / "sr-fuzz"
 
 
 def release_folder(version: str) -> Path:

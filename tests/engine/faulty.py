@@ -149,3 +149,21 @@ def cannot_boot_small_pools():
 
     Scheduler.__init__ = refuse
     yield
+
+
+@contextmanager
+def door_of_the_tokenizer_manager():
+    """No fault: like the HTTP server, the local engine refuses a request that is longer than the context."""
+    from sr_fuzz.runtime.transport import LocalTransport
+    from sr_fuzz.script.actions import CONTEXT_LENGTH
+    from sr_fuzz.script.errors import RequestRefused
+
+    generate = LocalTransport.generate
+
+    def refusing(self, *, rid, input_ids, sampling, **fields):
+        if len(input_ids) + sampling["max_new_tokens"] > CONTEXT_LENGTH:
+            raise RequestRefused(rid, 400, "longer than the context")
+        generate(self, rid=rid, input_ids=input_ids, sampling=sampling, **fields)
+
+    LocalTransport.generate = refusing
+    yield

@@ -44,6 +44,13 @@ def test_an_abort_of_all_covers_no_request_that_comes_later(sr_engine):
     assert violation is not None and (violation.invariant, violation.rule) == ("aborts", "uncalled_for")
 
 
+def test_an_abort_before_a_request_in_the_same_step_does_not_make_the_next_one_come_after_it(sr_engine):
+    """Which of them the engine took first is a matter of the request, not of another abort with its name."""
+    actions = (Abort("r0"), AbortAll(), StartReq("r0", Prompt(0, 8), 8, ignore_eos=True))
+    outcome = sr_engine.run(Script(EngineConfig(), actions))
+    assert outcome.ok and len(outcome.outputs["r0"]) == 8, outcome.report()
+
+
 def test_a_prompt_that_fills_the_pool_with_its_page_of_overhead_is_gone_with_the_fix_of_paged_prompts(sr_engine):
     """Admission refuses at the exact boundary too."""
     config = EngineConfig(

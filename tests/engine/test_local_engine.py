@@ -173,6 +173,26 @@ def test_rows_can_be_exhausted_again_after_a_release(sr_engine):
     play(sr_engine, ExhaustRows(0), Release(), ExhaustRows(0), Step(3), Release(), ExhaustRows(2), Step(2))
 
 
+def test_a_long_script_does_not_hang(sr_engine):
+    """The limit is that of a step: a valid script may have half a million of them."""
+    outcome = sr_engine.run(Script(EngineConfig(), (Step(1000),) * 6), limit_s=0.3)
+    assert outcome.ok and outcome.steps > 6000 and outcome.wall_s > 0.6, outcome.report()
+
+
+def test_requests_that_take_rows_are_not_those_of_the_script(sr_engine):
+    """Whatever a request is called, its name is not that of a request that sr_fuzz sends by itself."""
+    play(sr_engine, StartReq("ballast0"), StartReq("ballast"), ExhaustRows(0), Step(3), Abort("ballast"), Step(2))
+
+
+def test_requests_that_take_rows_fit_into_the_context(sr_engine):
+    """In a large pool half of it is longer than the context, which the HTTP server refuses."""
+    config = EngineConfig(max_total_tokens=65536, max_running_requests=8)
+    script = Script(config, (ExhaustRows(7), Step(3), Release(), Step(2)))
+    with sr_engine.with_faults("tests.engine.faulty:door_of_the_tokenizer_manager") as engine:
+        outcome = engine.run(script)
+    assert outcome.ok and outcome.notes == () and outcome.forwards > 0, outcome.report()
+
+
 def test_a_flush_takes_back_what_was_held(sr_engine):
     outcome = play(
         sr_engine,

@@ -50,6 +50,11 @@ def test_scripts_share_a_process_and_go_as_on_the_local_engine(engine, sr_engine
     assert len(pids) == 1
 
 
+def test_a_long_script_does_not_hang(engine):
+    outcome = engine.run(Script(CONFIG, (Step(1000),) * 6), limit_s=0.3)
+    assert outcome.ok and outcome.steps > 6000 and outcome.wall_s > 0.6, outcome.report()
+
+
 def test_a_shuffled_queue_is_the_same_on_every_engine(engine, sr_engine):
     """CPython reseeds its random numbers in each fork, and a live scheduler continues from where a script stopped."""
     config = EngineConfig(schedule_policy="random", max_running_requests=2)

@@ -67,6 +67,7 @@ def test_a_bad_file_is_one_line(command: str, name: str, tmp_path: Path, capsys:
         (["run", "--time", f"{'9' * 400}h"], "is no duration"),
         (["run", "--out", "/dev/null/here"], "/dev/null/here"),
         (["run", "--fault", "nonsense"], "package.module:function"),
+        (["run", "--canary", "--fault", "package.module:fault"], "--canary: looked for on an engine without other"),
         (["replay"], "FILE"),
         (["replay", "no/such/file"], "no/such/file: cannot be read: No such file"),
         (["replay", "."], ".: a directory"),

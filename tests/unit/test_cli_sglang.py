@@ -23,7 +23,7 @@ def complaints(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> list[Path
 
     def play(path: Path, config: EngineConfig) -> str | None:
         played.append(path)
-        return "AssertionError: pages that nobody owns: [5]"
+        return "AssertionError: pages without an owner: [5]"
 
     monkeypatch.setattr(sglang_own, "complaints", lambda engine: play)
     return played
@@ -84,7 +84,7 @@ def sglang_runs(monkeypatch: pytest.MonkeyPatch, complaints: list[Path]) -> list
 
 
 PASSED = SglangRun(True, False, "1 passed", "")
-FAILED = SglangRun(False, True, "test_x: AssertionError: pages that nobody owns: [5]", "")
+FAILED = SglangRun(False, True, "test_x: AssertionError: pages without an owner: [5]", "")
 UNRUN = SglangRun(False, False, "could not be run: not over after 300 s", "")
 
 
@@ -102,7 +102,7 @@ def test_confirm_says_whether_sglangs_own_runtime_shows_it(
     sglang_runs += runs
     assert cli.main(["confirm", str(script_file), "--on", "sglang", "-n", str(len(runs))]) == status
     output = capsys.readouterr().out
-    assert verdict in output and "AssertionError: pages that nobody owns: [5]" in output
+    assert verdict in output and "AssertionError: pages without an owner: [5]" in output
 
 
 def test_confirm_tells_a_run_that_did_not_work_from_one_that_shows_nothing(

@@ -114,7 +114,7 @@ def _check_pages(t):
     assert not twice, f"pages with two owners: {twice}"
     total = allocator.size // allocator.page_size
     lost = sorted(set(range(1, total + 1)) - set(pages))
-    assert not lost, f"pages that nobody owns: {lost}"
+    assert not lost, f"pages without an owner: {lost}"
     assert len(pages) == total, f"{len(pages)} pages, the pool has {total}"
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from sr_fuzz.bugs.known import KnownError, known_signatures
-from sr_fuzz.outcome.files import load, write_whole
-from sr_fuzz.script import ScriptError
+from sr_fuzz.outcome import Finding, Violation
+from sr_fuzz.outcome.files import load, save_finding, write_whole
+from sr_fuzz.script import EngineConfig, Script, ScriptError, StartReq, to_json
 
 
 def test_a_full_disk_leaves_the_old_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -45,6 +46,19 @@ def test_a_link_is_followed(tmp_path: Path):
     (tmp_path / "real").write_text("old")
     write_whole(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "new"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_file_of_another_encoding_of_unicode_is_read(tmp_path: Path, encoding: str):
+    """Editors and shells of some systems write a byte order mark, or two bytes for each character."""
+    script = Script(EngineConfig(), (StartReq("r0"),))
+    finding = Finding("kv_pages:leaked:radix", script, Violation("kv_pages", "leaked", "page 5", 9, "end"), "0.5.23")
+    save_finding(finding, tmp_path / "finding.json")
+    (tmp_path / "script.json").write_bytes(to_json(script))
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_text().encode(encoding))
+    assert load(tmp_path / "script.json").script == script
+    assert load(tmp_path / "finding.json").finding == finding
 
 
 def test_a_test_that_leaves_the_interpreter_is_one_line(tmp_path: Path):

@@ -33,7 +33,7 @@ def action(tag: Any, **fields: Any) -> str:
 
 
 ACTIONS = ", ".join(kind.__struct_config__.tag for kind in get_args(Action))
-NAME = "expected a name: a letter, then at most 15 letters, digits or underscores"
+NAME = "expected a name: a letter, then at most 15 letters, digits or underscores; not HEALTH_CHECK at its start"
 CONFIG_FIELDS = ", ".join(EngineConfig.__struct_fields__)
 
 MALFORMED = {
@@ -143,6 +143,9 @@ MALFORMED = {
     "name begins with a digit": (action("abort", name="0r"), f'actions[1].name: {NAME}, got "0r"'),
     "name too long": (action("abort", name="r" * 17), f'actions[1].name: {NAME}, got "rrrrrrrrrrrrrrrrr"'),
     "line break after a name": (action("abort", name="r0\n"), rf'actions[1].name: {NAME}, got "r0\n"'),
+    "name of SGLang's own health check": (
+        action("start_req", name="HEALTH_CHECK1"), f'actions[1].name: {NAME}, got "HEALTH_CHECK1"'
+    ),
     "name no text": (action("abort", name=7), f"actions[1].name: {NAME}, got 7"),
     "no such token": (
         action("start_req", name="r0", stop_token_ids=[1, VOCAB_SIZE]),

@@ -25,6 +25,8 @@ OWN = {
     "sr_fuzz/runtime/http_poster.py": {"body"},
     "sr_fuzz/runtime/http_transport.py": {"on_step"},
     "sr_fuzz/runtime/transport.py": {"on_step"},
+    "sr_fuzz/engine/live/dispatch.py": {"on_step"},
+    "sr_fuzz/engine/local/config_process.py": {"on_step"},
     "sr_fuzz/engine/upstream/runner.py": {"ScriptedTestCase"},
     "sr_fuzz/sglang_api/own_runtime.py": {"_shared_memory", "_socket", "_shutdown_done"},
     "sr_fuzz/sglang_api/seams.py": {"scripted_scheduler_hook"},

@@ -61,6 +61,16 @@ def test_a_cache_that_cannot_be_written_to_is_one_line(pip: SimpleNamespace, tmp
         releases.release_folder("0.5.20")
 
 
+def test_a_cache_folder_that_is_not_absolute_is_ignored(monkeypatch, tmp_path: Path):
+    """As the XDG base directory specification says: it would be another folder in each working directory."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for ignored in ("cache", "./cache", ""):
+        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
+        assert releases.cache_folder() == tmp_path / ".cache" / "sr-fuzz"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert releases.cache_folder() == tmp_path / "cache" / "sr-fuzz"
+
+
 def test_the_command_line_says_it_in_one_line(pip: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pip.returncode, pip.stderr = 1, "ERROR: No matching distribution found for sglang==0.4.0"
     assert cli.main(["run", "--sglang", "0.4.0", "--out", os.fspath(tmp_path / "out")]) == 2

@@ -14,7 +14,18 @@ from collections.abc import Callable, Generator
 from sr_fuzz.engine.boot import Booted
 from sr_fuzz.engine.live.channel import Channel
 from sr_fuzz.engine.player import Player
-from sr_fuzz.engine.process_messages import PROTOCOL, Attached, Done, Execute, Failed, Reset, Run, decode_job
+from sr_fuzz.engine.process_messages import (
+    ALIVE_S,
+    PROTOCOL,
+    Alive,
+    Attached,
+    Done,
+    Execute,
+    Failed,
+    Reset,
+    Run,
+    decode_job,
+)
 from sr_fuzz.engine.stacks import sglang_folder
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.sglang_api import scheduler_state
@@ -87,6 +98,7 @@ class Dispatcher:
             return
         self._player = player
         hook.watch(player.monitor)
+        hook.on_step = _SignOfLife(self._channel, min(ALIVE_S, job.limit_s / 4))
         try:
             yield from generator
             reply: Done | Failed = player.done()
@@ -95,6 +107,7 @@ class Dispatcher:
         except BaseException as error:
             reply = player.judge(error)
         hook.watch(None)
+        hook.on_step = None
         self._channel.send(reply)
 
     # -- back to an empty state --------------------------------------------------------------------------------
@@ -148,6 +161,20 @@ class Dispatcher:
         if not self._is_drained(view):
             return "the engine is not idle"
         return view.missing.or_default(lambda: _not_free(view), "")
+
+
+class _SignOfLife:
+    """Tells the user's process now and then that a script makes steps; called at each step."""
+
+    def __init__(self, channel: Channel, every_s: float) -> None:
+        self._channel = channel
+        self._every_s = every_s
+        self._sent = time.monotonic()
+
+    def __call__(self, _step: int) -> None:
+        if time.monotonic() - self._sent >= self._every_s:
+            self._sent = time.monotonic()
+            self._channel.send(Alive())
 
 
 def _all_rows_accounted_for(view: SchedulerView) -> bool:

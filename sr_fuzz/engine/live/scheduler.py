@@ -29,6 +29,7 @@ from sr_fuzz.engine.process_messages import (
     SETTINGS,
     SOCKET,
     STACKS,
+    Alive,
     Attached,
     Done,
     Execute,
@@ -119,7 +120,7 @@ class LiveScheduler:
         started = time.monotonic()
         self._oom_kills = outside.oom_kills()
         self._channel.send(job)
-        reply = self._receive(started + job.limit_s)
+        reply = self._receive(started + job.limit_s, step_s=job.limit_s if isinstance(job, Run) else None)
         if reply is None:
             self.problem = self._process.death() or f"a script was not over after {job.limit_s:g} s"
             return self._ended(job, time.monotonic() - started)
@@ -166,16 +167,22 @@ class LiveScheduler:
         errors = [line for line in self._process.log_tail(200).splitlines() if _ERROR.match(line)]
         return f"the engine did not start: {errors[0][:400] if errors else death}"
 
-    def _receive(self, deadline: float) -> LiveReply | None:
-        """Return the next message; None at the deadline or when a process has died."""
+    def _receive(self, deadline: float, step_s: float | None = None) -> LiveReply | None:
+        """Return the next message; None at the deadline or when a process has died.
+
+        ``step_s``: how far each sign of life moves the deadline, in seconds; None: not at all.
+        """
         while True:
             data = self._channel.receive(_POLL_S)
             if data is None and self._process.death() is not None:
                 data = self._channel.receive(_LAST_WORDS_S)
                 if data is None:
                     return None
-            if data is not None:
-                return decode_live_reply(data)
+            reply = decode_live_reply(data) if data is not None else None
+            if isinstance(reply, Alive) and step_s is not None:
+                deadline = time.monotonic() + step_s
+            elif reply is not None and not isinstance(reply, Alive):
+                return reply
             if time.monotonic() > deadline:
                 return None
 

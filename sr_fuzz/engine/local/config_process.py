@@ -1,17 +1,20 @@
 """A configuration process: it boots one scheduler, then forks a child for each job and supervises it.
 
 The scheduler in this process never makes a step, so each child starts from the same freshly booted state, and damage
-done by a script ends with its child. A child that is killed by a signal or exceeds its time limit is reported as a
-violation.
+done by a script ends with its child. A child that is killed by a signal, or a step of which exceeds its time limit, is
+reported as a violation.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import functools
 import gc
+import mmap
 import os
 import select
 import signal
+import struct
 import time
 import traceback
 from collections.abc import Callable
@@ -24,10 +27,12 @@ from sr_fuzz.engine.boot import Booted, boot
 from sr_fuzz.engine.crash_outcomes import crashed, hung
 from sr_fuzz.engine.local.child import play
 from sr_fuzz.engine.parent_death import die_with_parent, shed_threads
-from sr_fuzz.engine.process_messages import Boot, Done, Execute, Failed, Ready, Run, decode_job, encode
+from sr_fuzz.engine.process_messages import ALIVE_S, Alive, Boot, Done, Execute, Failed, Ready, Run, decode_job, encode
 from sr_fuzz.faults import counts
 from sr_fuzz.script.errors import EngineError
 
+# The number of the step that a child is making.
+_STEPS = struct.Struct("q")
 # Time for a hung child to dump its stack; faulthandler writes it from the signal handler, without the GIL.
 _DUMP_S = 1.0
 
@@ -59,20 +64,22 @@ def serve(channel: Connection, request: Boot) -> None:
             job = decode_job(channel.recv_bytes())
         except EOFError:
             return
-        channel.send_bytes(_run_in_child(booted, job))
+        channel.send_bytes(_run_in_child(booted, job, alive=lambda: channel.send_bytes(encode(Alive()))))
 
 
-def _run_in_child(booted: Booted, job: Run | Execute) -> bytes:
+def _run_in_child(booted: Booted, job: Run | Execute, alive: Callable[[], None]) -> bytes:
     read_end, write_end = os.pipe()
     dump = os.memfd_create("stack")
+    steps = mmap.mmap(-1, _STEPS.size)  # shared with the child
     started, oom_kills = time.monotonic(), outside.oom_kills()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
+        booted.hook.on_step = functools.partial(_STEPS.pack_into, steps, 0)
         _child(booted, job, write_end, dump, parent)
     os.close(write_end)
     try:
-        data, timed_out = _read_until(read_end, lambda: started + job.limit_s + _kept_waiting_s(pid))
+        data, timed_out = _read_until(read_end, _Deadline(job, pid, lambda: _STEPS.unpack_from(steps)[0], alive))
         if timed_out:
             os.kill(pid, signal.SIGUSR1)
             _wait_exit(pid, _DUMP_S)
@@ -84,6 +91,7 @@ def _run_in_child(booted: Booted, job: Run | Execute) -> bytes:
     finally:
         os.close(read_end)
         os.close(dump)
+        steps.close()
     if not timed_out and os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         if (reason := outside.why_killed(name, oom_kills, outside.oom_kills())) is not None:
@@ -115,13 +123,38 @@ def _kept_waiting_s(pid: int) -> float:
         return 0.0
 
 
+class _Deadline:
+    """When a job counts as hanging: a script a while after its last step, a script function after its start.
+
+    Calls ``alive`` when the number of ``steps`` has risen.
+    """
+
+    def __init__(self, job: Run | Execute, pid: int, steps: Callable[[], int], alive: Callable[[], None]) -> None:
+        self._job = job
+        self._pid = pid
+        self._steps = steps
+        self._alive = alive
+        self._seen = 0
+        self._since = time.monotonic()
+
+    def __call__(self) -> float:
+        waited = _kept_waiting_s(self._pid)
+        steps = self._steps()
+        if steps != self._seen:
+            self._seen = steps
+            self._alive()
+            if isinstance(self._job, Run):
+                self._since = time.monotonic() - waited
+        return self._since + waited + self._job.limit_s
+
+
 def _read_until(fd: int, deadline: Callable[[], float]) -> tuple[bytes, bool]:
     """Read to the end of the pipe. Returns the data, and whether the deadline (which may move) passed first."""
     parts = []
     poller = select.poll()
     poller.register(fd, select.POLLIN | select.POLLHUP)
     while (left := deadline() - time.monotonic()) > 0:
-        if not poller.poll(left * 1000):
+        if not poller.poll(min(left, ALIVE_S) * 1000):
             continue
         part = os.read(fd, 1 << 16)
         if not part:

@@ -23,7 +23,7 @@ from typing import Any
 
 from sr_fuzz.engine.contract import Isolation
 from sr_fuzz.engine.parallel_ranks import refuse_ranks
-from sr_fuzz.engine.process_messages import Boot, Done, Execute, Failed, Ready, Run, decode_reply, encode
+from sr_fuzz.engine.process_messages import Alive, Boot, Done, Execute, Failed, Ready, Run, decode_reply, encode
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, validate
 from sr_fuzz.script.errors import ConfigNotBooted, EngineError
@@ -135,9 +135,10 @@ class LocalEngine:
         sys_path: Sequence[str] = (),
         zygote: Zygote | None = None,
     ) -> None:
-        """``faults``: import paths of context managers. ``limit_s``: time limit of a script, in seconds.
+        """``faults``: import paths of context managers. ``limit_s``: longest time of one step of a script, in
+        seconds, and of a whole script function.
 
-        Time in which the script waited for a processor is not counted. ``sys_path``: folders that faults and script
+        Time in which it waited for a processor is not counted. ``sys_path``: folders that faults and script
         functions are imported from. ``zygote``: a zygote to share.
         """
         self.faults = tuple(faults)
@@ -290,9 +291,12 @@ class LocalEngine:
         self._configs.pop(config).close()
 
     def _receive(self, channel: Connection, limit_s: float, what: str) -> Ready | Failed | Done:
-        if not channel.poll(limit_s):
-            raise EngineError(f"no answer to {what} within {limit_s:g} s\n{self.zygote.log_tail()}")
-        try:
-            return decode_reply(channel.recv_bytes())
-        except EOFError:
-            raise EngineError(f"the configuration process died at {what}\n{self.zygote.log_tail()}") from None
+        reply: Ready | Failed | Done | Alive = Alive()
+        while isinstance(reply, Alive):
+            if not channel.poll(limit_s):
+                raise EngineError(f"no answer to {what} within {limit_s:g} s\n{self.zygote.log_tail()}")
+            try:
+                reply = decode_reply(channel.recv_bytes())
+            except EOFError:
+                raise EngineError(f"the configuration process died at {what}\n{self.zygote.log_tail()}") from None
+        return reply

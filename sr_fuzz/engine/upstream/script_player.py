@@ -150,10 +150,6 @@ class _Player:
             retracted=handle.req is not None and handle.req.retraction_count > 0,
             ended=handle.finished,
         )
-        wanted = condition(
-            action,
-            prompt_len=start.prompt.length,
-            max_new_tokens=start.max_new_tokens,
-            chunk_size=self._script.config.chunked_prefill_size,
-        )
+        clipped = handle.req.sampling_params.max_new_tokens if handle.req is not None else None
+        wanted = condition(action, start, self._script.config, max_new_tokens=clipped)
         return reached(wanted, now)

@@ -23,7 +23,7 @@ def missed_retraction():
     return wrapped(ScheduleBatch, "check_decode_mem", check)
 
 
-@fault("endless_retraction", stands_for="a loop that waits for memory nobody frees", expected=("hang",))
+@fault("endless_retraction", stands_for="a loop that waits for memory that no request frees", expected=("hang",))
 def endless_retraction():
     """With three or more running requests, a retraction waits for memory instead of retracting a request."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
