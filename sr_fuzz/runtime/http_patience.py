@@ -18,8 +18,11 @@ SLOW_S = 2.0
 # Calls that the server must answer one after the other, this far apart, while the awaited message does not come.
 _PROBES = 5
 _PROBE_PAUSE_S = 0.2
-# Checks that a pause in mode ``abort`` must make, a second apart, after the scheduler has answered everybody.
+# Checks that a pause in mode ``abort`` must make, a second apart, after the scheduler has answered everybody, and that
+# are waited for while it does not.
 _CHECKS = 4
+# Steps in which a scheduler that can go on would have answered, or taken, a request: a chunk, its result, its end.
+_IDLE_STEPS = 4
 # Time given in each later step to what is held up, so that a number of steps is time, too.
 STEP_S = 0.05
 _POLL_S = 0.005
@@ -84,19 +87,25 @@ class AbortPause:
         self._answered = answered
         self._timeout_s = timeout_s
         self._held_up = False
+        self._idle_steps = 0
+        self._unanswered: list[str] = []
+        self._checks_left = _CHECKS
 
     def lasts(self) -> bool:
         """Whether it lasts beyond this step. If the scheduler has answered everybody, its end is waited for.
 
         So the aborts that it sends meanwhile arrive in a step that does not depend on a clock. Requests that arrive in
-        the wait, such as the samples of an aborted prefill, need steps before it can end. Raises ``TimeoutError`` when
-        the server neither ends it nor looks.
+        the wait, such as the samples of an aborted prefill, need steps before it can end. Where steps alone change
+        nothing, since the scheduler is paused as well, the next abort is waited for, a few times: steps without a batch
+        take no time, and the server sends one abort a second. Raises ``TimeoutError`` when the server neither ends it
+        nor looks.
         """
         if self._held_up:
             return not self._exchange.wait(STEP_S)
         start, deadline = self._proxy.mark(), time.monotonic() + self._timeout_s
         while not self._exchange.wait(_POLL_S):
             if self._open():
+                self._await_next_abort(deadline)
                 return True
             if sum(_aborts_all(message) for message in self._proxy.arrivals(start)) >= _CHECKS:
                 self._held_up = True
@@ -106,9 +115,23 @@ class AbortPause:
                 raise TimeoutError(f"a pause in mode 'abort' neither ended nor sent its aborts {limit}")
         return False
 
-    def _open(self) -> bool:
-        """Whether a request that arrived at the scheduler is not answered."""
-        return not all(map(self._answered, request_ids(self._proxy.arrivals())))
+    def _open(self) -> list[str]:
+        """Ids of the requests that arrived at the scheduler and are not answered."""
+        return [rid for rid in request_ids(self._proxy.arrivals()) if not self._answered(rid)]
+
+    def _await_next_abort(self, deadline: float) -> None:
+        """Wait for the next abort of everything if the same requests were unanswered in each of the last steps."""
+        unanswered = self._open()
+        self._idle_steps = self._idle_steps + 1 if unanswered == self._unanswered else 0
+        self._unanswered = unanswered
+        if self._idle_steps < _IDLE_STEPS or not self._checks_left:
+            return
+        self._idle_steps = 0
+        self._checks_left -= 1
+        start = self._proxy.mark()
+        while not any(map(_aborts_all, self._proxy.arrivals(start))) and time.monotonic() < deadline:
+            if self._exchange.wait(_POLL_S):
+                return
 
 
 def request_ids(messages: Iterable[object]) -> list[str]:

@@ -63,6 +63,7 @@ class FakeServer:
         """A class of which messages are kept back, or None."""
         self.samples_s = 0.0
         """How long it takes to send the samples once their prefill is answered."""
+        self.abort_every_s = 0.02
         self.leaks = False
         """Whether the end of a request is overlooked, so that a pause in mode ``abort`` never ends."""
 
@@ -167,7 +168,7 @@ class FakeServer:
                     self.send(AbortReq(rid="", abort_all=True))
                     if not self.readers:
                         break
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(self.abort_every_s)
         return web.json_response({"status": "ok"})
 
     async def continue_generation(self, request):

@@ -313,6 +313,20 @@ def test_a_pause_that_aborts_and_never_ends_puts_off_what_comes_after_it(engine)
     assert engine.transport.put_off == ["continue"]
 
 
+def test_steps_that_change_nothing_wait_for_the_next_abort_of_a_pause_that_aborts(engine):
+    """A paused scheduler ends the samples of an aborted prefill only by the abort that the server sends a second later;
+    steps without a batch take no time."""
+    engine.server.abort_every_s = 0.5
+    engine.transport = engine.new_transport(answered=set().__contains__)
+    engine.send("a.")
+    assert engine.step() == ["a."]
+    engine.transport.pause("abort")
+    engine.transport.continue_()
+    later = [engine.step() for _ in range(1 + http_patience._IDLE_STEPS + 1)]
+    assert sum(word == "abort all" for step in later for word in step) >= 2
+    assert engine.transport.put_off == ["continue"]
+
+
 def test_a_refusal_of_a_request_that_was_put_off_is_remembered(engine):
     engine.send("a.")
     engine.transport.pause("abort")
