@@ -40,12 +40,14 @@ class ScriptDone(msgspec.Struct, frozen=True):
 
 
 class FindingNew(msgspec.Struct, frozen=True):
-    """A violation whose signature is neither on the known list nor seen before in this campaign."""
+    """A violation whose signature is neither on the known list nor seen before in this campaign, or a suspect."""
 
     signature: str
     violation: Violation
     config: str
     actions: int
+    suspect: bool = False
+    """Whether its signature is known, and its cause perhaps is not."""
 
 
 class FindingKnown(msgspec.Struct, frozen=True):
@@ -80,10 +82,12 @@ class Confirmed(msgspec.Struct, frozen=True):
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """The finding is gone when the known bugs of ``tests`` (files of the known list) are fixed."""
+    """The finding is a known bug after all, or several: those of ``tests``, files of the known list."""
 
     signature: str
     tests: tuple[Path, ...]
+    by: Literal["fix", "face"] = "fix"
+    """``fix``: it is gone when they are fixed. ``face``: they have no fix, and their violation looks the same."""
 
 
 class Emitted(msgspec.Struct, frozen=True):

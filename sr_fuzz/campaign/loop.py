@@ -257,7 +257,8 @@ class _Campaign:
         fits: Fits = lambda outcome: None,
     ) -> None:
         self.summary.findings[key] = tally
-        self._on_event(FindingNew(key, tally.violation, self._name_of(script.config), len(script.actions)))
+        suspect = tally.status == "suspect"
+        self._on_event(FindingNew(key, tally.violation, self._name_of(script.config), len(script.actions), suspect))
         self._pipeline.follow_up(tally, key, script, outcome, fixed=fixed, fits=fits)
 
     def _may_look(self, found: str, outcome: Outcome) -> bool:

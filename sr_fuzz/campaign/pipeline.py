@@ -167,6 +167,7 @@ class Pipeline:
         if not seen.finding.reproduced:
             return None  # a finding that does not reproduce would be gone with any fix
         if (bug := fits(seen.outcome)) is not None:
+            self._on_event(Explained(seen.finding.signature, (bug,), by="face"))
             return f"the minimal script has the face of the bug of {bug.name}, which has no fix"
         if self._triage is None:
             return None

@@ -63,6 +63,9 @@ class Terminal:
         self._scripts = self._steps = 0
         self._new = 0
         self._known: set[str] = set()
+        self._suspects = 0
+        self._suspect = False
+        """Whether the finding that is followed up now is a suspect."""
         self._doing = ""
         self._canary_found = False
 
@@ -112,12 +115,14 @@ class Terminal:
 
     @_on.register
     def _(self, event: FindingNew) -> None:
-        self._new += 1
+        self._new += not event.suspect
+        self._suspects += event.suspect
+        self._suspect = event.suspect
         self._aside_since = self._clock()
         violation = event.violation
-        self._say(
-            f"[bold red]new finding[/] {escape(f'{violation.invariant}: {violation.rule}')}, on {escape(event.config)}"
-        )
+        kind = "suspect" if event.suspect else "new finding"
+        what = escape(f"{violation.invariant}: {violation.rule}")
+        self._say(f"[bold red]{kind}[/] {what}, on {escape(event.config)}")
         self._say(f"  {escape(first_line(violation.message))}")
 
     @_on.register
@@ -140,10 +145,12 @@ class Terminal:
 
     @_on.register
     def _(self, event: Explained) -> None:
-        self._new -= 1
+        self._new -= not self._suspect
+        self._suspects -= self._suspect
         self._known.add(event.signature)
         tests = " and ".join(str(path) for path in event.tests)
-        self._say(f"  known: another face of the bug of {escape(tests)}, gone when that is mended")
+        how = "gone when that is mended" if event.by == "fix" else "with the same situation around its violation"
+        self._say(f"  known: another face of the bug of {escape(tests)}, {how}")
 
     @_on.register
     def _(self, event: Emitted) -> None:
@@ -191,6 +198,7 @@ class Terminal:
         searched = now - self._start - self._set_aside_s
         rate = self._scripts / searched if searched > 0 else 0.0
         found = f"findings: {self._new} new, {len(self._known)} known"
+        found += f", {self._suspects} suspect" if self._suspects else ""
         return f"{self._scripts:,} scripts  {rate:.1f}/s  {self._steps:,} steps  {found}"
 
     def _say(self, line: str) -> None:

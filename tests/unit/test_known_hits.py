@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,7 @@ from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.outcome import Outcome, StepRecord, Violation, signature
 from sr_fuzz.report.summary import summary as shown
+from sr_fuzz.report.terminal import Terminal
 from sr_fuzz.script import Abort, EngineConfig, Pause, Script, StartReq, Step
 
 FIX = "sr_fuzz.faults.fixes.output:embedding_once"
@@ -78,6 +81,20 @@ def test_another_bug_behind_the_same_signature_is_a_suspect_with_its_own_script(
     told = text(done)
     assert "1 known, 1 suspect" in told and "suspect  kv_pages: leaked, seen" in told
     assert f"possibly another bug than those of {BUG.name}: it shows although these are fixed" in told
+
+
+def test_the_terminal_says_of_a_suspect_that_it_is_one(tmp_path: Path):
+    engine = FakeEngine(lambda script: leak() if pauses(script) else None, {FIX: lambda script: leak()})
+    console = Console(width=200, file=io.StringIO())
+    with Terminal(console, clock=itertools.count(0, 11.0).__next__) as terminal:
+        run_campaign(
+            engine, scripts=SCRIPTS, time_s=6000, seed=1, out=tmp_path, known={FOUND: (BUG, "the known cause")},
+            on_event=terminal, max_scripts=40, triage=Triage(engine, {BUG: (FIX,)}),
+            clock=itertools.count(0, 2.0).__next__,
+        )  # fmt: skip
+    said = console.file.getvalue()
+    assert "suspect kv_pages: leaked, on" in said and "new finding" not in said
+    assert "findings: 0 new, 1 known, 1 suspect" in said
 
 
 def test_a_fix_that_did_not_act_verifies_nothing(tmp_path: Path):
