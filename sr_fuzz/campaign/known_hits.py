@@ -178,9 +178,13 @@ class KnownHits:
             return self._engine
         engine = self._fixed.pop(fixes, None)
         if engine is None:
-            if len(self._fixed) == _KEPT:
+            # Of a live engine each one is a whole scheduler or server, in addition to those of the search.
+            shared = self._engine.isolation == "shared"
+            while len(self._fixed) >= (1 if shared else _KEPT):
                 self._fixed.popitem(last=False)[1].close()
             engine = self._engine.with_faults(*self._engine.faults, *fixes)
+            if shared:
+                engine.keep(1)
         self._fixed[fixes] = engine
         return engine
 

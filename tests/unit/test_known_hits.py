@@ -139,6 +139,29 @@ def test_trouble_while_a_suspect_is_followed_up_costs_one_stage_alone(tmp_path: 
     assert [(trouble.what, trouble.doing) for trouble in done.troubles] == [("KeyError: 'broken'", "minimising")]
 
 
+@pytest.mark.parametrize(("isolation", "kept"), [("fresh", 3), ("shared", 1)])
+def test_a_live_engine_has_one_scheduler_beside_it_for_all_fixes(isolation: str, kept: int):
+    open_engines: list[FakeEngine] = []
+
+    class Counted(FakeEngine):
+        def with_faults(self, *paths: str) -> FakeEngine:
+            open_engines.append(made := Counted(lambda script: None))
+            return made
+
+        def close(self) -> None:
+            open_engines.remove(self)
+
+    engine = Counted(lambda script: leak())
+    engine.isolation = isolation
+    bugs = {Path(f"{number}.json"): (f"{FIX}{number}",) for number in range(5)}
+    hits = KnownHits(engine, bugs)
+    for bug in bugs:
+        hits.look(FOUND, [bug], OWN, outcome())
+    assert len(open_engines) == kept
+    hits.close()
+    assert not open_engines
+
+
 def outcome(*records: StepRecord) -> Outcome:
     return Outcome("", "0.5.23", leak(), trace=records)
 
