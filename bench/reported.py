@@ -55,7 +55,7 @@ def measure(healthy: LocalEngine, fault: Fault, time_s: float) -> Row:
         if isinstance(event, Explained):
             explained.add(event.signature)
         if isinstance(event, Emitted) and event.finding.signature not in explained:
-            if not _shown(healthy, event.finding):
+            if event.finding.reproduced and not _shown(healthy, fault, event.finding):
                 reported.append(event.finding)
                 raise KeyboardInterrupt  # ends a campaign in order
 
@@ -81,9 +81,14 @@ def _row(fault: Fault, done: Summary, reported: list[Finding]) -> Row:
     return Row(fault.name, "masked" if known else "not seen", ", ".join(known), done.scripts, done.elapsed_s)
 
 
-def _shown(healthy: LocalEngine, finding: Finding) -> bool:
-    """Whether the healthy scheduler shows the same, so that it is another finding than the fault."""
-    violation = healthy.run(finding.script).violation
+def _shown(healthy: LocalEngine, fault: Fault, finding: Finding) -> bool:
+    """Whether a scheduler without the fault shows the same, so that it is another finding.
+
+    A suspect is one with known bugs fixed, so it is asked with these fixes.
+    """
+    fixes = [path for path in finding.faults if path != fault.path]
+    with healthy.with_faults(*fixes) as engine:
+        violation = engine.run(finding.script).violation
     return violation is not None and signature(violation, finding.script.config) == finding.signature
 
 

@@ -17,8 +17,8 @@ class HttpAnswers(Invariant):
     Formula, once the engine is drained and the server had seconds to answer: the client of each request that the
     scheduler has answered has its answer too; the last event of a stream, or the body, holds the tokens that the
     scheduler sent, joined, and the type of its finish reason. At any time, a call gets through to the scheduler within
-    60 steps in which it runs no forward: ``control_stuck`` where it may wait for requests that the scheduler does not
-    answer, ``not_passed_on`` where all are answered.
+    60 steps in which it runs no forward: ``control_stuck`` for a pause or continue that waits for requests which the
+    scheduler does not answer, ``not_passed_on`` for any other call, or where all are answered.
 
     Source: ``TokenizerManager._handle_batch_output`` and ``_handle_abort_req`` (what a client gets is cumulative),
     ``generate_request`` in ``entrypoints/http_server.py``; ``TokenizerManager.pause_generation``, which holds the lock
@@ -51,6 +51,8 @@ class HttpAnswers(Invariant):
         waiting = [name_of(rid) for rid in view.unanswered()]
         if not waiting:
             return Problem("not_passed_on", f"{held_up}, although the scheduler has answered all that reached it")
+        if not view.context.put_off[0].startswith(("pause", "continue")):
+            return Problem("not_passed_on", f"{held_up}, and it waits for no request")
         return Problem(
             "control_stuck",
             f"{held_up}: it waits for {names(waiting)} to be answered, and the scheduler, "

@@ -41,9 +41,7 @@ class Known(Mapping[str, tuple[Path, str]]):
     def __init__(self, entries: Iterable[tuple[str, tuple[Path, str]]]) -> None:
         self._entries: dict[str, list[tuple[Path, str]]] = {}
         for key, bug in entries:
-            bugs = self._entries.setdefault(key, [])
-            if bug not in bugs:
-                bugs.append(bug)
+            self.add(key, bug)
 
     def candidates(self, signature: str) -> tuple[tuple[Path, str], ...]:
         """Return file and reason of each bug with that signature: those that name it, then those whose pattern
@@ -51,6 +49,12 @@ class Known(Mapping[str, tuple[Path, str]]):
         named = self._entries.get(signature, [])
         patterns = [key for key in self._entries if "*" in key and fnmatchcase(signature, key)]
         return tuple(dict.fromkeys([*named, *(bug for key in patterns for bug in self._entries[key])]))
+
+    def add(self, signature: str, bug: tuple[Path, str]) -> None:
+        """Add a bug that turned out to have that signature too."""
+        bugs = self._entries.setdefault(signature, [])
+        if bug not in bugs:
+            bugs.append(bug)
 
     def pairs(self) -> list[tuple[str, tuple[Path, str]]]:
         """Return all entries as they were given."""
@@ -105,9 +109,18 @@ def script_of(path: Path) -> Script | None:
     return finding.script if finding is not None else None
 
 
-def all_fixes(folder: Path | None, sglang_version: str | None = None) -> dict[Path, tuple[str, ...]]:
-    """What mends the shipped bugs that are open in that release, and those of a user's ``folder``; see `fixes`."""
-    own = {path: bug.fixes for path, bug in shipped().items() if bug.fixes and bug.is_open_in(sglang_version)}
+def all_fixes(
+    folder: Path | None, sglang_version: str | None = None, *, server: bool = False
+) -> dict[Path, tuple[str, ...]]:
+    """What mends the shipped bugs that are open in that release, and those of a user's ``folder``; see `fixes`.
+
+    ``server``: whether it is for the server engine. Elsewhere the fix of a bug that only a server has mends nothing.
+    """
+    own = {
+        path: bug.fixes
+        for path, bug in shipped().items()
+        if bug.fixes and bug.is_open_in(sglang_version) and (server or bug.engine != "server")
+    }
     return own | (fixes(folder, sglang_version) if folder is not None else {})
 
 

@@ -88,6 +88,8 @@ class Explained(msgspec.Struct, frozen=True):
     tests: tuple[Path, ...]
     by: Literal["fix", "face"] = "fix"
     """``fix``: it is gone when they are fixed. ``face``: they have no fix, and their violation looks the same."""
+    suspect: bool = False
+    """Whether the finding was a suspect."""
 
 
 class Emitted(msgspec.Struct, frozen=True):

@@ -38,12 +38,12 @@ class Look(NamedTuple):
     """What a second look at a hit has shown."""
 
     verdict: Verdict
-    """``verified``: gone with the fix of ``path``, which acted. ``fits``: no known bug of the signature that is left
-    has a fix, and the face is that of ``path``. ``unverified``: gone, but no fix has acted, so that it may have gone by
-    itself; or there is nothing to compare with. ``masked``: gone, and a violation with another signature comes behind
-    it. ``suspect``: still there, and the face is that of no known bug without a fix."""
+    """``verified``: gone with the fix of ``path``, which acted. ``fits``: still there, with the face of ``path``, a bug
+    without a fix. ``unverified``: gone, but no fix has acted, so that it may have gone by itself; or there is nothing
+    to compare with. ``masked``: a violation with another signature is there instead. ``suspect``: still there, and the
+    face is that of no known bug without a fix."""
     outcome: Outcome
-    """Of the run with the fixes; of the hit itself where there is none."""
+    """Of the run with the fixes; of the hit itself if none of the bugs has one."""
     path: Path | None = None
     """The file of the known bug that explains the hit."""
     fixes: tuple[str, ...] = ()
@@ -83,22 +83,30 @@ class KnownHits:
         self._fixes = dict(fixes)
         self._script_of = script_of
         self._hits: Counter[tuple[str, str]] = Counter()
+        self._owed: Counter[tuple[str, str]] = Counter()
+        """Looks that are due and have not been taken: the time was up, or the engine broke."""
         self._fixed: OrderedDict[tuple[str, ...], Engine] = OrderedDict()
-        self._faces: dict[Path, str | None] = {}
+        self._faces: dict[Path, Outcome | None] = {}
         self.unplayed: dict[str, str] = {}
         """Why fixes could not be played, by their import paths. Their bugs are compared by face."""
 
     def count_hit(self, found: str, outcome: Outcome) -> bool:
-        """Count the hit, and say whether it is due for a second look."""
+        """Count the hit, and say whether it is due for a second look, or an earlier one of its face still is."""
         key = found, face(outcome)
         self._hits[key] += 1
-        return self._hits[key] <= FIRST_HITS or self._hits[key] % SAMPLE == 0
+        self._owed[key] += self._hits[key] <= FIRST_HITS or self._hits[key] % SAMPLE == 0
+        return self._owed[key] > 0
 
     def look(self, found: str, bugs: Sequence[Path], script: Script, outcome: Outcome) -> Look:
         """Look again at a hit of ``found``, which ``outcome`` shows; ``bugs`` are the known ones of that signature.
 
         Raises `EngineError` when that is not possible.
         """
+        look = self._look(found, bugs, script, outcome)
+        self._owed[found, face(outcome)] -= 1
+        return look
+
+    def _look(self, found: str, bugs: Sequence[Path], script: Script, outcome: Outcome) -> Look:
         fixed = [path for path in bugs if path in self._fixes]
         while fixed:
             fixes = tuple(dict.fromkeys(fix for path in fixed for fix in self._fixes[path]))
@@ -107,55 +115,75 @@ class KnownHits:
             except ConfigNotBooted as error:
                 fixed = self._playable(fixed, script, error)
                 continue
-            return self._judge(found, bugs, script, outcome, with_fixes, fixes)
-        return self._by_face(bugs, outcome, outcome, ())
+            return self._judge(found, bugs, script, with_fixes, fixes)
+        return self._by_face(found, bugs, outcome, ())
 
     def _judge(
-        self, found: str, bugs: Sequence[Path], script: Script, hit: Outcome, played: Outcome, fixes: tuple[str, ...]
+        self, found: str, bugs: Sequence[Path], script: Script, played: Outcome, fixes: tuple[str, ...]
     ) -> Look:
-        path = self._acted(bugs, played)
-        if played.violation is None:
-            return Look("verified" if path is not None else "unverified", played, path, fixes)
-        if signature(played.violation, script.config) == found:
-            return self._by_face(bugs, hit, played, fixes)
-        return Look("masked" if path is not None else "unverified", played, path, fixes)
+        violation = played.violation
+        if violation is not None and signature(violation, script.config) == found:
+            return self._by_face(found, bugs, played, fixes)
+        path = self._cause(found, bugs, script, played)
+        if violation is not None:
+            return Look("masked", played, path, fixes)
+        return Look("verified" if path is not None else "unverified", played, path, fixes)
 
-    def _acted(self, bugs: Sequence[Path], played: Outcome) -> Path | None:
-        """The first of the bugs of which a fix has acted."""
-        acted = {name for name, (_, times) in played.faults.items() if times > 0}
-        for path in bugs:
-            if acted & {fix.rpartition(":")[2] for fix in self._fixes.get(path, ())}:
+    def _cause(self, found: str, bugs: Sequence[Path], script: Script, played: Outcome) -> Path | None:
+        """The bug of which a fix has acted. Of several, the first that suffices; None if only all of them do."""
+        names = {name for name, (_, times) in played.faults.items() if times > 0}
+        acted = [path for path in bugs if names & {fix.rpartition(":")[2] for fix in self._fixes.get(path, ())}]
+        if len(acted) < 2:
+            return next(iter(acted), None)
+        for path in acted:
+            violation = compared(self.engine_with(self._fixes[path]), found).run(script).violation
+            if violation is None or signature(violation, script.config) != found:
                 return path
         return None
 
-    def _by_face(self, bugs: Sequence[Path], hit: Outcome, played: Outcome, fixes: tuple[str, ...]) -> Look:
-        """Compare the hit with those of the bugs that have no fix."""
-        known = self.known_face(bugs, hit)
-        if known is not None:
-            return Look("fits", hit, known, fixes)
+    def _by_face(self, found: str, bugs: Sequence[Path], seen: Outcome, fixes: tuple[str, ...]) -> Look:
+        """Compare a violation, which is there with those fixes, with those of the bugs that have no fix."""
         unfixed = [path for path in bugs if path not in self._fixes]
-        if not (fixes or unfixed) or any(self._own_face(path) is None for path in unfixed):
-            return Look("unverified", hit, None, fixes)
-        return Look("suspect", played, None, fixes)
+        faces = {path: self._own(found, path) for path in unfixed}
+        for path, own in faces.items():
+            if own is not None and batch_face(own) == batch_face(seen):
+                return Look("fits", seen, path, fixes)
+        if None in faces.values() or not (fixes or faces):
+            return Look("unverified", seen, None, fixes)
+        return Look("suspect", seen, None, fixes)
 
-    def known_face(self, bugs: Sequence[Path], outcome: Outcome) -> Path | None:
-        """Which of the bugs without a fix has the face of that violation."""
-        seen = batch_face(outcome)
-        return next((path for path in bugs if path not in self._fixes and self._own_face(path) == seen), None)
+    def same_face(self, found: str, bugs: Sequence[Path], outcome: Outcome) -> Path | None:
+        """Which of the bugs without a fix has the whole face of the violation of a minimal script."""
+        for path in bugs:
+            own = self._own(found, path) if path not in self._fixes else None
+            if own is not None and face(own) == face(outcome):
+                return path
+        return None
 
-    def _own_face(self, path: Path) -> str | None:
-        """The face of the violation that the bug's own script shows on this engine; None if it shows none here."""
+    def _own(self, found: str, path: Path) -> Outcome | None:
+        """What the bug's own script shows on this engine; None if that is not the rule of ``found``.
+
+        Raises `EngineError` when the engine fails.
+        """
         if path not in self._faces:
-            self._faces[path] = None
-            script = self._script_of(path)
-            if script is not None:
-                try:
-                    outcome = self._engine.run(script)
-                except EngineError:
-                    return None  # its configuration is none of this engine, so nothing can be compared
-                if outcome.violation is not None:
-                    self._faces[path] = batch_face(outcome)
-        return self._faces[path]
+            self._faces[path] = self._play_own(path)
+        own = self._faces[path]
+        if own is None or own.violation is None:
+            return None
+        return own if found.startswith(f"{own.violation.invariant}:{own.violation.rule}:") else None
+
+    def _play_own(self, path: Path) -> Outcome | None:
+        script = self._script_of(path)
+        if script is None:
+            return None
+        try:
+            self._engine.refuse(script.config)
+        except EngineError:
+            return None  # it is for another kind of engine
+        try:
+            return self._engine.run(script)
+        except ConfigNotBooted:
+            return None
 
     def _playable(self, bugs: list[Path], script: Script, error: ConfigNotBooted) -> list[Path]:
         """Return the bugs whose fixes this SGLang takes; the others are compared by face from now on."""

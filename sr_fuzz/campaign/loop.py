@@ -10,6 +10,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from hypothesis.strategies import SearchStrategy
@@ -129,7 +130,7 @@ class _Campaign:
     ) -> None:
         self.summary = Summary()
         self._engine = engine
-        self._known = known if isinstance(known, Known) else Known(known.items())
+        self._known = Known(known.pairs() if isinstance(known, Known) else known.items())  # a copy, which grows
         self._on_event = on_event
         self._name_of = name_of
         self._clock = clock
@@ -152,10 +153,10 @@ class _Campaign:
     def end(self) -> None:
         """Fill in the times and totals, and shut down what was started here."""
         self.summary.elapsed_s = self._clock() - self._start
-        if self._canary is not None:
-            self._canary.close()
-        if self._hits is not None:
-            self._hits.close()
+        with ExitStack() as closing:
+            for engines in (self._canary, self._hits):
+                if engines is not None:
+                    closing.callback(engines.close)
         canary_s = self._canary.spent_s if self._canary is not None else 0.0
         self.summary.search_s = self.summary.elapsed_s - canary_s - self._pipeline.spent_s - self._looked_s
         self._counts.end()
@@ -236,7 +237,7 @@ class _Campaign:
             tally.count += 1
             self._on_event(FindingKnown(found, tally.reason if tally.status == "known" else None))
             if self._pipeline.is_due(tally, found):
-                self._pipeline.follow_up(tally, found, script, outcome)
+                self._follow_up(found, tally, script, outcome)
         elif bugs:
             path, reason = bugs[0]
             tally = self.summary.findings[found] = FindingTally("known", outcome.violation, path=path, reason=reason)
@@ -259,7 +260,26 @@ class _Campaign:
         self.summary.findings[key] = tally
         suspect = tally.status == "suspect"
         self._on_event(FindingNew(key, tally.violation, self._name_of(script.config), len(script.actions), suspect))
+        self._follow_up(key, tally, script, outcome, fixed=fixed, fits=fits)
+
+    def _follow_up(
+        self,
+        key: str,
+        tally: FindingTally,
+        script: Script,
+        outcome: Outcome,
+        *,
+        fixed: EngineOf | None = None,
+        fits: Fits = lambda outcome: None,
+    ) -> None:
+        """Follow up a finding. If known bugs explain it, they have its signature from now on.
+
+        So later hits are looked at again like those of any known signature, since another bug may have it as well.
+        """
         self._pipeline.follow_up(tally, key, script, outcome, fixed=fixed, fits=fits)
+        assert outcome.violation is not None
+        for path in self._pipeline.explained.get(key, ()):
+            self._known.add(signature(outcome.violation, script.config), (path, tally.reason))
 
     def _may_look(self, found: str, outcome: Outcome) -> bool:
         if self._hits is None or not self._hits.count_hit(found, outcome):
@@ -281,12 +301,13 @@ class _Campaign:
             self.summary.unplayed_fixes |= self._hits.unplayed
             self._looked_s += self._clock() - began
         tally.asked += look.verdict != "unverified" or bool(look.fixes)
-        tally.verified += look.verdict in ("verified", "masked")
+        tally.verified += look.verdict == "verified" or (look.verdict == "masked" and look.path is not None)
         tally.fitted += look.verdict == "fits"
         if look.path is not None:
             reason = dict(bugs)[look.path]
             tally.causes[reason] = tally.causes.get(reason, 0) + 1
-            if len(tally.causes) == 1:  # the first bug with that signature need not be the one
+            # The first bug with that signature need not be the one.
+            if len(tally.causes) == 1 and tally.finding is None:
                 tally.path, tally.reason = look.path, reason
         if look.verdict == "suspect":
             tally.count -= 1  # it is counted as a suspect
@@ -299,12 +320,12 @@ class _Campaign:
         assert self._hits is not None and look.outcome.violation is not None
         hits, bugs = self._hits, [path for path, _ in self._known.candidates(found)]
         fixed = functools.partial(hits.engine_with, look.fixes) if look.fixes else None
-        fits = functools.partial(hits.known_face, bugs)
-        key = f"{found} (suspect)"
+        fits = functools.partial(hits.same_face, found, bugs)
+        key = self._suspect_key(found)
         tally = self.summary.findings.get(key)
         if tally is None:
             names = ", ".join(path.name for path in bugs)
-            why = "it shows although these are fixed" if look.fixes else "what is around it is not as in theirs"
+            why = "it shows although those that have a fix are fixed" if look.fixes else "its situation is not theirs"
             tally = FindingTally(
                 "suspect", look.outcome.violation, reason=f"possibly another bug than those of {names}: {why}"
             )
@@ -312,16 +333,24 @@ class _Campaign:
             return
         tally.count += 1
         if self._pipeline.is_due(tally, key):
-            self._pipeline.follow_up(tally, key, script, look.outcome, fixed=fixed, fits=fits)
+            self._follow_up(key, tally, script, look.outcome, fixed=fixed, fits=fits)
+
+    def _suspect_key(self, found: str) -> str:
+        """A suspect that turned out to be a known bug is closed; what is suspect after it is another one."""
+        keys = (f"{found} (suspect{f' {number}' if number > 1 else ''})" for number in itertools.count(1))
+        closed = {key for key, tally in self.summary.findings.items() if tally.status == "known"}
+        return next(key for key in keys if key not in closed)
 
     def _masked(self, script: Script, look: Look) -> None:
         """A violation that shows only when a known bug before it is fixed: it is news if its signature is."""
         assert self._hits is not None and look.outcome.violation is not None
         behind = signature(look.outcome.violation, script.config)
-        if behind in self.summary.findings or self._known.candidates(behind):
-            return
         fixed = functools.partial(self._hits.engine_with, look.fixes)
-        self._new(behind, FindingTally("new", look.outcome.violation), script, look.outcome, fixed=fixed)
+        tally = self.summary.findings.get(behind)
+        if tally is not None and self._pipeline.is_due(tally, behind):
+            self._follow_up(behind, tally, script, look.outcome, fixed=fixed)
+        if tally is None and not self._known.candidates(behind):
+            self._new(behind, FindingTally("new", look.outcome.violation), script, look.outcome, fixed=fixed)
 
     def _trouble(self, script: Script, error: Exception) -> None:
         """Record an error that is no fault of SGLang, and restart the engine, unless restarts have not helped."""

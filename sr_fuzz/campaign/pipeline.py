@@ -7,6 +7,7 @@ by chance.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -77,6 +78,8 @@ class Pipeline:
         self._follow_ups: dict[str, int] = {}
         self._statuses: dict[str, Literal["new", "suspect"]] = {}
         """What a finding is if it reproduces and is not explained, by its key."""
+        self.explained: dict[str, tuple[Path, ...]] = {}
+        """The known bugs whose fixes remove a finding, by its key: they have its signature, too."""
         self.spent_s = 0.0
 
     def is_due(self, tally: FindingTally, key: str) -> bool:
@@ -107,7 +110,8 @@ class Pipeline:
         cause, states = None, [seen]
         try:
             self._reproduce(states, engine)
-            cause = self._stage("comparing", states[-1], lambda: self._explain(states[-1], fits))
+            explain = functools.partial(self._explain, key, states[-1], fits, suspect=status == "suspect")
+            cause = self._stage("comparing", states[-1], explain)
         finally:
             # This also runs on an interrupt, so that a finding is never lost.
             self._keep(tally, states[-1], cause, status)
@@ -163,11 +167,11 @@ class Pipeline:
             self._restart()
             return None
 
-    def _explain(self, seen: Investigated, fits: Fits) -> str | None:
+    def _explain(self, key: str, seen: Investigated, fits: Fits, *, suspect: bool) -> str | None:
         if not seen.finding.reproduced:
             return None  # a finding that does not reproduce would be gone with any fix
         if (bug := fits(seen.outcome)) is not None:
-            self._on_event(Explained(seen.finding.signature, (bug,), by="face"))
+            self._on_event(Explained(seen.finding.signature, (bug,), by="face", suspect=suspect))
             return f"the minimal script has the face of the bug of {bug.name}, which has no fix"
         if self._triage is None:
             return None
@@ -175,7 +179,8 @@ class Pipeline:
         self._summary.unplayed_fixes |= self._triage.unplayed
         if not tests:
             return None
-        self._on_event(Explained(seen.finding.signature, tests))
+        self._on_event(Explained(seen.finding.signature, tests, suspect=suspect))
+        self.explained[key] = tests
         names = " and ".join(path.name for path in tests)
         return f"another face of the bug of {names}: gone when that is mended"
 

@@ -39,7 +39,8 @@ class Triage:
         by_fixes: dict[tuple[str, ...], Path] = {}
         # A test that shows one bug is more specific than one that shows two.
         for path, fixes in sorted(self.fixes.items(), key=lambda item: len(item[1])):
-            by_fixes.setdefault(fixes, path)
+            if not set(fixes) <= set(finding.faults):  # of a suspect, some were on when it reproduced
+                by_fixes.setdefault(fixes, path)
         likely = self._likely(finding, by_fixes) if len(by_fixes) > 1 else by_fixes
         usable: dict[tuple[str, ...], Path] = {}
         for fixes, path in likely.items():

@@ -116,7 +116,7 @@ def run(
             on_event=terminal,
             max_scripts=max_scripts,
             canary=(lambda: engines.start_canary(engine)) if canary is not False and not fault else None,
-            triage=_triage(engine, known),
+            triage=_triage(engine, known, server=engine_kind is EngineKind.SERVER),
             name_of=_namer(configs),
         )
     return _status(done)
@@ -174,11 +174,11 @@ def _shares_line(shares: list[list[EngineConfig]], kind: EngineKind, time_s: flo
     )
 
 
-def _triage(engine: Engine, known: Path | None) -> Triage:
+def _triage(engine: Engine, known: Path | None, *, server: bool) -> Triage:
     from sr_fuzz.bugs.known import all_fixes
     from sr_fuzz.campaign.triage import Triage
 
-    return Triage(engine, all_fixes(known, engine.sglang_version))
+    return Triage(engine, all_fixes(known, engine.sglang_version, server=server))
 
 
 def _known(folder: Path | None, sglang_version: str | None = None) -> Known:

@@ -64,8 +64,6 @@ class Terminal:
         self._new = 0
         self._known: set[str] = set()
         self._suspects = 0
-        self._suspect = False
-        """Whether the finding that is followed up now is a suspect."""
         self._doing = ""
         self._canary_found = False
 
@@ -117,7 +115,6 @@ class Terminal:
     def _(self, event: FindingNew) -> None:
         self._new += not event.suspect
         self._suspects += event.suspect
-        self._suspect = event.suspect
         self._aside_since = self._clock()
         violation = event.violation
         kind = "suspect" if event.suspect else "new finding"
@@ -145,8 +142,8 @@ class Terminal:
 
     @_on.register
     def _(self, event: Explained) -> None:
-        self._new -= not self._suspect
-        self._suspects -= self._suspect
+        self._new -= not event.suspect
+        self._suspects -= event.suspect
         self._known.add(event.signature)
         tests = " and ".join(str(path) for path in event.tests)
         how = "gone when that is mended" if event.by == "fix" else "with the same situation around its violation"

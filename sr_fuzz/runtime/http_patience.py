@@ -129,9 +129,12 @@ class AbortPause:
         self._idle_steps = 0
         self._checks_left -= 1
         start = self._proxy.mark()
-        while not any(map(_aborts_all, self._proxy.arrivals(start))) and time.monotonic() < deadline:
+        while not any(map(_aborts_all, self._proxy.arrivals(start))):
             if self._exchange.wait(_POLL_S):
                 return
+            if time.monotonic() > deadline:
+                limit = f"within {self._timeout_s:g} s"
+                raise TimeoutError(f"a pause in mode 'abort' neither ended nor sent its next abort {limit}")
 
 
 def request_ids(messages: Iterable[object]) -> list[str]:

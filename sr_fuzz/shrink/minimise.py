@@ -217,10 +217,15 @@ def _pass_requests(search: _Search) -> None:
     search.apply([without(search.state, name) for name in search.script.names])
 
 
+# Without a value SGLang takes what memory is free: gigabytes that each boot fills.
+_SIZED_BY_MEMORY = ("max_mamba_cache_size",)
+
+
 def _pass_config(search: _Search) -> None:
     config, defaults = search.state.config, EngineConfig()
     changed = [f for f in config.__struct_fields__ if getattr(config, f) != getattr(defaults, f)]
-    search.apply([configure(**{f: getattr(defaults, f)}) for f in changed if f not in TRAITS])
+    kept = {*TRAITS, *_SIZED_BY_MEMORY}
+    search.apply([configure(**{f: getattr(defaults, f)}) for f in changed if f not in kept])
 
 
 def _pass_fields(search: _Search) -> None:

@@ -51,8 +51,8 @@ def test_scripts_share_a_process_and_go_as_on_the_local_engine(engine, sr_engine
 
 
 def test_a_long_script_does_not_hang(engine):
-    outcome = engine.run(Script(CONFIG, (Step(1000),) * 6), limit_s=0.3)
-    assert outcome.ok and outcome.steps > 6000 and outcome.wall_s > 0.6, outcome.report()
+    outcome = engine.run(Script(CONFIG, (Step(1000),) * 6), limit_s=2.0)
+    assert outcome.ok and outcome.steps > 6000, outcome.report()
 
 
 def test_a_shuffled_queue_is_the_same_on_every_engine(engine, sr_engine):

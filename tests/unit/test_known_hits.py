@@ -11,6 +11,7 @@ import pytest
 from fake_engine import FakeEngine, leak, trace_of
 from hypothesis import strategies as st
 from rich.console import Console
+from sr_fuzz.strategies import draw
 
 from sr_fuzz.bugs.known import Known
 from sr_fuzz.campaign.events import Summary
@@ -21,6 +22,7 @@ from sr_fuzz.outcome import Outcome, StepRecord, Violation, signature
 from sr_fuzz.report.summary import summary as shown
 from sr_fuzz.report.terminal import Terminal
 from sr_fuzz.script import Abort, EngineConfig, Pause, Script, StartReq, Step
+from sr_fuzz.script.errors import EngineError
 
 FIX = "sr_fuzz.faults.fixes.output:embedding_once"
 BUG = Path("known_bug.json")
@@ -80,7 +82,7 @@ def test_another_bug_behind_the_same_signature_is_a_suspect_with_its_own_script(
     assert suspect.path is not None and suspect.path.is_file()
     told = text(done)
     assert "1 known, 1 suspect" in told and "suspect  kv_pages: leaked, seen" in told
-    assert f"possibly another bug than those of {BUG.name}: it shows although these are fixed" in told
+    assert f"possibly another bug than those of {BUG.name}: it shows although those that have a fix are fixed" in told
 
 
 def test_the_terminal_says_of_a_suspect_that_it_is_one(tmp_path: Path):
@@ -167,11 +169,29 @@ def outcome(*records: StepRecord) -> Outcome:
 
 
 def test_the_first_hits_of_each_face_are_verified_and_then_a_sample():
-    hits = KnownHits(FakeEngine(lambda script: None), {BUG: (FIX,)})
+    hits = KnownHits(FakeEngine(lambda script: None, {FIX: lambda script: None}), {BUG: (FIX,)})
     one, other = outcome(StepRecord(1, ("step(1)",), "decode")), outcome(StepRecord(1, ("abort(r0)",), "decode"))
-    due = [hits.count_hit(FOUND, one) for _ in range(2 * SAMPLE)]
+
+    def looked(hit: Outcome) -> bool:
+        if not hits.count_hit(FOUND, hit):
+            return False
+        hits.look(FOUND, [BUG], OWN, hit)
+        return True
+
+    due = [looked(one) for _ in range(2 * SAMPLE)]
     assert [at for at, is_due in enumerate(due, 1) if is_due] == [*range(1, FIRST_HITS + 1), SAMPLE, 2 * SAMPLE]
-    assert hits.count_hit(FOUND, other), "another face"
+    assert looked(other), "another face"
+
+
+def test_a_look_that_was_not_taken_is_owed_at_the_next_hit():
+    """The time was up, or the engine with the fix broke."""
+    hits = KnownHits(FakeEngine(lambda script: None, {FIX: lambda script: None}), {BUG: (FIX,)})
+    hit = outcome(StepRecord(1, ("step(1)",), "decode"))
+    for _ in range(FIRST_HITS + 1):
+        assert hits.count_hit(FOUND, hit)
+    for _ in range(FIRST_HITS):
+        hits.look(FOUND, [BUG], OWN, hit)
+    assert not hits.count_hit(FOUND, hit)
 
 
 @pytest.mark.parametrize(
@@ -276,3 +296,64 @@ def test_a_suspect_whose_minimal_script_has_the_known_face_is_known(tmp_path: Pa
     tally = done.findings[f"{FOUND} (suspect)"]
     assert tally.status == "known" and "has the face of the bug of known_bug.json" in tally.reason
     assert not done.suspects and not done.new
+
+
+def test_a_signature_that_a_known_bug_explains_is_asked_again_at_later_hits(tmp_path: Path):
+    """Nothing with that signature is on the list; the first finding is a face of the known bug, a later hit is not."""
+    engine = FakeEngine(
+        lambda script: leak() if aborts(script) or pauses(script) else None,
+        {FIX: lambda script: leak() if pauses(script) else None},
+    )
+    engine.unseen = {FIX}
+    first = next(script for script in draw.first(SCRIPTS, seed=1, count=60) if aborts(script) and not pauses(script))
+    done = run_campaign(
+        engine, scripts=[st.just(first), SCRIPTS], time_s=6000, seed=1, out=tmp_path, known={},
+        on_event=lambda _: None, max_scripts=40, triage=Triage(engine, {BUG: (FIX,)}),
+        clock=itertools.count(0, 5.0).__next__,
+    )  # fmt: skip
+    assert done.findings[FOUND].status == "known" and "another face of the bug" in done.findings[FOUND].reason
+    suspect = done.findings[f"{FOUND} (suspect)"]
+    assert suspect.status == "suspect" and suspect.finding is not None and pauses(suspect.finding.script)
+
+
+def test_what_is_left_with_the_fixes_on_is_compared_and_not_the_hit():
+    """One known bug has a fix and another has none: of the other the violation that is left must have the face."""
+    engine = Faces(lambda script: leak(), lambda script: "decode" if aborts(script) else "extend")
+    other = Faces(lambda script: leak(), lambda script: "mixed")
+    engine.with_faults = lambda *paths: other
+    hits = KnownHits(engine, {OTHER_BUG: (FIX,)}, {BUG: OWN}.get)
+    hit = Script(EngineConfig(), (StartReq("r0"), Step(2), Abort("r0")))
+    assert hits.look(FOUND, [BUG, OTHER_BUG], hit, engine.run(hit)).verdict == "suspect"
+
+
+def test_an_own_script_that_breaks_another_rule_has_no_face_to_compare():
+    """Under a seeded fault, for instance, whose violation is not that of the known bug."""
+    wrong = Violation("streams", "wrong_count", "r0 got a token too many", 5)
+    engine = Faces(lambda script: wrong if aborts(script) else leak(), lambda script: "extend")
+    assert looked_at(engine, Script(EngineConfig(), (StartReq("r0"), Step(2)))) == "unverified"
+
+
+def test_an_engine_that_fails_is_asked_again_for_the_face():
+    failures = iter([EngineError("the zygote process is gone")])
+
+    class Fails(Faces):
+        def run(self, script: Script, **options: object) -> Outcome:
+            if script == OWN and (error := next(failures, None)) is not None:
+                raise error
+            return super().run(script, **options)
+
+    engine = Fails(lambda script: leak(), lambda script: "extend")
+    hits, script = KnownHits(engine, {}, {BUG: OWN}.get), Script(EngineConfig(), (StartReq("r0"), Step(2)))
+    with pytest.raises(EngineError, match="zygote"):
+        hits.look(FOUND, [BUG], script, engine.run(script))
+    assert hits.look(FOUND, [BUG], script, engine.run(script)).verdict == "fits"
+
+
+def test_of_two_fixes_that_act_the_one_that_suffices_is_the_cause():
+    engine = FakeEngine(
+        lambda script: leak(), {f"{FIX},{OTHER_FIX}": lambda s: None, FIX: lambda s: leak(), OTHER_FIX: lambda s: None}
+    )
+    engine.unseen = {FIX, OTHER_FIX}
+    hits = KnownHits(engine, {BUG: (FIX,), OTHER_BUG: (OTHER_FIX,)})
+    look = hits.look(FOUND, [BUG, OTHER_BUG], OWN, engine.run(OWN))
+    assert look.verdict == "verified" and look.path == OTHER_BUG

@@ -50,7 +50,7 @@ class LiveEngine:
         device: str | None = None,
         model: str | None = None,
     ) -> None:
-        """``faults``: import paths of context managers. ``limit_s``: wall-clock limit of a script, in seconds.
+        """``faults``: import paths of context managers. ``limit_s``: wall-clock limit of a step, in seconds.
 
         ``sys_path``: folders that faults and script functions are imported from; by default the current one.
         ``device``: ``cpu`` or ``cuda``; by default the one that is available. ``model``: path or name; by default the

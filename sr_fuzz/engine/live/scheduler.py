@@ -122,7 +122,7 @@ class LiveScheduler:
         self._channel.send(job)
         reply = self._receive(started + job.limit_s, step_s=job.limit_s if isinstance(job, Run) else None)
         if reply is None:
-            self.problem = self._process.death() or f"a script was not over after {job.limit_s:g} s"
+            self.problem = self._process.death() or f"no step was made within {job.limit_s:g} s"
             return self._ended(job, time.monotonic() - started)
         if isinstance(reply, Failed):
             self._resetting = True

@@ -30,7 +30,10 @@ def abort_all_ends_a_pause_in_place():
     from sglang.srt.managers.scheduler import Scheduler
 
     def abort(original, scheduler, message, *args, **kwargs):
-        if message.abort_all and scheduler._engine_paused and not scheduler.running_batch.is_empty():
+        # Under overlap a request that was just prefilled is in the last batch alone, and a chunked one perhaps in none.
+        batches = [batch for batch in (scheduler.running_batch, scheduler.last_batch) if batch is not None]
+        held = [req for batch in batches for req in batch.reqs] + [scheduler.chunked_req]
+        if message.abort_all and scheduler._engine_paused and any(req and not req.finished() for req in held):
             triggered()
             scheduler.pause_generation(PauseGenerationReqInput(mode="retract"))
         return original(scheduler, message, *args, **kwargs)

@@ -48,23 +48,18 @@ def checkpoints_alternate() -> Iterator[None]:
         yield
 
 
-@fault("mixed_batch_keeps_states", stands_for="state-not-kept-in-mixed-batch.md", expected=())
-def mixed_batch_keeps_states():
-    """The states that a prefill is to keep are kept as well when decoding requests join it, as from 0.5.23 on."""
-    import torch
+@fault("not_kept_in_mixed_batch", stands_for="state-not-kept-in-mixed-batch.md", expected=())
+def not_kept_in_mixed_batch():
+    """What a mixed batch does not keep is not recorded as kept, so that the tree does not take it."""
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
     def mix(original, batch, running_batch):
-        kept = batch.mamba_track_indices, batch.mamba_track_mask, batch.mamba_track_seqlens
+        tracked, prefilled = batch.mamba_track_indices is not None, list(batch.reqs)
         original(batch, running_batch)
-        if kept[0] is None or batch.mamba_track_indices is not None:
-            return
-        triggered()
-        # A row of -1 is no slot and no length: the decoding requests are not tracked in this forward.
-        rest = torch.full((running_batch.batch_size(),), -1, dtype=torch.int64, device=kept[0].device)
-        batch.mamba_track_indices = torch.cat([kept[0], rest])
-        batch.mamba_track_mask = torch.cat([kept[1], rest >= 0])
-        batch.mamba_track_seqlens = torch.cat([kept[2], rest])
+        if tracked and batch.mamba_track_indices is None:
+            triggered()
+            for req in prefilled:
+                _holder(req).mamba_last_track_seqlen = None
 
     return wrapped(ScheduleBatch, "mix_with_running", mix)
 

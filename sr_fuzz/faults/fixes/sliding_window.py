@@ -60,7 +60,7 @@ def pure_window_frees_its_tokens():
 
 @fault("chunks_that_the_window_can_lock", stands_for="chunk-stuck-in-a-tight-window-pool.md", expected=())
 def chunks_that_the_window_can_lock():
-    """Chunks are so short that two of them and a window fit into the window's pool."""
+    """Chunks are so short that the next one still finds a slot beside the nodes that the window's lock takes."""
     from sglang.srt.managers.schedule_policy import PrefillAdder
 
     def init(original, adder, *args, **kwargs):
@@ -69,7 +69,8 @@ def chunks_that_the_window_can_lock():
         if not slots or adder.rem_chunk_tokens is None or not adder.tree_cache.supports_swa():
             return
         page = adder.page_size
-        room = (slots - adder.tree_cache.sliding_window_size - page) // 2
+        # The lock takes less than a window and a chunk; admission leaves a page, and needs a token.
+        room = slots - adder.tree_cache.sliding_window_size - page
         fitting = max(page, room // page * page)
         if fitting < adder.rem_chunk_tokens:
             triggered()
