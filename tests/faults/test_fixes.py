@@ -17,8 +17,8 @@ def freed(*actions: Action) -> Script:
     return Script(EngineConfig(), (*actions, Pause("in_place"), Pause("abort"), Continue()))
 
 
-# The same bug in another situation: in the overlap loop a request that was just prefilled is in the last batch alone, and
-# one between two chunks in the chunked slot.
+# The same bug in other situations: in the overlap loop a request that was just prefilled is in the last batch alone,
+# and one between two chunks in the chunked slot.
 MORE = {
     "http_answers_control_stuck_1b7970": (
         freed(StartReq("r0", Prompt(0, 40), 20, ignore_eos=True), Step(1)),
