@@ -17,13 +17,28 @@ def freed(*actions: Action) -> Script:
     return Script(EngineConfig(), (*actions, Pause("in_place"), Pause("abort"), Continue()))
 
 
+# What other requests may still generate is reserved as a fraction of it: here half a token is left, and counts as none.
+HALF_A_TOKEN = Script(
+    EngineConfig(max_total_tokens=96, enable_mixed_chunk=True, schedule_conservativeness=0.03),
+    (
+        *(StartReq("r0", Prompt(3, 9), 9), Step(2), StartReq("r1", Prompt(0, 9), 9), Step(2)),
+        *(StartReq("r2", Prompt(3, 9), 9), Step(2), StartReq("r3", Prompt(0, 9, 1), 9, stream=False), Step(2)),
+        StartReq("r4", Prompt(0, 1), 48, stream=False),
+        StartReq("r5", Prompt(1, 2), 48),
+        StartReq("r6", Prompt(2, 3), 48),
+        StartReq("r7", Prompt(3, 4), 48, stream=False),
+        StartReq("r8", Prompt(3, 66, 33), 4),
+    ),
+)
+
 # The same bug in other situations: in the overlap loop a request that was just prefilled is in the last batch alone,
 # and one between two chunks in the chunked slot.
 MORE = {
     "http_answers_control_stuck_1b7970": (
         freed(StartReq("r0", Prompt(0, 40), 20, ignore_eos=True), Step(1)),
         freed(StartReq("r0", Prompt(0, 17), 6, ignore_eos=True), StepUntil("r0", "nth_chunk", nth=2)),
-    )
+    ),
+    "exception_runtimeerror_746b90": (HALF_A_TOKEN,),
 }
 
 

@@ -93,8 +93,8 @@ def chunk_waits_for_room():
     def add(original, adder, req, *args, **kwargs):
         pool = adder.token_to_kv_pool_allocator
         wanted = min(adder.rem_chunk_tokens, len(req.full_untruncated_fill_ids) - prefix_len(req))
-        # No tokens are left after the reservation for other requests, but the chunk itself may still fit.
-        if adder.rem_total_tokens <= 0 and wanted > pool.available_size() + evictable_tokens(adder.tree_cache):
+        # No token is left after the reservation for other requests, which is fractional, but the chunk may still fit.
+        if int(adder.rem_total_tokens) <= 0 and wanted > pool.available_size() + evictable_tokens(adder.tree_cache):
             triggered()
             return req
         return original(adder, req, *args, **kwargs)
