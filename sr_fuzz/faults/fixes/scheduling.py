@@ -100,3 +100,19 @@ def chunk_waits_for_room():
         return original(adder, req, *args, **kwargs)
 
     return wrapped(PrefillAdder, "add_chunked_req", add)
+
+
+@fault("admitted_has_a_place", stands_for="retracted-into-a-full-queue.md", expected=())
+def admitted_has_a_place():
+    """The limit of the queue is for new requests; one that was admitted returns to it whatever its length."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    def limit(original, scheduler, req, *args, **kwargs):
+        admitted = bool(req.output_ids) or req.is_retracted
+        most = scheduler.max_queued_requests
+        if admitted and most is not None and len(scheduler.waiting_queue) >= most:
+            triggered()
+            return False
+        return original(scheduler, req, *args, **kwargs)
+
+    return wrapped(Scheduler, "_abort_on_queued_limit", limit)
