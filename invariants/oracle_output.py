@@ -38,7 +38,7 @@ class OracleOutput(Invariant):
     does not sample and a placeholder stands for the token (``Req.is_prefill_only``). The prefill server of a
     disaggregated pair ends each request after its first token, whatever limit was asked for. The next turn of a
     streaming session goes on in the prompt array of the turn that has ended (``Session._share_token_arrays``), possibly
-    in the step in which that turn ends.
+    in the step in which that turn ends; it first cuts off what a turn has added that was aborted in the queue.
     """
 
     name = "oracle_output"
@@ -72,7 +72,8 @@ class OracleOutput(Invariant):
         if prompt is None or not output or req.max_new_tokens == 0:
             return None
         if list(req.origin_input_ids) != prompt:
-            if _refused(req, prompt) or _goes_on_in_it(req, prompt):
+            aborted_in_queue = req.is_streaming_turn and view.answered(req.rid) and not req.is_finished
+            if _refused(req, prompt) or _goes_on_in_it(req, prompt) or aborted_in_queue:
                 return None
             return Problem("prompt_changed", f"{name_of(req.rid)}: the prompt it runs is not the one that was sent")
         expected = self._expected.setdefault(req, [])

@@ -11,7 +11,21 @@ from sr_fuzz.campaign.known_hits import KnownHits
 from sr_fuzz.oracle.function import all_prompt_tokens
 from sr_fuzz.oracle.settings import output_window
 from sr_fuzz.outcome import signature
-from sr_fuzz.script import Abort, AbortAll, EngineConfig, ExhaustKv, Prompt, Release, Script, StartReq, Step, StepUntil
+from sr_fuzz.script import (
+    Abort,
+    AbortAll,
+    EngineConfig,
+    ExhaustKv,
+    OpenSession,
+    Pause,
+    Prompt,
+    Release,
+    Script,
+    SessionParams,
+    StartReq,
+    Step,
+    StepUntil,
+)
 
 
 def test_more_pages_than_the_window_pool_has_may_be_left_free(sr_engine):
@@ -110,3 +124,22 @@ def test_two_bugs_with_one_signature_are_told_apart_by_the_fix_that_acts(sr_engi
         look = hits.look(found, bugs, script, outcome)
     assert look.path is not None and look.path.stem == bug
     assert look.verdict in ("verified", "masked")  # behind it may come another known bug
+
+
+def test_the_next_turn_may_cut_off_the_prompt_of_a_turn_that_was_aborted_in_the_queue(sr_engine):
+    """A streaming session keeps one array for all its turns; the aborted one is answered, and its prompt gone."""
+    actions = (
+        OpenSession("s0", streaming=True),
+        StartReq("r0", Prompt(1, 11, 3), 1, session=SessionParams("s0")),
+        StepUntil("r0", "finished"),
+        StartReq("r1", Prompt(0, 1), 3, session=SessionParams("s0")),
+        StepUntil("r1", "last_chunk"),
+        Pause("retract"),
+        Abort("r1"),
+        StartReq("r2", Prompt(0, 8), 12, session=SessionParams("s0")),
+    )
+    # Without these fixes the retraction ends the turn for its session, a known bug.
+    fixes = (f"sr_fuzz.faults.fixes.sessions:{name}" for name in ("retracted_turn", "waiting_turn_aborted"))
+    with sr_engine.with_faults(*fixes) as engine:
+        outcome = engine.run(Script(EngineConfig(page_size=4, enable_streaming_session=True), actions))
+    assert outcome.ok and outcome.faults["retracted_turn"][1] > 0, outcome.report()
