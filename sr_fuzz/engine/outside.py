@@ -15,6 +15,8 @@ see `ended_by_sglang`."""
 
 # What SGLang logs when one of its processes fails and it ends all the others; it then sends them SIGKILL.
 _SGLANG_ENDS_ALL = re.compile(r"SIGQUIT|hit an exception|kill_process_tree")
+# What its watchdog logs, before it ends the others, about a process that such a signal has ended: a reaction, no cause.
+_SEEN_KILLED = re.compile(r"crashed with exit code -(9|15)\b")
 
 _MOUNT = Path("/sys/fs/cgroup")
 _GROUPS = Path("/proc/self/cgroup")
@@ -56,8 +58,8 @@ def _count(file: Path) -> int | None:
 
 
 def ended_by_sglang(log: str) -> bool:
-    """Whether the end of a server's log says that SGLang itself has ended its processes."""
-    return _SGLANG_ENDS_ALL.search(log) is not None
+    """Whether a server's log since the start of a script says that SGLang itself has ended its processes."""
+    return _SGLANG_ENDS_ALL.search(_SEEN_KILLED.split(log)[0]) is not None
 
 
 def why_killed(signal_name: str, before: int | None, now: int | None) -> str | None:

@@ -82,6 +82,20 @@ class KeptProcess:
             return ""
         return "\n".join(text.splitlines()[-lines:])
 
+    def log_size(self) -> int:
+        """Return how many bytes the processes have printed so far."""
+        try:
+            return (self.folder / "log").stat().st_size
+        except OSError:
+            return 0
+
+    def log_since(self, size: int) -> str:
+        """Return what they have printed since `log_size` was ``size``."""
+        try:
+            return (self.folder / "log").read_bytes()[size:].decode(errors="replace")
+        except OSError:
+            return ""
+
     def close(self) -> None:
         """Kill the tree and remove the files and shared memory that it left. Idempotent."""
         if self._keeper.stdin and not self._keeper.stdin.closed:

@@ -118,7 +118,7 @@ class LiveScheduler:
         if not self.is_usable():
             raise EngineError(f"the engine can play no more: {self.problem}")
         started = time.monotonic()
-        self._oom_kills = outside.oom_kills()
+        self._oom_kills, self._log_at = outside.oom_kills(), self._process.log_size()
         self._channel.send(job)
         reply = self._receive(started + job.limit_s, step_s=job.limit_s if isinstance(job, Run) else None)
         if reply is None:
@@ -208,7 +208,7 @@ class LiveScheduler:
             return hung(job, self._stack(), **told)
         signal_name = self._process.death_signal or "ended"
         reason = outside.why_killed(signal_name, self._oom_kills, outside.oom_kills())
-        if reason is not None and not outside.ended_by_sglang(self._process.log_tail(200)):
+        if reason is not None and not outside.ended_by_sglang(self._process.log_since(self._log_at)):
             raise EngineError(reason)
         return crashed(job, signal_name, death, self._stack(), **told)
 
