@@ -7,6 +7,7 @@ this control group.
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 SIGNALS = ("SIGKILL", "SIGTERM")
@@ -60,6 +61,12 @@ def _count(file: Path) -> int | None:
 def ended_by_sglang(log: str) -> bool:
     """Whether a server's log since the start of a script says that SGLang itself has ended its processes."""
     return _SGLANG_ENDS_ALL.search(_SEEN_KILLED.split(log)[0]) is not None
+
+
+def signal_in(log: str) -> str | None:
+    """Return the signal that, as SGLang's watchdog has logged, ended one of a server's processes; None if none did."""
+    seen = _SEEN_KILLED.search(log)
+    return None if seen is None else signal.Signals(int(seen[1])).name
 
 
 def why_killed(signal_name: str, before: int | None, now: int | None) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_fuzz.engine.outside import ended_by_sglang, oom_kills, why_killed
+from sr_fuzz.engine.outside import ended_by_sglang, oom_kills, signal_in, why_killed
 
 
 def files(folder: Path, groups: str, **counters: str) -> tuple[Path, Path]:
@@ -59,6 +59,7 @@ def test_a_crash_of_its_own_is_a_finding(name: str):
 def test_what_sglang_logs_after_a_kill_from_outside_is_a_reaction_to_it():
     """Its watchdog sees the death within a second and ends the other processes."""
     seen = "Subprocess scheduler (pid=7) crashed with exit code -9. Triggering SIGQUIT for cleanup\nkill_process_tree"
-    assert not ended_by_sglang(f"a request came\n{seen}")
+    assert not ended_by_sglang(f"a request came\n{seen}") and signal_in(seen) == "SIGKILL"
+    assert signal_in(seen.replace("-9", "1")) is None
     assert ended_by_sglang(f"Scheduler hit an exception: Traceback\n{seen}")
     assert ended_by_sglang(seen.replace("-9", "1"))

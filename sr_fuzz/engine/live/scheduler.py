@@ -206,9 +206,11 @@ class LiveScheduler:
         told = {"sglang_version": attached.sglang_version, "wall_s": wall_s, "package": attached.sglang_folder}
         if death is None:
             return hung(job, self._stack(), **told)
-        signal_name = self._process.death_signal or "ended"
+        log = self._process.log_since(self._log_at)
+        # The server's main process may have reaped it before the keeper saw it, and has then logged how it ended.
+        signal_name = self._process.death_signal or outside.signal_in(log) or "ended"
         reason = outside.why_killed(signal_name, self._oom_kills, outside.oom_kills())
-        if reason is not None and not outside.ended_by_sglang(self._process.log_since(self._log_at)):
+        if reason is not None and not outside.ended_by_sglang(log):
             raise EngineError(reason)
         return crashed(job, signal_name, death, self._stack(), **told)
 
