@@ -4,7 +4,8 @@
 
 For each fault a campaign runs on the fault's own configurations, as `sr-fuzz run --fault` does, until it reports a
 finding that a healthy scheduler does not show: new or suspect, confirmed, and explained by no known bug. What else can
-happen: all hits were counted as known (*masked*), nothing was seen, or the release lacks what the fault patches.
+happen: only known signatures were hit, by the fault or by their own bugs (*masked*), nothing was seen, or the release
+lacks what the fault patches.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from sr_fuzz.engine.local.engine import LocalEngine
 from sr_fuzz.faults import Fault
 from sr_fuzz.faults.catalogue import FAULTS
 from sr_fuzz.outcome import Finding, signature
-from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.errors import ConfigNotBooted
 from sr_fuzz.sglang_api.releases import release_folder
 
 # Hypothesis begins a round with small examples; with another seed the shares differ by a fault or two.
@@ -66,7 +67,7 @@ def measure(healthy: LocalEngine, fault: Fault, time_s: float) -> Row:
                 engine, scripts=drawn, time_s=time_s, seed=SEED, out=Path(out), known=all_known(None, version),
                 on_event=listen, triage=Triage(engine, all_fixes(None, version)),
             )  # fmt: skip
-        except EngineError as error:
+        except ConfigNotBooted as error:
             return Row(fault.name, f"not played: {str(error).partition(chr(10))[0]}")
     return _row(fault, done, reported)
 

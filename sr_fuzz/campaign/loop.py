@@ -29,7 +29,7 @@ from sr_fuzz.campaign.events import (
     Summary,
 )
 from sr_fuzz.campaign.known_hits import KnownHits, Look
-from sr_fuzz.campaign.pipeline import EngineOf, Fits, Pipeline
+from sr_fuzz.campaign.pipeline import ALONE, Against, Pipeline
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, TroubleLog
 from sr_fuzz.engine.contract import Engine
@@ -248,35 +248,21 @@ class _Campaign:
             self._look_again(tally, found, script, outcome)
 
     def _new(
-        self,
-        key: str,
-        tally: FindingTally,
-        script: Script,
-        outcome: Outcome,
-        *,
-        fixed: EngineOf | None = None,
-        fits: Fits = lambda outcome: None,
+        self, key: str, tally: FindingTally, script: Script, outcome: Outcome, against: Against = ALONE
     ) -> None:
         self.summary.findings[key] = tally
         suspect = tally.status == "suspect"
         self._on_event(FindingNew(key, tally.violation, self._name_of(script.config), len(script.actions), suspect))
-        self._follow_up(key, tally, script, outcome, fixed=fixed, fits=fits)
+        self._follow_up(key, tally, script, outcome, against)
 
     def _follow_up(
-        self,
-        key: str,
-        tally: FindingTally,
-        script: Script,
-        outcome: Outcome,
-        *,
-        fixed: EngineOf | None = None,
-        fits: Fits = lambda outcome: None,
+        self, key: str, tally: FindingTally, script: Script, outcome: Outcome, against: Against = ALONE
     ) -> None:
         """Follow up a finding. If known bugs explain it, they have its signature from now on.
 
         So later hits are looked at again like those of any known signature, since another bug may have it as well.
         """
-        self._pipeline.follow_up(tally, key, script, outcome, fixed=fixed, fits=fits)
+        self._pipeline.follow_up(tally, key, script, outcome, against)
         assert outcome.violation is not None
         for path in self._pipeline.explained.get(key, ()):
             self._known.add(signature(outcome.violation, script.config), (path, tally.reason))
@@ -319,8 +305,9 @@ class _Campaign:
         """A hit that is there although the known bugs of its signature are fixed, or that has not their face."""
         assert self._hits is not None and look.outcome.violation is not None
         hits, bugs = self._hits, [path for path, _ in self._known.candidates(found)]
-        fixed = functools.partial(hits.engine_with, look.fixes) if look.fixes else None
-        fits = functools.partial(hits.same_face, found, bugs)
+        against = Against(
+            functools.partial(hits.engine_with, look.fixes), functools.partial(hits.same_face, found, bugs)
+        )
         key = self._suspect_key(found)
         tally = self.summary.findings.get(key)
         if tally is None:
@@ -329,11 +316,11 @@ class _Campaign:
             tally = FindingTally(
                 "suspect", look.outcome.violation, reason=f"possibly another bug than those of {names}: {why}"
             )
-            self._new(key, tally, script, look.outcome, fixed=fixed, fits=fits)
+            self._new(key, tally, script, look.outcome, against)
             return
         tally.count += 1
         if self._pipeline.is_due(tally, key):
-            self._follow_up(key, tally, script, look.outcome, fixed=fixed, fits=fits)
+            self._follow_up(key, tally, script, look.outcome, against)
 
     def _suspect_key(self, found: str) -> str:
         """A suspect that turned out to be a known bug is closed; what is suspect after it is another one."""
@@ -345,12 +332,12 @@ class _Campaign:
         """A violation that shows only when a known bug before it is fixed: it is news if its signature is."""
         assert self._hits is not None and look.outcome.violation is not None
         behind = signature(look.outcome.violation, script.config)
-        fixed = functools.partial(self._hits.engine_with, look.fixes)
+        against = Against(functools.partial(self._hits.engine_with, look.fixes))
         tally = self.summary.findings.get(behind)
         if tally is not None and self._pipeline.is_due(tally, behind):
-            self._follow_up(behind, tally, script, look.outcome, fixed=fixed)
+            self._follow_up(behind, tally, script, look.outcome, against)
         if tally is None and not self._known.candidates(behind):
-            self._new(behind, FindingTally("new", look.outcome.violation), script, look.outcome, fixed=fixed)
+            self._new(behind, FindingTally("new", look.outcome.violation), script, look.outcome, against)
 
     def _trouble(self, script: Script, error: Exception) -> None:
         """Record an error that is no fault of SGLang, and restart the engine, unless restarts have not helped."""

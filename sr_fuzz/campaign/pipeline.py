@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from sr_fuzz.campaign.events import (
     Confirmed,
@@ -34,8 +34,18 @@ from sr_fuzz.shrink.finding_steps import Investigated, first_seen, reproduce, sh
 
 Result = TypeVar("Result")
 
-EngineOf = Callable[[], Engine]
-Fits = Callable[[Outcome], Path | None]
+
+class Against(NamedTuple):
+    """What a finding is followed up against, if it is one behind a known signature or behind a known bug."""
+
+    engine: Callable[[], Engine] | None = None
+    """Gives the engine on which the known bugs are fixed. Only there is every run with that signature one of the other
+    bug. Trouble in a stage ends that engine, so each stage asks for it. None: the engine under test."""
+    fits: Callable[[Outcome], Path | None] = lambda outcome: None
+    """Gives the known bug, if any, of which the minimal script has the face."""
+
+
+ALONE = Against()
 
 NOT_REPRODUCED = "not-reproduced"
 """Subfolder of the campaign's folder for the scripts of findings that no fresh run showed again."""
@@ -87,37 +97,25 @@ class Pipeline:
         return tally.status == "unreproduced" and self._follow_ups[key] < MAX_FOLLOW_UPS
 
     def follow_up(
-        self,
-        tally: FindingTally,
-        key: str,
-        script: Script,
-        outcome: Outcome,
-        *,
-        fixed: EngineOf | None = None,
-        fits: Fits = lambda outcome: None,
+        self, tally: FindingTally, key: str, script: Script, outcome: Outcome, against: Against = ALONE
     ) -> None:
-        """Follow up a finding that ``script`` showed with ``outcome``, and fill in its tally, which is called ``key``.
-
-        ``fixed``: of a suspect, gives the engine on which the known bugs of its signature are fixed. Only there is
-        every run with that signature one of the other bug. Trouble in a stage ends that engine, so each stage asks for
-        it. ``fits`` gives the known bug, if any, of which the minimal script has the face.
-        """
+        """Follow up a finding that ``script`` showed with ``outcome``, and fill in its tally; ``key`` is its name."""
         began = self._clock()
         status = self._statuses.setdefault(key, "suspect" if tally.status == "suspect" else "new")
-        engine = fixed or (lambda: self._engine)
+        engine = against.engine or (lambda: self._engine)
         seen = first_seen(script, outcome, engine())
         self._follow_ups[key] = self._follow_ups.get(key, 0) + 1
         cause, states = None, [seen]
         try:
             self._reproduce(states, engine)
-            explain = functools.partial(self._explain, key, states[-1], fits, suspect=status == "suspect")
+            explain = functools.partial(self._explain, key, states[-1], against, suspect=status == "suspect")
             cause = self._stage("comparing", states[-1], explain)
         finally:
             # This also runs on an interrupt, so that a finding is never lost.
             self._keep(tally, states[-1], cause, status)
             self.spent_s += self._clock() - began
 
-    def _reproduce(self, states: list[Investigated], engine: EngineOf) -> None:
+    def _reproduce(self, states: list[Investigated], engine: Callable[[], Engine]) -> None:
         """Minimise and confirm; the last of ``states`` is the finding as far as it is known, at any time.
 
         That is the minimal script, or the whole one if only that one reproduces.
@@ -167,10 +165,10 @@ class Pipeline:
             self._restart()
             return None
 
-    def _explain(self, key: str, seen: Investigated, fits: Fits, *, suspect: bool) -> str | None:
+    def _explain(self, key: str, seen: Investigated, against: Against, *, suspect: bool) -> str | None:
         if not seen.finding.reproduced:
             return None  # a finding that does not reproduce would be gone with any fix
-        if (bug := fits(seen.outcome)) is not None:
+        if (bug := against.fits(seen.outcome)) is not None:
             self._on_event(Explained(seen.finding.signature, (bug,), by="face", suspect=suspect))
             return f"the minimal script has the face of the bug of {bug.name}, which has no fix"
         if self._triage is None:
@@ -184,7 +182,7 @@ class Pipeline:
         names = " and ".join(path.name for path in tests)
         return f"another face of the bug of {names}: gone when that is mended"
 
-    def _minimise(self, seen: Investigated, engine: EngineOf) -> Investigated:
+    def _minimise(self, seen: Investigated, engine: Callable[[], Engine]) -> Investigated:
         found = seen.finding.signature
         self._on_event(Minimising(found, len(seen.finding.script.actions), self._max_runs))
         give_up = self._clock() + PATIENCE_S
@@ -195,7 +193,7 @@ class Pipeline:
         self._on_event(Minimised(found, len(small.finding.script.actions), small.finding.reruns))
         return small
 
-    def _try(self, script: Script, engine: EngineOf) -> Outcome:
+    def _try(self, script: Script, engine: Callable[[], Engine]) -> Outcome:
         """Play a candidate of the minimiser, which takes any `EngineError` for a candidate that cannot be played.
 
         An engine that broke would refuse all that follow, so that one is started anew.

@@ -6,12 +6,18 @@ from typing import Any
 
 from sr_fuzz.faults import wrapped
 
-__all__ = ["drop_lock", "prefix_len", "was_aborted", "wrapped"]
+__all__ = ["drop_lock", "prefix_len", "refuse", "was_aborted", "wrapped"]
 
 
 def prefix_len(req: Any) -> int:
     """Return how many tokens the request need not compute again; up to 0.5.21 the length of its prefix indices."""
     return req.prefix_len if hasattr(req, "prefix_len") else len(req.prefix_indices)
+
+
+def refuse(req: Any, reason: str) -> None:
+    """Refuse a request on arrival, as SGLang does with one that is too long: it runs one token of a prefill."""
+    req.set_finish_with_abort(reason)
+    req.sampling_params.max_new_tokens = 0
 
 
 def was_aborted(req: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sr_fuzz.faults import fault, triggered, wrapped
+from sr_fuzz.faults.patching import refuse
 
 
 @fault("refused_at_the_door", stands_for="paged-prompt-never-admitted.md, embedding-too-long.md", expected=())
@@ -17,8 +18,7 @@ def refused_at_the_door():
         never = length >= scheduler.max_req_input_len or length > pool or (overhead and length + overhead >= pool)
         if never and req.to_finish is None:
             triggered()
-            req.set_finish_with_abort("the prompt does not fit")
-            req.sampling_params.max_new_tokens = 0
+            refuse(req, "the prompt does not fit")
         return original(scheduler, req, *args, **kwargs)
 
     return wrapped(Scheduler, "_add_request_to_queue", add)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sr_fuzz.faults import fault, triggered, wrapped
-from sr_fuzz.faults.patching import prefix_len
+from sr_fuzz.faults.patching import prefix_len, refuse
 
 
 @fault("refused_for_the_window", stands_for="window-pool-never-admitted.md", expected=())
@@ -14,11 +14,11 @@ def refused_for_the_window():
     def add(original, scheduler, req, *args, **kwargs):
         slots = getattr(scheduler.token_to_kv_pool_allocator, "size_swa", None)
         unchunked = scheduler.chunked_prefill_size is None or scheduler.chunked_prefill_size <= 0
-        page = scheduler.page_size
-        if unchunked and slots and -(-len(req.origin_input_ids) // page) * page + page >= slots and not req.to_finish:
+        # As admission counts: the prompt in whole pages, and a page of overhead.
+        pages = -(-len(req.origin_input_ids) // scheduler.page_size) + 1
+        if unchunked and slots and pages * scheduler.page_size >= slots and not req.to_finish:
             triggered()
-            req.set_finish_with_abort("the prompt does not fit into the pool of the window")
-            req.sampling_params.max_new_tokens = 0
+            refuse(req, "the prompt does not fit into the pool of the window")
         return original(scheduler, req, *args, **kwargs)
 
     return wrapped(Scheduler, "_add_request_to_queue", add)
