@@ -68,7 +68,7 @@ FEATURES = (
     ),
     Feature(
         "queue limit",
-        "a newcomer is refused, or takes somebody's place",
+        "a newcomer is refused, or takes the place of another request",
         lambda c: c.max_queued_requests is not None,
         motifs={"queue_full": 3},
         profiles={"saturated": 2},

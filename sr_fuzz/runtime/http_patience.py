@@ -18,8 +18,8 @@ SLOW_S = 2.0
 # Calls that the server must answer one after the other, this far apart, while the awaited message does not come.
 _PROBES = 5
 _PROBE_PAUSE_S = 0.2
-# Checks that a pause in mode ``abort`` must make, a second apart, after the scheduler has answered everybody, and that
-# are waited for while it does not.
+# Checks that a pause in mode ``abort`` must make, a second apart, after the scheduler has answered all requests, and
+# that are waited for while it does not.
 _CHECKS = 4
 # Steps in which a scheduler that can go on would have answered, or taken, a request: a chunk, its result, its end.
 _IDLE_STEPS = 4
@@ -92,7 +92,7 @@ class AbortPause:
         self._checks_left = _CHECKS
 
     def lasts(self) -> bool:
-        """Whether it lasts beyond this step. If the scheduler has answered everybody, its end is waited for.
+        """Whether it lasts beyond this step. If the scheduler has answered all requests, its end is waited for.
 
         So the aborts that it sends meanwhile arrive in a step that does not depend on a clock. Requests that arrive in
         the wait, such as the samples of an aborted prefill, need steps before it can end. Where steps alone change

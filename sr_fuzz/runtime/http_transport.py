@@ -128,7 +128,7 @@ class HttpTransport:
         held_up = [] if self._held_up is None else [self._held_up[0]]
         samples = [f"samples of {prefill.request.rid}" for prefill in self._prefills if self._answered(prefill.rid)]
         arrived = len(request_ids(self._proxy.not_received))
-        return held_up + [what for what, _, _ in self._put_off] + samples + [f"{arrived} requests"] * (arrived > 0)
+        return held_up + [what for what, _, _ in self._put_off] + samples + [f"{arrived} on the way"] * (arrived > 0)
 
     @property
     def held_back(self) -> list[str]:

@@ -131,7 +131,7 @@ def test_a_request_that_comes_after_all_is_taken_up_with_what_waits_behind_it(en
     engine.server.withheld = None
     engine.server.send(TokenizedGenerateReqInput(rid="a.", sampling_params={}))
     assert engine.step() == ["a."]  # taken by the scheduler before the transport looks again
-    assert engine.transport.put_off == ["1 requests"]
+    assert engine.transport.put_off == ["1 on the way"]
     assert engine.step() == ["b."]
     assert engine.transport.put_off == []
     assert set(engine.transport.responses) == {"a.", "b."}
@@ -235,7 +235,7 @@ def test_while_paused_requests_are_held_back_until_continue(engine, mode, word):
     assert engine.step() == ["c."]
 
 
-def test_a_request_held_back_that_is_then_refused_holds_up_nobody(engine):
+def test_a_request_held_back_that_is_then_refused_holds_up_no_other_call(engine):
     engine.transport.pause("in_place")
     engine.send("a.", length=LONGEST + 1)
     engine.send("b.")
@@ -348,7 +348,7 @@ def test_a_request_for_several_samples_does_not_pass_for_another_one(engine):
     engine.send("b.")
     engine.send("c.", n=3)
     engine.transport.continue_()
-    assert engine.transport.put_off == ["3 requests"]
+    assert engine.transport.put_off == ["3 on the way"]
     pause, continued, *received = engine.step()
     assert (pause, continued) == ("pause in_place", "continue")
     assert sorted(received) == ["b.", "prefill of a.", "prefill of c."]
@@ -365,7 +365,7 @@ def test_samples_arrive_in_the_step_after_the_answer_of_their_prefill(engine):
     engine.server.samples_s = 0.1
     engine.send("a.", n=2)
     assert engine.step() == ["prefill of a."]
-    assert engine.transport.put_off == ["2 requests"]
+    assert engine.transport.put_off == ["2 on the way"]
     engine.send("b.", n=3)
     assert engine.step() == ["a. 0", "a. 1", "prefill of b."]
 
@@ -449,7 +449,7 @@ def test_settling_waits_for_every_answer_and_then_forgets_them(engine):
     assert engine.poster.exchanges == []
 
 
-def test_settling_names_who_has_no_answer(engine):
+def test_settling_names_the_requests_without_an_answer(engine):
     engine.transport.flush_cache()
     engine.send("a.")
     engine.transport.pause("in_place")
@@ -485,7 +485,7 @@ def test_sessions_are_opened_and_closed_in_the_order_of_the_calls(engine):
     assert isinstance(closed, CloseSessionReqInput) and closed.session_id == "s0"
 
 
-def test_a_session_that_the_server_does_not_pass_on_holds_up_nobody(engine):
+def test_a_session_that_the_server_does_not_pass_on_holds_up_no_other_call(engine):
     transport = engine.new_transport()
     transport.control("open_session", session_id="s0", streaming=False, timeout=None)
     transport.control("open_session", session_id="s0", streaming=False, timeout=None)
