@@ -212,11 +212,11 @@ class FindingTally(msgspec.Struct):
     finding: Finding | None = None
     """The finding itself; set for a new one only."""
     asked: int = 0
-    """Of a known signature: hits that were looked at again."""
+    """Of a known signature: hits that were played with the known bugs fixed, suspects left out."""
     verified: int = 0
     """Of these, the hits that were gone with the fix of a known bug, so that it is their cause."""
     fitted: int = 0
-    """Of these the hits with the face of a known bug that has no fix."""
+    """Besides them, the hits with the face of a known bug that has no fix."""
     causes: dict[str, int] = {}
     """How many of these hits each known bug explains, by its reason."""
 

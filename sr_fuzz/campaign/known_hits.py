@@ -17,7 +17,7 @@ from sr_fuzz.engine.around.differential import compared
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome, signature
 from sr_fuzz.script import Script
-from sr_fuzz.script.errors import ConfigNotBooted, EngineError
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError, NotPlayed
 
 FIRST_HITS = 2
 """Hits of each face that are verified: the first, and one more in case that it was a rare coincidence."""
@@ -30,6 +30,9 @@ _STEPS = 3
 
 _KEPT = 3
 """Engines with a fix that are kept: each takes a boot of a second or two for a configuration, and memory."""
+
+UNPLAYABLE = (ConfigNotBooted, NotPlayed)
+"""What a fix that this SGLang does not take, or that fails by itself, ends in; the script was played without it."""
 
 Verdict = Literal["verified", "fits", "unverified", "masked", "suspect"]
 
@@ -85,6 +88,8 @@ class KnownHits:
         self._hits: Counter[tuple[str, str]] = Counter()
         self._owed: Counter[tuple[str, str]] = Counter()
         """Looks that are due and have not been taken: the time was up, or the engine broke."""
+        self._suspect: set[tuple[str, str]] = set()
+        """Faces of which a look was suspect: each of their hits can be one of another bug, so each is looked at."""
         self._fixed: OrderedDict[tuple[str, ...], Engine] = OrderedDict()
         self._faces: dict[Path, Outcome | None] = {}
         self.unplayed: dict[str, str] = {}
@@ -95,15 +100,17 @@ class KnownHits:
         key = found, face(outcome)
         self._hits[key] += 1
         self._owed[key] += self._hits[key] <= FIRST_HITS or self._hits[key] % SAMPLE == 0
-        return self._owed[key] > 0
+        return self._owed[key] > 0 or key in self._suspect
 
     def look(self, found: str, bugs: Sequence[Path], script: Script, outcome: Outcome) -> Look:
         """Look again at a hit of ``found``, which ``outcome`` shows; ``bugs`` are the known ones of that signature.
 
         Raises `EngineError` when that is not possible.
         """
-        look = self._look(found, bugs, script, outcome)
-        self._owed[found, face(outcome)] -= 1
+        look, key = self._look(found, bugs, script, outcome), (found, face(outcome))
+        self._owed[key] = max(0, self._owed[key] - 1)
+        if look.verdict == "suspect":
+            self._suspect.add(key)
         return look
 
     def _look(self, found: str, bugs: Sequence[Path], script: Script, outcome: Outcome) -> Look:
@@ -112,7 +119,7 @@ class KnownHits:
             fixes = tuple(dict.fromkeys(fix for path in fixed for fix in self._fixes[path]))
             try:
                 with_fixes = compared(self.engine_with(fixes), found).run(script)
-            except ConfigNotBooted as error:
+            except UNPLAYABLE as error:
                 fixed = self._playable(fixed, script, error)
                 continue
             return self._judge(found, bugs, script, with_fixes, fixes)
@@ -185,8 +192,8 @@ class KnownHits:
         except ConfigNotBooted:
             return None
 
-    def _playable(self, bugs: list[Path], script: Script, error: ConfigNotBooted) -> list[Path]:
-        """Return the bugs whose fixes this SGLang takes; the others are compared by face from now on."""
+    def _playable(self, bugs: list[Path], script: Script, error: EngineError) -> list[Path]:
+        """Return the bugs whose fixes can be played; the others are compared by face from now on."""
         left = []
         for path in bugs:
             try:
@@ -194,7 +201,7 @@ class KnownHits:
                     raise error
                 self.engine_with(self._fixes[path]).run(script)
                 left.append(path)
-            except ConfigNotBooted as own:
+            except UNPLAYABLE as own:
                 self.unplayed[", ".join(self._fixes.pop(path))] = str(own).partition("\n")[0]
         if len(left) == len(bugs):
             raise error  # each can be played, and all of them together cannot

@@ -144,7 +144,7 @@ class _Campaign:
         self._pipeline = Pipeline(
             engine, out, self.summary,
             troubles=self._troubles, triage=triage, max_runs=max_runs, on_event=on_event, clock=clock,
-            restart=self._restart,
+            restart=self._restart, taken={path for _, (path, _) in self._known.pairs()},
         )  # fmt: skip
         self._canary = (
             CanaryWatch(canary, self.summary, on_event=on_event, name_of=name_of, clock=clock) if canary else None
@@ -281,12 +281,11 @@ class _Campaign:
             look = self._hits.look(found, [path for path, _ in bugs], script, outcome)
         except Exception as error:
             self._troubles.keep(script, error, "verifying")
-            self._hits.close()
+            self._restart()  # what broke may be what all engines of the campaign share
             return
         finally:
             self.summary.unplayed_fixes |= self._hits.unplayed
             self._looked_s += self._clock() - began
-        tally.asked += look.verdict != "unverified" or bool(look.fixes)
         tally.verified += look.verdict == "verified" or (look.verdict == "masked" and look.path is not None)
         tally.fitted += look.verdict == "fits"
         if look.path is not None:
@@ -298,7 +297,9 @@ class _Campaign:
         if look.verdict == "suspect":
             tally.count -= 1  # it is counted as a suspect
             self._suspect(found, script, look)
-        elif look.verdict == "masked":
+            return
+        tally.asked += look.verdict != "fits" and bool(look.fixes)
+        if look.verdict == "masked":
             self._masked(script, look)
 
     def _suspect(self, found: str, script: Script, look: Look) -> None:

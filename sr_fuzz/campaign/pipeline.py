@@ -8,7 +8,9 @@ by chance.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -24,7 +26,7 @@ from sr_fuzz.campaign.events import (
 )
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.trouble import TroubleLog
-from sr_fuzz.emit.pytest_repro import emit, stem
+from sr_fuzz.emit.pytest_repro import emit, repro_path, stem
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Finding, Outcome
 from sr_fuzz.outcome.files import save_finding
@@ -74,8 +76,11 @@ class Pipeline:
         on_event: Listener,
         clock: Callable[[], float],
         restart: Callable[[], None],
+        taken: Iterable[Path] = (),
     ) -> None:
-        """``max_runs``: most runs for minimising one finding. ``restart``: starts all engines of the campaign anew."""
+        """``max_runs``: most runs for minimising one finding. ``restart``: starts all engines of the campaign anew.
+        ``taken``: the files of known bugs, which are never written."""
+        self._taken = tuple(taken)
         self._restart = restart
         self._engine = engine
         self._out = out
@@ -112,7 +117,7 @@ class Pipeline:
             cause = self._stage("comparing", states[-1], explain)
         finally:
             # This also runs on an interrupt, so that a finding is never lost.
-            self._keep(tally, states[-1], cause, status)
+            self._keep(tally, key, states[-1], cause, status)
             self.spent_s += self._clock() - began
 
     def _reproduce(self, states: list[Investigated], engine: Callable[[], Engine]) -> None:
@@ -134,7 +139,7 @@ class Pipeline:
             states.append(whole)
 
     def _keep(
-        self, tally: FindingTally, seen: Investigated, cause: str | None, status: Literal["new", "suspect"]
+        self, tally: FindingTally, key: str, seen: Investigated, cause: str | None, status: Literal["new", "suspect"]
     ) -> None:
         """``status``: of a finding that reproduces and is not explained."""
         finding = seen.finding
@@ -146,8 +151,17 @@ class Pipeline:
             return
         tally.status = status if cause is None else "known"
         tally.reason = cause or tally.reason
-        tally.path = emit(finding, self._out, trace=seen.outcome.trace, known_cause=cause)
+        suffix = self._suffix(finding, key)
+        tally.path = emit(finding, self._out, trace=seen.outcome.trace, known_cause=cause, suffix=suffix)
         self._on_event(Emitted(finding, tally.path))
+
+    def _suffix(self, finding: Finding, key: str) -> str:
+        """Return what tells its file from those of other bugs with its signature: a suspect is never written over the
+        known bug that it is not, wherever that one lies."""
+        own = re.sub(r"\W+", "_", key.removeprefix(finding.signature)).rstrip("_")
+        suffixes = (own if number == 1 else f"{own}_{number}" for number in itertools.count(1))
+        taken = {path.resolve() for path in self._taken}
+        return next(each for each in suffixes if repro_path(finding, self._out, each).resolve() not in taken)
 
     def _keep_script(self, finding: Finding) -> Path:
         folder = self._out / NOT_REPRODUCED

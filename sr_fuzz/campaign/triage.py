@@ -11,10 +11,10 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from sr_fuzz.campaign.known_hits import UNPLAYABLE
 from sr_fuzz.engine.around.differential import compared
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Finding, Outcome, signature
-from sr_fuzz.script.errors import ConfigNotBooted
 
 # A finding that one of five fresh runs shows needs 21 clean runs; no ratio of five needs more.
 _MOST_RUNS = 21
@@ -59,8 +59,8 @@ class Triage:
         try:
             with self._engine.with_faults(*finding.faults, *fixes) as engine:
                 outcome = compared(engine, finding.signature).run(finding.script)
-        except ConfigNotBooted:
-            return dict(by_fixes)  # one of them is for other releases; each is tried by itself
+        except UNPLAYABLE:
+            return dict(by_fixes)  # one of them is for other releases, or fails; each is tried by itself
         violation = outcome.violation
         if violation is not None and signature(violation, finding.script.config) == finding.signature:
             return {}
@@ -80,7 +80,7 @@ class Triage:
                     if outcome.violation is not None:
                         return ()
                     acted = acted or _acted(fixes, outcome)
-        except ConfigNotBooted as error:
+        except UNPLAYABLE as error:
             self.unplayed[", ".join(fixes)] = str(error).splitlines()[0]
             return None
         return acted

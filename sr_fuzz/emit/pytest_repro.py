@@ -37,8 +37,9 @@ def emit(
     known_cause: str | None = None,
     releases: str | None = None,
     trace: Sequence[StepRecord] = (),
+    suffix: str = "",
 ) -> Path:
-    """Write ``finding`` into ``folder`` as ``test_<invariant>_<rule>_<hash>.py`` and, beside it, as ``.json``.
+    """Write ``finding`` into ``folder`` as ``test_<invariant>_<rule>_<hash><suffix>.py``, and beside it as ``.json``.
 
     The hash is that of the signature, so a finding that is emitted again replaces its older repro. ``known_cause``
     marks the test as a strict ``xfail``, which fails once the bug is fixed. ``releases``, a version specifier, limits
@@ -46,11 +47,16 @@ def emit(
     showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _file(finding)
+    path = repro_path(finding, folder, suffix)
     last = tuple(trace)[-TRACE_STEPS:]
     save_finding(finding, path.with_suffix(".json"), last)
-    write_whole(path, _module(finding, last, known_cause, releases).encode())
+    write_whole(path, _module(finding, path.name, last, known_cause, releases).encode())
     return path
+
+
+def repro_path(finding: Finding, folder: Path, suffix: str = "") -> Path:
+    """Return where `emit` writes it."""
+    return folder / f"test_{stem(finding)}{suffix}.py"
 
 
 def stem(finding: Finding) -> str:
@@ -60,8 +66,10 @@ def stem(finding: Finding) -> str:
     return f"{re.sub(r'[^a-z0-9]+', '_', words.lower()).strip('_')[:60]}_{digest}"
 
 
-def _module(finding: Finding, trace: Sequence[StepRecord], known_cause: str | None, releases: str | None) -> str:
-    parts = [_docstring(finding, trace), ""]
+def _module(
+    finding: Finding, file: str, trace: Sequence[StepRecord], known_cause: str | None, releases: str | None
+) -> str:
+    parts = [_docstring(finding, file, trace), ""]
     if known_cause is not None:
         parts += ["import pytest", ""]
     if needs_comparison(finding):
@@ -105,11 +113,11 @@ def needs_server(finding: Finding) -> bool:
 _WHEN = {"step": "after step {}", "settled": "once the engine had settled, at step {}", "end": "at the end, at step {}"}
 
 
-def _docstring(finding: Finding, trace: Sequence[StepRecord]) -> str:
+def _docstring(finding: Finding, file: str, trace: Sequence[StepRecord]) -> str:
     violation = finding.violation
     lines = [f"{violation.invariant}: {violation.rule}, {_WHEN[violation.when].format(violation.step)}.", ""]
     lines += [*_wrap(violation.message), ""]
-    lines += _found_on(finding)
+    lines += _found_on(finding, file)
     if finding.reruns:
         shrunk = f"Minimised from {finding.original_actions} actions to {len(finding.script.actions)}"
         lines += [f"{shrunk} in {finding.reruns} runs."]
@@ -129,15 +137,11 @@ def _docstring(finding: Finding, trace: Sequence[StepRecord]) -> str:
 _COMMAND = "pytest --sr-sglang"
 
 
-def _found_on(finding: Finding) -> list[str]:
+def _found_on(finding: Finding, file: str) -> list[str]:
     lines = [f"Found on SGLang {finding.sglang_version}; {_reliability(finding)}."]
     if finding.sglang_tree is not None:
-        lines += ["To run it there:", f"    {_COMMAND} {shlex.quote(finding.sglang_tree)} {_file(finding)}"]
+        lines += ["To run it there:", f"    {_COMMAND} {shlex.quote(finding.sglang_tree)} {file}"]
     return lines
-
-
-def _file(finding: Finding) -> str:
-    return f"test_{stem(finding)}.py"
 
 
 def _reliability(finding: Finding) -> str:

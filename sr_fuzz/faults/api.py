@@ -83,9 +83,18 @@ def fault(
     """Declare a fault. The decorated function returns a context manager.
 
     ``releases``, a version specifier, is for a fix of which other releases need not have the names, since they do not
-    have the bug; `sr_fuzz.faults.names` reads it from the source.
+    have the bug; `sr_fuzz.faults.names` reads it from the source. Raises ``ValueError`` if ``name`` is not that of the
+    function.
     """
-    return lambda enter: Fault(name, stands_for, expected, enter, sets)
+
+
+    def declare(enter: Callable) -> Fault:
+        # An outcome counts by the name, and who reads it knows the import path, without importing the fault.
+        if enter.__name__ != name:
+            raise ValueError(f"fault {name!r}: its name must be that of its function, {enter.__name__!r}")
+        return Fault(name, stands_for, expected, enter, sets)
+
+    return declare
 
 
 # -- what a fault's code says ----------------------------------------------------------------------------------

@@ -18,6 +18,10 @@ class ConfigNotBooted(EngineError):
     """This SGLang does not boot a scheduler with that configuration; other configurations may work."""
 
 
+class NotPlayed(EngineError):
+    """The engine is up and says that it could not play this script: an error of ours, of a fault or of a fix."""
+
+
 class UnsupportedVersion(EngineError):
     """The installed SGLang is outside the supported range."""
 

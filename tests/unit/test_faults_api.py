@@ -100,3 +100,12 @@ def test_a_function_that_this_sglang_does_not_have_is_an_error():
     with pytest.raises(AttributeError, match="multiply"):
         with wrapped(Counter, "multiply", lambda original: 0):
             pass
+
+
+def test_the_name_of_a_fault_is_that_of_its_function():
+    """Who reads an outcome knows the import path of a fault and not what is written in it."""
+    with pytest.raises(ValueError, match="fault 'another': its name must be that of its function, 'mine'"):
+
+        @fault("another", stands_for="a test", expected=())
+        def mine():
+            yield

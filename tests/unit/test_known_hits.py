@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 from sr_fuzz.strategies import draw
 
-from sr_fuzz.bugs.known import Known
+from sr_fuzz.bugs.known import Known, known_signatures
 from sr_fuzz.campaign.events import Summary
 from sr_fuzz.campaign.known_hits import FIRST_HITS, SAMPLE, KnownHits, face
 from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.campaign.triage import Triage
-from sr_fuzz.outcome import Outcome, StepRecord, Violation, signature
+from sr_fuzz.emit.pytest_repro import emit
+from sr_fuzz.outcome import Finding, Outcome, StepRecord, Violation, signature
 from sr_fuzz.report.summary import summary as shown
 from sr_fuzz.report.terminal import Terminal
 from sr_fuzz.script import Abort, EngineConfig, Pause, Script, StartReq, Step
-from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError, NotPlayed
 
 FIX = "sr_fuzz.faults.fixes.output:embedding_once"
 BUG = Path("known_bug.json")
@@ -75,7 +76,7 @@ def test_another_bug_behind_the_same_signature_is_a_suspect_with_its_own_script(
     engine.unseen = {FIX}
     done = campaign(engine, tmp_path)
     known, suspect = done.findings[FOUND], done.findings[f"{FOUND} (suspect)"]
-    assert known.status == "known" and known.verified < known.asked
+    assert known.status == "known" and 0 < known.verified == known.asked, "a suspect is none of its hits"
     assert suspect.status == "suspect" and suspect.finding is not None
     assert suspect.finding.faults == (FIX,) and suspect.finding.reliability == "5 of 5 fresh runs"
     assert pauses(suspect.finding.script) and not aborts(suspect.finding.script)
@@ -357,3 +358,82 @@ def test_of_two_fixes_that_act_the_one_that_suffices_is_the_cause():
     hits = KnownHits(engine, {BUG: (FIX,), OTHER_BUG: (OTHER_FIX,)})
     look = hits.look(FOUND, [BUG, OTHER_BUG], OWN, engine.run(OWN))
     assert look.verdict == "verified" and look.path == OTHER_BUG
+
+
+def test_a_suspect_is_not_written_over_the_known_test_of_its_signature(tmp_path: Path):
+    """The known tests may lie in the folder of the campaign: an earlier one wrote them, and a person marked them."""
+    finding = Finding(FOUND, OWN, leak(), "0.0.fake")
+    path = emit(finding, tmp_path, known_cause="the known cause")
+    before = path.read_bytes()
+    engine = FakeEngine(
+        lambda script: leak() if aborts(script) or pauses(script) else None,
+        {FIX: lambda script: leak() if pauses(script) else None},
+    )
+    engine.unseen = {FIX}
+
+    def run() -> Summary:
+        done = run_campaign(
+            engine, scripts=SCRIPTS, time_s=600, seed=1, out=tmp_path, known=known_signatures(tmp_path),
+            on_event=lambda _: None, max_scripts=60, triage=Triage(engine, {path: (FIX,)}),
+        )  # fmt: skip
+        assert path.read_bytes() == before
+        return done
+
+    written = run().findings[f"{FOUND} (suspect)"].path
+    assert written is not None and written.name == f"{path.stem}_suspect.py"
+    mark = "import pytest\n\n@pytest.mark.xfail(reason='another')\ndef test_"
+    written.write_text(marked := written.read_text().replace("def test_", mark, 1))
+    again = run()
+    assert not again.suspects and again.findings[FOUND].fitted > 0, "it is known now, and has no fix"
+    assert written.read_text() == marked
+
+
+@pytest.mark.parametrize("error", [ConfigNotBooted("no such function"), NotPlayed("ValueError('fix broken')")])
+def test_a_fix_that_fails_stands_in_the_way_of_no_other(error: EngineError):
+    """One of two fixes cannot be played: the other one verifies its hits, and explains new findings."""
+
+    class Fails(FakeEngine):
+        def with_faults(self, *paths: str) -> FakeEngine:
+            made = FakeEngine(self.fails if OTHER_FIX in paths else lambda script: None)
+            made.faults, made.unseen = paths, {FIX}
+            return made
+
+        def fails(self, script: Script) -> Violation | None:
+            raise error
+
+    engine = Fails(lambda script: leak())
+    hits = KnownHits(engine, {OTHER_BUG: (OTHER_FIX,), BUG: (FIX,)})
+    look = hits.look(FOUND, [OTHER_BUG, BUG], OWN, engine.run(OWN))
+    assert (look.verdict, look.path) == ("verified", BUG) and OTHER_FIX in hits.unplayed
+    triage = Triage(engine, {OTHER_BUG: (OTHER_FIX,), BUG: (FIX,)})
+    finding = Finding(FOUND, OWN, leak(), "0.0.fake", reproduced=5, tried=5)
+    assert triage.explain(finding) == (BUG,) and OTHER_FIX in triage.unplayed
+
+
+def test_each_hit_of_a_face_that_was_suspect_is_looked_at():
+    hits = KnownHits(FakeEngine(lambda script: leak(), {FIX: lambda script: leak()}), {BUG: (FIX,)})
+    hit = outcome(StepRecord(1, ("step(1)",), "decode"))
+    for _ in range(FIRST_HITS + 3):
+        assert hits.count_hit(FOUND, hit)
+        assert hits.look(FOUND, [BUG], OWN, hit).verdict == "suspect"
+
+
+def test_trouble_while_a_hit_is_verified_starts_all_engines_anew(tmp_path: Path):
+    """What broke may be what they share: the next script is not to meet it as well."""
+    broken = iter([EngineError("the configuration process died")])
+
+    class Dies(FakeEngine):
+        def with_faults(self, *paths: str) -> FakeEngine:
+            def rule(script: Script) -> Violation | None:
+                if (error := next(broken, None)) is not None:
+                    raise error
+                return None
+
+            made = FakeEngine(rule)
+            made.faults, made.unseen = paths, {FIX}
+            return made
+
+    engine = Dies(lambda script: leak() if aborts(script) else None)
+    done = campaign(engine, tmp_path)
+    assert [trouble.doing for trouble in done.troubles] == ["verifying"] and engine.restarts == 1
+    assert done.findings[FOUND].verified > 0

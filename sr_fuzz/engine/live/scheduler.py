@@ -40,7 +40,7 @@ from sr_fuzz.engine.process_messages import (
     decode_live_reply,
 )
 from sr_fuzz.faults import ENVIRONMENT_VARIABLE as FAULTS
-from sr_fuzz.script.errors import ConfigNotBooted, EngineError
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError, NotPlayed
 
 # Often enough that a death is reported well within the two seconds promised to users.
 _POLL_S = 0.05
@@ -126,7 +126,7 @@ class LiveScheduler:
             return self._ended(job, time.monotonic() - started)
         if isinstance(reply, Failed):
             self._resetting = True
-            raise EngineError(f"{reply.message}\n{reply.detail}".rstrip())
+            raise NotPlayed(f"{reply.message}\n{reply.detail}".rstrip())
         if not isinstance(reply, Done):
             self.problem = f"it answered a job with {type(reply).__name__}"
             raise EngineError(f"the engine can play no more: {self.problem}")

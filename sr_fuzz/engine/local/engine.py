@@ -26,7 +26,7 @@ from sr_fuzz.engine.parallel_ranks import refuse_ranks
 from sr_fuzz.engine.process_messages import Alive, Boot, Done, Execute, Failed, Ready, Run, decode_reply, encode
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, validate
-from sr_fuzz.script.errors import ConfigNotBooted, EngineError
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError, NotPlayed
 from sr_fuzz.sglang_api.sources import tree_on
 
 # The import takes 6 to 15 s on an idle machine; a busy one may need several times that.
@@ -260,7 +260,7 @@ class LocalEngine:
             self._drop(config)
             raise EngineError(f"the configuration process is gone ({error})\n{self.zygote.log_tail()}") from None
         if isinstance(reply, Failed):
-            raise EngineError(f"{reply.message}\n{reply.detail}".rstrip())
+            raise NotPlayed(f"{reply.message}\n{reply.detail}".rstrip())
         assert isinstance(reply, Done)
         self._restarts = 0
         return reply
