@@ -88,6 +88,21 @@ def known_signatures(folder: Path, sglang_version: str | None = None) -> Known:
     return Known(known)
 
 
+def emitted_in(folder: Path) -> Iterator[tuple[Path, list[str], str]]:
+    """Give each emitted test in ``folder``, marked or not: its path, its signatures, and the reason of its mark or "".
+
+    A file that cannot be read is none: the folder is a user's, and may hold anything.
+    """
+    for path in sorted(folder.glob("*.py")):
+        try:
+            tree = _parse(path)
+            signatures, mark = _renewed(_signatures(tree), path), _mark(tree)
+        except KnownError:
+            continue
+        if signatures:
+            yield path, signatures, mark.reason if mark is not None else ""
+
+
 def all_known(folder: Path | None, sglang_version: str | None = None) -> Known:
     """The shipped bugs that are open in that release, and those of a user's ``folder``; see `known_signatures`."""
     entries = [

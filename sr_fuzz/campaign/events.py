@@ -26,6 +26,16 @@ class Started(msgspec.Struct, frozen=True):
     """Signatures on the known list."""
     sglang_tree: str | None = None
     """Folder of the source tree under test."""
+    found_before: int = 0
+    """Findings that earlier campaigns have left in ``out``."""
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """A finding that an earlier campaign could not follow up to its end was played again, before the search."""
+
+    path: Path
+    shows: bool
+    """Whether its script still shows it."""
 
 
 class ScriptDone(msgspec.Struct, frozen=True):
@@ -295,6 +305,7 @@ class Finished(msgspec.Struct, frozen=True):
 
 Event = (
     Started
+    | Resumed
     | ScriptDone
     | FindingNew
     | FindingKnown

@@ -6,7 +6,6 @@ or was already found in the same campaign, is only counted, so that one bug does
 
 from __future__ import annotations
 
-import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,24 +18,24 @@ from sr_fuzz.bugs.known import Known, script_of
 from sr_fuzz.campaign.canary import CanaryWatch, StartCanary
 from sr_fuzz.campaign.counts import Counts
 from sr_fuzz.campaign.events import (
-    FindingKnown,
-    FindingNew,
-    FindingTally,
     Finished,
     Listener,
+    Resumed,
     ScriptDone,
     Started,
     Summary,
 )
-from sr_fuzz.campaign.known_hits import KnownHits, Look
-from sr_fuzz.campaign.pipeline import ALONE, Against, Pipeline
+from sr_fuzz.campaign.out_folder import OutFolder
+from sr_fuzz.campaign.sightings import Sightings
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, TroubleLog
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome, signature
+from sr_fuzz.outcome.files import Case
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script.errors import ConfigNotBooted
 from sr_fuzz.script.text import config_text
+from sr_fuzz.shrink.confirm import CONFIRM_RUNS
 from sr_fuzz.shrink.minimise import MAX_RUNS
 from sr_fuzz.strategies import draw
 
@@ -50,12 +49,6 @@ EMPTY_ROUNDS = 3
 
 # Keeps the rounds of neighbouring seeds apart: seed 7, round 1 must not be seed 8, round 0.
 _SEED_STRIDE = 1_000_003
-
-# A campaign searches; looking again at what it knows may take one fifth of its time, after the first minute. On the
-# server engine a fix is another server, which takes half a minute to start.
-_LOOK_SHARE = 0.2
-_LOOK_FIRST_S = 60.0
-
 
 class _Leave(BaseException):
     """Leaves Hypothesis at once. It is not an `Exception`, which Hypothesis would treat as a failure and replay."""
@@ -100,8 +93,11 @@ def run_campaign(
     # This comes before the clock starts, because reading the version starts the engine.
     version = engine.sglang_version
     campaign = _Campaign(engine, out, known, on_event, max_runs, canary, triage, script_of, name_of, clock)
-    on_event(Started(version, seed, time_s, max_scripts, out, len(known), engine.sglang_tree))
+    unfinished = campaign.read_out()
+    before = campaign.out.number_of_files
+    on_event(Started(version, seed, time_s, max_scripts, out, len(known), engine.sglang_tree, before))
     try:
+        campaign.resume(unfinished)
         phases = [scripts] if isinstance(scripts, SearchStrategy) else scripts
         campaign.search(phases, seed, time_s, max_scripts)
     except KeyboardInterrupt:
@@ -130,21 +126,19 @@ class _Campaign:
     ) -> None:
         self.summary = Summary()
         self._engine = engine
-        self._known = Known(known.pairs() if isinstance(known, Known) else known.items())  # a copy, which grows
         self._on_event = on_event
         self._name_of = name_of
         self._clock = clock
         self._start = clock()
         self._played: set[str] = set()
-        self._hits = KnownHits(engine, triage.fixes, script_of) if triage is not None else None
-        self._looked_s = 0.0
         self._not_booted: dict[EngineConfig, ConfigNotBooted] = {}
         self._counts = Counts(self.summary)
         self._troubles = TroubleLog(out, self.summary.troubles, on_event)
-        self._pipeline = Pipeline(
-            engine, out, self.summary,
-            troubles=self._troubles, triage=triage, max_runs=max_runs, on_event=on_event, clock=clock,
-            restart=self._restart, taken={path for _, (path, _) in self._known.pairs()},
+        self.out = OutFolder(out, faults=engine.faults, taken=_files(known))
+        self._sightings = Sightings(
+            engine, self.out, self.summary,
+            known=known, troubles=self._troubles, restart=self._restart, on_event=on_event, triage=triage,
+            max_runs=max_runs, script_of=script_of, name_of=name_of, clock=clock,
         )  # fmt: skip
         self._canary = (
             CanaryWatch(canary, self.summary, on_event=on_event, name_of=name_of, clock=clock) if canary else None
@@ -154,12 +148,48 @@ class _Campaign:
         """Fill in the times and totals, and shut down what was started here."""
         self.summary.elapsed_s = self._clock() - self._start
         with ExitStack() as closing:
-            for engines in (self._canary, self._hits):
-                if engines is not None:
-                    closing.callback(engines.close)
+            closing.callback(self._sightings.close)
+            if self._canary is not None:
+                closing.callback(self._canary.close)
         canary_s = self._canary.spent_s if self._canary is not None else 0.0
-        self.summary.search_s = self.summary.elapsed_s - canary_s - self._pipeline.spent_s - self._looked_s
+        beside_s = self._sightings.followed_up_s + self._sightings.looked_s
+        self.summary.search_s = self.summary.elapsed_s - canary_s - beside_s
         self._counts.end()
+
+    def read_out(self) -> list[Case]:
+        """Read the folder; returns what an earlier campaign has not finished there."""
+        try:
+            unfinished = self.out.read()
+        except OSError as error:
+            self._troubles.keep(None, error, "reading")
+            return []
+        self._sightings.add_found_before()
+        return unfinished
+
+    def resume(self, unfinished: Sequence[Case]) -> None:
+        """Play the scripts of findings that an earlier campaign could not follow up to their end."""
+        for case in unfinished:
+            shows = self._shows_again(case)
+            if shows is None:
+                continue  # it could not be played, which is told as trouble
+            try:
+                self.out.close(case, shows=shows)
+            except OSError as error:
+                self._troubles.keep(None, error, "writing")
+            self._on_event(Resumed(case.path, shows))
+
+    def _shows_again(self, case: Case) -> bool | None:
+        """Whether a script still shows its finding, in one of a few runs; then it is followed up. None: not played."""
+        for _ in range(CONFIRM_RUNS):
+            outcome = self._run(case.script)
+            if outcome is None:
+                return None
+            if outcome.violation is not None and signature(outcome.violation, case.script.config) == case.signature:
+                self._played.add(script_hash(case.script))
+                self._count(case.script, outcome, case.signature)
+                self._sightings.take(case.signature, case.script, outcome)
+                return True
+        return False
 
     def search(
         self, phases: Sequence[SearchStrategy[Script]], seed: int, time_s: float, max_scripts: int | None
@@ -211,7 +241,7 @@ class _Campaign:
         if self._canary is not None:
             self._canary.look(script, outcome, self._clock() - self._start)
         if found is not None:
-            self._take(found, script, outcome)
+            self._sightings.take(found, script, outcome)
 
     def _run(self, script: Script) -> Outcome | None:
         """None where the script could not be played, which is counted."""
@@ -229,117 +259,6 @@ class _Campaign:
         self._troubles.in_a_row = 0
         return outcome
 
-    def _take(self, found: str, script: Script, outcome: Outcome) -> None:
-        """Count a violation of that signature, and follow it up where that is due."""
-        assert outcome.violation is not None
-        tally, bugs = self.summary.findings.get(found), self._known.candidates(found)
-        if tally is not None:
-            tally.count += 1
-            self._on_event(FindingKnown(found, tally.reason if tally.status == "known" else None))
-            if self._pipeline.is_due(tally, found):
-                self._follow_up(found, tally, script, outcome)
-        elif bugs:
-            path, reason = bugs[0]
-            tally = self.summary.findings[found] = FindingTally("known", outcome.violation, path=path, reason=reason)
-            self._on_event(FindingKnown(found, reason))
-        else:
-            self._new(found, FindingTally("new", outcome.violation), script, outcome)
-        if tally is not None and bugs and self._may_look(found, outcome):
-            self._look_again(tally, found, script, outcome)
-
-    def _new(
-        self, key: str, tally: FindingTally, script: Script, outcome: Outcome, against: Against = ALONE
-    ) -> None:
-        self.summary.findings[key] = tally
-        suspect = tally.status == "suspect"
-        self._on_event(FindingNew(key, tally.violation, self._name_of(script.config), len(script.actions), suspect))
-        self._follow_up(key, tally, script, outcome, against)
-
-    def _follow_up(
-        self, key: str, tally: FindingTally, script: Script, outcome: Outcome, against: Against = ALONE
-    ) -> None:
-        """Follow up a finding. If known bugs explain it, they have its signature from now on.
-
-        So later hits are looked at again like those of any known signature, since another bug may have it as well.
-        """
-        self._pipeline.follow_up(tally, key, script, outcome, against)
-        assert outcome.violation is not None
-        for path in self._pipeline.explained.get(key, ()):
-            self._known.add(signature(outcome.violation, script.config), (path, tally.reason))
-
-    def _may_look(self, found: str, outcome: Outcome) -> bool:
-        if self._hits is None or not self._hits.count_hit(found, outcome):
-            return False
-        return self._looked_s <= _LOOK_FIRST_S + _LOOK_SHARE * (self._clock() - self._start)
-
-    def _look_again(self, tally: FindingTally, found: str, script: Script, outcome: Outcome) -> None:
-        """Ask of a hit of a known signature whether it is one of the known bugs with that signature."""
-        assert self._hits is not None
-        began = self._clock()
-        bugs = self._known.candidates(found)
-        try:
-            look = self._hits.look(found, [path for path, _ in bugs], script, outcome)
-        except Exception as error:
-            self._troubles.keep(script, error, "verifying")
-            self._restart()  # what broke may be what all engines of the campaign share
-            return
-        finally:
-            self.summary.unplayed_fixes |= self._hits.unplayed
-            self._looked_s += self._clock() - began
-        tally.verified += look.verdict == "verified" or (look.verdict == "masked" and look.path is not None)
-        tally.fitted += look.verdict == "fits"
-        if look.path is not None:
-            reason = dict(bugs)[look.path]
-            tally.causes[reason] = tally.causes.get(reason, 0) + 1
-            # The first bug with that signature need not be the one.
-            if len(tally.causes) == 1 and tally.finding is None:
-                tally.path, tally.reason = look.path, reason
-        if look.verdict == "suspect":
-            tally.count -= 1  # it is counted as a suspect
-            self._suspect(found, script, look)
-            return
-        tally.asked += look.verdict != "fits" and bool(look.fixes)
-        if look.verdict == "masked":
-            self._masked(script, look)
-
-    def _suspect(self, found: str, script: Script, look: Look) -> None:
-        """A hit that is there although the known bugs of its signature are fixed, or that has not their face."""
-        assert self._hits is not None and look.outcome.violation is not None
-        hits, bugs = self._hits, [path for path, _ in self._known.candidates(found)]
-        against = Against(
-            functools.partial(hits.engine_with, look.fixes), functools.partial(hits.same_face, found, bugs)
-        )
-        key = self._suspect_key(found)
-        tally = self.summary.findings.get(key)
-        if tally is None:
-            names = ", ".join(path.name for path in bugs)
-            why = "it shows although those that have a fix are fixed" if look.fixes else "its situation is not theirs"
-            tally = FindingTally(
-                "suspect", look.outcome.violation, reason=f"possibly another bug than those of {names}: {why}"
-            )
-            self._new(key, tally, script, look.outcome, against)
-            return
-        tally.count += 1
-        if self._pipeline.is_due(tally, key):
-            self._follow_up(key, tally, script, look.outcome, against)
-
-    def _suspect_key(self, found: str) -> str:
-        """A suspect that turned out to be a known bug is closed; what is suspect after it is another one."""
-        keys = (f"{found} (suspect{f' {number}' if number > 1 else ''})" for number in itertools.count(1))
-        closed = {key for key, tally in self.summary.findings.items() if tally.status == "known"}
-        return next(key for key in keys if key not in closed)
-
-    def _masked(self, script: Script, look: Look) -> None:
-        """A violation that shows only when a known bug before it is fixed: it is news if its signature is."""
-        assert self._hits is not None and look.outcome.violation is not None
-        behind = signature(look.outcome.violation, script.config)
-        against = Against(functools.partial(self._hits.engine_with, look.fixes))
-        tally = self.summary.findings.get(behind)
-        if tally is not None and self._pipeline.is_due(tally, behind):
-            self._follow_up(behind, tally, script, look.outcome, against)
-        if tally is None and not self._known.candidates(behind):
-            self._new(behind, FindingTally("new", look.outcome.violation), script, look.outcome, against)
-
     def _trouble(self, script: Script, error: Exception) -> None:
         """Record an error that is no fault of SGLang, and restart the engine, unless restarts have not helped."""
         trouble = self._troubles.keep(script, error, "playing")
@@ -355,8 +274,7 @@ class _Campaign:
         try:
             if self._canary is not None:
                 self._canary.close()
-            if self._hits is not None:
-                self._hits.close()
+            self._sightings.close()
             self._engine.restart()
         except Exception as error:
             self._troubles.keep(None, error, "restarting")
@@ -367,3 +285,7 @@ class _Campaign:
         elapsed = self._clock() - self._start
         self._on_event(ScriptDone(name, outcome.steps, outcome.forwards, outcome.wall_s, elapsed, found))
 
+
+def _files(known: Mapping[str, tuple[Path, str]]) -> set[Path]:
+    pairs = known.pairs() if isinstance(known, Known) else known.items()
+    return {path for _, (path, _) in pairs}

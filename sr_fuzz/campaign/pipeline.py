@@ -8,9 +8,7 @@ by chance.
 from __future__ import annotations
 
 import functools
-import itertools
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -24,12 +22,11 @@ from sr_fuzz.campaign.events import (
     Minimising,
     Summary,
 )
+from sr_fuzz.campaign.out_folder import OutFolder
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.trouble import TroubleLog
-from sr_fuzz.emit.pytest_repro import emit, repro_path, stem
 from sr_fuzz.engine.contract import Engine
-from sr_fuzz.outcome import Finding, Outcome
-from sr_fuzz.outcome.files import save_finding
+from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import Script
 from sr_fuzz.script.errors import ConfigNotBooted, EngineError
 from sr_fuzz.shrink.finding_steps import Investigated, first_seen, reproduce, shrink
@@ -49,9 +46,6 @@ class Against(NamedTuple):
 
 ALONE = Against()
 
-NOT_REPRODUCED = "not-reproduced"
-"""Subfolder of the campaign's folder for the scripts of findings that no fresh run showed again."""
-
 # Five fresh runs miss a violation that shows in half of the runs with probability 1/32; three follow-ups, each of which
 # confirms two scripts, miss it with probability 10^-9. A rarer violation is not worth more time.
 MAX_FOLLOW_UPS = 3
@@ -67,7 +61,7 @@ class Pipeline:
     def __init__(
         self,
         engine: Engine,
-        out: Path,
+        out: OutFolder,
         summary: Summary,
         *,
         troubles: TroubleLog,
@@ -76,11 +70,8 @@ class Pipeline:
         on_event: Listener,
         clock: Callable[[], float],
         restart: Callable[[], None],
-        taken: Iterable[Path] = (),
     ) -> None:
-        """``max_runs``: most runs for minimising one finding. ``restart``: starts all engines of the campaign anew.
-        ``taken``: the files of known bugs, which are never written."""
-        self._taken = tuple(taken)
+        """``max_runs``: most runs for minimising one finding. ``restart``: starts all engines of the campaign anew."""
         self._restart = restart
         self._engine = engine
         self._out = out
@@ -112,7 +103,8 @@ class Pipeline:
         self._follow_ups[key] = self._follow_ups.get(key, 0) + 1
         cause, states = None, [seen]
         try:
-            self._reproduce(states, engine)
+            self._begin(key, seen)
+            self._reproduce(key, states, engine)
             explain = functools.partial(self._explain, key, states[-1], against, suspect=status == "suspect")
             cause = self._stage("comparing", states[-1], explain)
         finally:
@@ -120,7 +112,14 @@ class Pipeline:
             self._keep(tally, key, states[-1], cause, status)
             self.spent_s += self._clock() - began
 
-    def _reproduce(self, states: list[Investigated], engine: Callable[[], Engine]) -> None:
+    def _begin(self, key: str, seen: Investigated) -> None:
+        """Put what is known of a finding on the disk, since a campaign may be killed at any moment."""
+        try:
+            self._out.begin(key, seen)
+        except OSError as error:
+            self._troubles.keep(None, error, "writing")
+
+    def _reproduce(self, key: str, states: list[Investigated], engine: Callable[[], Engine]) -> None:
         """Minimise and confirm; the last of ``states`` is the finding as far as it is known, at any time.
 
         That is the minimal script, or the whole one if only that one reproduces.
@@ -128,6 +127,7 @@ class Pipeline:
         seen = states[-1]
         states.append(self._stage("minimising", seen, lambda: self._minimise(seen, engine)) or seen)
         small = states[-1]
+        self._begin(key, small)
         states.append(self._stage("confirming", small, lambda: self._confirm(small, engine())) or small)
         if not states[-1].finding.tried:  # trouble came between
             states.append(self._stage("confirming", small, lambda: self._confirm(small, engine())) or small)
@@ -144,31 +144,26 @@ class Pipeline:
         """``status``: of a finding that reproduces and is not explained."""
         finding = seen.finding
         if tally.status == "unreproduced" and not finding.reproduced:
+            self._out.forget(key)
             return  # another sight that nothing has confirmed says no more than the first
         tally.finding = finding
         if finding.tried and not finding.reproduced:
-            tally.status, tally.path = "unreproduced", self._keep_script(finding)
+            tally.status = "unreproduced"
+            tally.path = self._written(lambda: self._out.put_aside(key, finding))
             return
         tally.status = status if cause is None else "known"
         tally.reason = cause or tally.reason
-        suffix = self._suffix(finding, key)
-        tally.path = emit(finding, self._out, trace=seen.outcome.trace, known_cause=cause, suffix=suffix)
-        self._on_event(Emitted(finding, tally.path))
+        tally.path = self._written(lambda: self._out.write(key, seen, cause))
+        if tally.path is not None:
+            self._on_event(Emitted(finding, tally.path))
 
-    def _suffix(self, finding: Finding, key: str) -> str:
-        """Return what tells its file from those of other bugs with its signature: a suspect is never written over the
-        known bug that it is not, wherever that one lies."""
-        own = re.sub(r"\W+", "_", key.removeprefix(finding.signature)).rstrip("_")
-        suffixes = (own if number == 1 else f"{own}_{number}" for number in itertools.count(1))
-        taken = {path.resolve() for path in self._taken}
-        return next(each for each in suffixes if repro_path(finding, self._out, each).resolve() not in taken)
-
-    def _keep_script(self, finding: Finding) -> Path:
-        folder = self._out / NOT_REPRODUCED
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{stem(finding)}.json"
-        save_finding(finding, path, ())
-        return path
+    def _written(self, write: Callable[[], Path]) -> Path | None:
+        """None where the disk takes no more; the summary then shows the script itself."""
+        try:
+            return write()
+        except OSError as error:
+            self._troubles.keep(None, error, "writing")
+            return None
 
     def _stage(self, doing: str, seen: Investigated, work: Callable[[], Result]) -> Result | None:
         """Return the result of a stage; if it fails, record the trouble and return None."""

@@ -16,7 +16,7 @@ import msgspec
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.faults import Fault
 from sr_fuzz.outcome import Outcome, Violation, signature
-from sr_fuzz.outcome.files import write_whole
+from sr_fuzz.outcome.writing import write_whole
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.script.text import text

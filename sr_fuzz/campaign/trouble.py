@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from sr_fuzz.campaign.events import Listener, Trouble, TroubleMet
-from sr_fuzz.outcome.files import write_whole
+from sr_fuzz.outcome.writing import write_together
 from sr_fuzz.script import Script, script_hash, to_json
 from sr_fuzz.script.errors import EngineError
 
@@ -40,7 +40,7 @@ class TroubleLog:
     def keep(self, script: Script | None, error: BaseException, doing: str) -> Trouble:
         """Count an error; the first one of its kind is written to disk with the script that met it.
 
-        ``script``: None where no script has to do with it. Raises `OSError`.
+        ``script``: None where no script has to do with it. Where the disk takes no more it is only counted.
         """
         what = first_line(error)
         known = next((one for one in self._troubles if (one.what, one.doing) == (what, doing)), None)
@@ -52,15 +52,21 @@ class TroubleLog:
         self._on_event(TroubleMet(what, doing, known.path, known.count == 1))
         return known
 
-    def _write(self, script: Script, error: BaseException, doing: str) -> Path:
-        self._folder.mkdir(parents=True, exist_ok=True)
+    def _write(self, script: Script, error: BaseException, doing: str) -> Path | None:
         path = self._folder / f"{doing}-{script_hash(script)[:12]}-{len(self._troubles)}.json"
-        write_whole(path, to_json(script))
-        write_whole(path.with_suffix(".txt"), "".join(traceback.format_exception(error)).encode())
+        told = "".join(traceback.format_exception(error)).encode(errors="backslashreplace")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_together({path: to_json(script), path.with_suffix(".txt"): told})
+        except OSError as full:
+            self.keep(None, full, "writing")
+            return None
         return path
 
 
 def first_line(error: BaseException) -> str:
     """Return the message of an error in one line, with its type if it is not one of ours."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"[:_SHOWN]
     text = (str(error).strip().splitlines() or [""])[0][:_SHOWN]
     return text if isinstance(error, EngineError) and text else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -73,7 +73,7 @@ def sensitivity(
     _check_targets(json, markdown)
 
     from sr_fuzz.campaign.sensitivity import Report, Sensitivity, compare
-    from sr_fuzz.outcome.files import write_whole
+    from sr_fuzz.outcome.writing import write_whole
     from sr_fuzz.report.sensitivity import comparison, line, table
     from sr_fuzz.report.sensitivity import markdown as page
     from sr_fuzz.report.terminal import make_console

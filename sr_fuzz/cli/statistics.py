@@ -47,7 +47,7 @@ def statistics(
     from rich.progress import Progress
 
     from sr_fuzz.campaign.statistics import measure
-    from sr_fuzz.outcome.files import write_whole
+    from sr_fuzz.outcome.writing import write_whole
     from sr_fuzz.report.statistics import print_statistics
     from sr_fuzz.report.terminal import make_console
     from sr_fuzz.strategies.scripts import scripts as strategy

@@ -10,7 +10,8 @@ import msgspec
 from sr_fuzz.bugs.catalogue import KnownBug, read_bug
 from sr_fuzz.emit.pytest_repro import TRACE_STEPS, needs_comparison, needs_server, stem
 from sr_fuzz.outcome import Finding, StepRecord
-from sr_fuzz.outcome.files import BUG_FORMAT, write_whole
+from sr_fuzz.outcome.files import BUG_FORMAT
+from sr_fuzz.outcome.writing import write_whole
 
 
 def emit_bug(

@@ -17,8 +17,10 @@ from typing import Any
 
 import msgspec
 
+from sr_fuzz.emit.replacing import check_replaceable, digest
 from sr_fuzz.outcome import Finding, StepRecord
-from sr_fuzz.outcome.files import save_finding, write_whole
+from sr_fuzz.outcome.files import EmittedTest, finding_data, load
+from sr_fuzz.outcome.writing import write_together
 from sr_fuzz.script import Script
 from sr_fuzz.script.defaults import defaults_of
 from sr_fuzz.script.text import text
@@ -38,19 +40,39 @@ def emit(
     releases: str | None = None,
     trace: Sequence[StepRecord] = (),
     suffix: str = "",
+    force: bool = False,
 ) -> Path:
     """Write ``finding`` into ``folder`` as ``test_<invariant>_<rule>_<hash><suffix>.py``, and beside it as ``.json``.
 
-    The hash is that of the signature, so a finding that is emitted again replaces its older repro. ``known_cause``
-    marks the test as a strict ``xfail``, which fails once the bug is fixed. ``releases``, a version specifier, limits
-    this mark to these releases of SGLang; on any other release the test must pass. ``trace`` is that of the run that
-    showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
+    The hash is that of the signature, so a finding that is emitted again replaces its older repro, unless that one is
+    better or somebody has edited it (`sr_fuzz.emit.replacing`): then `NotReplaced` is raised, without ``force``.
+    ``known_cause`` marks the test as a strict ``xfail``, which fails once the bug is fixed. ``releases``, a version
+    specifier, limits this mark to these releases of SGLang; on any other release the test must pass. ``trace`` is that
+    of the run that showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = repro_path(finding, folder, suffix)
+    if not force:
+        check_replaceable(path, finding)
     last = tuple(trace)[-TRACE_STEPS:]
-    save_finding(finding, path.with_suffix(".json"), last)
-    write_whole(path, _module(finding, path.name, last, known_cause, releases).encode())
+    module = _module(finding, path.name, last, known_cause, releases).encode()
+    written = EmittedTest(digest(module), known_cause, releases)
+    # The finding comes first: from it alone the test can be made again.
+    write_together({path.with_suffix(".json"): finding_data(finding, last, written), path: module})
+    return path
+
+
+def emit_again(file: Path) -> Path | None:
+    """Write the test of a finding file whose test is missing: a campaign was killed before it had written both.
+
+    Returns its path; None where it is there, or the file is of a finding without one. Raises `ScriptError`, `OSError`.
+    """
+    case, path = load(file), file.with_suffix(".py")
+    if case.finding is None or case.test is None or path.exists():
+        return None
+    module = _module(case.finding, path.name, case.trace, case.test.known_cause, case.test.releases).encode()
+    written = EmittedTest(digest(module), case.test.known_cause, case.test.releases)
+    write_together({file: finding_data(case.finding, case.trace, written), path: module})
     return path
 
 

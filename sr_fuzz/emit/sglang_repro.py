@@ -18,7 +18,7 @@ from sr_fuzz.emit.public_api import to_public_api
 from sr_fuzz.emit.sglang_checks import OUTPUT_LEN, checks_for
 from sr_fuzz.emit.sglang_script import WIDTH, call_lines, script_lines, start_arguments, wrap
 from sr_fuzz.outcome import Finding, StepRecord
-from sr_fuzz.outcome.files import write_whole
+from sr_fuzz.outcome.writing import write_whole
 from sr_fuzz.script import EngineConfig, Script, StartReq
 from sr_fuzz.script.text import text
 

@@ -21,6 +21,7 @@ from sr_fuzz.outcome.finding import Finding
 from sr_fuzz.outcome.identity import renewed
 from sr_fuzz.outcome.trace import StepRecord
 from sr_fuzz.outcome.violation import Violation
+from sr_fuzz.outcome.writing import write_whole
 from sr_fuzz.script import Script, ScriptError, from_json, validate
 
 BUG_FORMAT = 1
@@ -28,6 +29,15 @@ BUG_FORMAT = 1
 
 FINDING_FORMAT = 1
 """Format version of finding files; raised whenever an old file would be read with another meaning."""
+
+
+class EmittedTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The test that was written beside a finding file."""
+
+    sha256: str
+    """Of the test as it was written. A test with another one was edited since, and belongs to who edited it."""
+    known_cause: str | None = None
+    releases: str | None = None
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -39,33 +49,26 @@ class Case(msgspec.Struct, frozen=True):
     finding: Finding | None = None
     trace: tuple[StepRecord, ...] = ()
     """The last steps of the run that showed the finding."""
+    test: EmittedTest | None = None
+    """Of a finding file: the test that was written beside it."""
 
 
-class _FindingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _FindingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     format: int
     finding: Finding
     trace: tuple[StepRecord, ...] = ()
+    test: EmittedTest | None = None
+
+
+def finding_data(finding: Finding, trace: Sequence[StepRecord] = (), test: EmittedTest | None = None) -> bytes:
+    """Return ``finding`` and the steps before its violation as indented JSON."""
+    data = msgspec.json.encode(_FindingFile(FINDING_FORMAT, finding, tuple(trace), test))
+    return msgspec.json.format(data, indent=2) + b"\n"
 
 
 def save_finding(finding: Finding, path: Path, trace: Sequence[StepRecord] = ()) -> None:
-    """Write ``finding`` and the steps before its violation as indented JSON."""
-    data = msgspec.json.encode(_FindingFile(FINDING_FORMAT, finding, tuple(trace)))
-    write_whole(path, msgspec.json.format(data, indent=2) + b"\n")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file atomically: an error, such as a full disk, leaves an existing file unchanged. Raises `OSError`."""
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)  # a device or a pipe, such as /dev/stdout, which must not be replaced by a file
-        return
-    path = path.resolve()  # the target of a link is replaced, not the link
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    """Write ``finding`` into a finding file of its own. Raises `OSError`."""
+    write_whole(path, finding_data(finding, trace))
 
 
 def load(path: Path) -> Case:
@@ -110,7 +113,7 @@ def _load_finding(path: Path, raw: dict[str, Any]) -> Case:
     except msgspec.ValidationError as error:
         raise ScriptError(f"{path}: {error}") from None
     found = replace(file.finding, signature=renewed(file.finding.signature, file.finding.violation))
-    return Case(path, script, found.signature, found, file.trace)
+    return Case(path, script, found.signature, found, file.trace, file.test)
 
 
 def _load_bug(path: Path, raw: dict[str, Any]) -> Case:

@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sr_fuzz.campaign.events import FindingTally, Summary
+from sr_fuzz.outcome import Finding
+from sr_fuzz.script import to_json
 from sr_fuzz.script.text import text
 
 # A short campaign leaves many kinds unreached, which says little about the strategies.
@@ -100,7 +102,8 @@ def _suspect_lines(tally: FindingTally) -> list[str]:
 def _unreproduced_lines(tally: FindingTally) -> list[str]:
     tried = tally.finding.tried if tally.finding is not None else 0
     shown = f"shown by none of {plural(tried, 'fresh run')}"
-    details = [first_line(tally.violation.message), shown, str(tally.path or "")]
+    where = _where(tally, tally.finding) if tally.finding is not None else ()
+    details = [first_line(tally.violation.message), shown, *where]
     return [f"seen, not reproduced  {_what(tally)}, {plural(tally.count, 'time')}", *_indented(details)]
 
 
@@ -137,8 +140,15 @@ def _new_lines(tally: FindingTally) -> list[str]:
         actions = f"{plural(len(finding.script.actions), 'action')} of {finding.original_actions}"
         reliability = finding.reliability if finding.tried else "not run again"
         how = f"{reliability}; {actions}, minimised in {plural(finding.reruns, 'run')}"
-        details = [first_line(finding.violation.message), how, text(finding.script), str(tally.path or "")]
+        details = [first_line(finding.violation.message), how, text(finding.script), *_where(tally, finding)]
     return [f"new    {_what(tally)}, seen {plural(tally.count, 'time')}", *_indented(details)]
+
+
+def _where(tally: FindingTally, finding: Finding) -> tuple[str, ...]:
+    """Return the file of a finding; where the disk took none, the script itself, so that it is not lost."""
+    if tally.path is not None:
+        return (str(tally.path),)
+    return ("not written; its script, for `sr-fuzz replay`:", to_json(finding.script).decode())
 
 
 def _known_lines(faces: Sequence[FindingTally]) -> list[str]:

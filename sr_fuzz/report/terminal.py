@@ -29,6 +29,7 @@ from sr_fuzz.campaign.events import (
     Finished,
     Minimised,
     Minimising,
+    Resumed,
     ScriptDone,
     Started,
     TroubleMet,
@@ -87,12 +88,18 @@ class Terminal:
         self._started, self._start = event, self._clock()
         limit = f", at most {event.max_scripts:,} scripts" if event.max_scripts is not None else ""
         known = f"; {plural(event.known, 'known finding')}" if event.known else ""
+        known += f"; {event.found_before} found before in {escape(str(event.out))}" if event.found_before else ""
         tree = event.sglang_tree
         named = "" if tree is None or tree in event.sglang_version else f" (tree {escape(tree)})"
         self._say(f"SGLang {event.sglang_version}{named}, {duration(event.time_s)}{limit}, seed {event.seed}{known}")
         if self._console.is_interactive:
             self._live = Live(console=self._console, get_renderable=self._progress, transient=True)
             self._live.start()
+
+    @_on.register
+    def _(self, event: Resumed) -> None:
+        shows = "shows again" if event.shows else "does not show any more"
+        self._say(f"unfinished in an earlier campaign: {escape(str(event.path))}: {shows}")
 
     @_on.register
     def _(self, event: ScriptDone) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from sr_fuzz.bugs.known import KnownError, known_signatures
 from sr_fuzz.outcome import Finding, Violation
-from sr_fuzz.outcome.files import load, save_finding, write_whole
+from sr_fuzz.outcome.files import load, save_finding
+from sr_fuzz.outcome.writing import write_whole
 from sr_fuzz.script import EngineConfig, Script, ScriptError, StartReq, to_json
 
 
