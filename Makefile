@@ -62,7 +62,7 @@ help:
 
 # Exit status 0 whether or not a bug of SGLang was found.
 fuzz: $(STAMP)
-	@.venv/bin/sr-fuzz run --time $(TIME) --out $(OUT)
+	@.venv/bin/sr-fuzz run --time $(TIME) --out $(OUT) --example
 
 # The profile that plays the same scripts each time, so that red means the change; `pytest` alone plays other ones. Two
 # workers: half of the time goes into starting servers, and each keeps some 4 GB of schedulers.

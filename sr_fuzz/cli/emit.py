@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,6 +55,9 @@ def emit(
             help="With --cause: the releases of SGLang that have the bug, such as '<0.5.22'; if not given, all.",
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also replace a test that was edited, or that is better.")
+    ] = False,
     fault: FaultOption = None,
     sglang: SglangOption = None,
 ) -> int:
@@ -62,7 +65,8 @@ def emit(
 
     As a pytest test or a known bug a finding file is written out as it is. A script, or an emitted test, is run first
     to see what it breaks. For SGLang's own scripted runtime the script is translated and run again. The exit status is
-    2 when it breaks nothing, and when SGLang's runtime cannot show what it breaks.
+    2 when it breaks nothing, when SGLang's runtime cannot show what it breaks, and when a test is there already that
+    was edited, or is better: [bold]--force[/] replaces it.
     """
     from sr_fuzz.engine.around.differential import compared
     from sr_fuzz.outcome.files import load
@@ -82,7 +86,7 @@ def emit(
     if format is EmitFormat.SGLANG:
         mention_origin(case, fault, sglang)
         with engines.start(fault, sglang=sglang) as engine:
-            typer.echo(sglang_own.write(engine, case, out, fault, cause=cause).path)
+            typer.echo(_replacing(lambda: sglang_own.write(engine, case, out, fault, cause=cause, force=force).path))
         return 0
     finding, trace = case.finding, case.trace
     if finding is None:
@@ -91,19 +95,28 @@ def emit(
             seen = violating(engine, case, "emit")
             finding, outcome = reproduce(first_seen(case.script, seen, engine), engine)
             trace = outcome.trace
-    typer.echo(_write(finding, out, format, cause, releases, trace))
+    typer.echo(_replacing(lambda: _write(finding, out, format, cause, releases, trace, force)))
     return 0
+
+
+def _replacing(write: Callable[[], Path]) -> Path:
+    from sr_fuzz.emit.replacing import NotReplaced
+
+    try:
+        return write()
+    except NotReplaced as error:
+        raise InputError(f"{error}; --force replaces it") from None
 
 
 def _write(
     finding: Finding, out: Path, format: EmitFormat, cause: str | None, releases: str | None,
-    trace: Sequence[StepRecord],
+    trace: Sequence[StepRecord], force: bool,
 ) -> Path:  # fmt: skip
     from sr_fuzz.emit.known_bug import emit_bug
     from sr_fuzz.emit.pytest_repro import emit as emit_test
 
     if format is EmitFormat.PYTEST or cause is None:
-        return emit_test(finding, out, known_cause=cause, releases=releases, trace=trace)
+        return emit_test(finding, out, known_cause=cause, releases=releases, trace=trace, force=force)
     try:
         return emit_bug(finding, out, cause=cause, releases=releases, trace=trace)
     except ValueError as error:

@@ -19,6 +19,8 @@ from sr_fuzz.cli.statuses import BLIND, OK, TROUBLE
 from sr_fuzz.script.errors import ConfigNotBooted
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sr_fuzz.bugs.known import Known
     from sr_fuzz.campaign.events import Summary
     from sr_fuzz.campaign.triage import Triage
@@ -37,6 +39,14 @@ _Out = Annotated[Path, typer.Option(metavar="DIR", help="Where repros go.")]
 _KnownFolder = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Emitted tests that are only counted, as the bugs known to sr_fuzz are."),
+]
+_AllNew = Annotated[
+    bool,
+    typer.Option("--all-new", help="Without the list of known bugs: each is found, minimised and written out as new."),
+]
+_Example = Annotated[
+    bool,
+    typer.Option("--example", help="At the end, play a known bug of this SGLang, to show what a finding looks like."),
 ]
 _MaxScripts = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many scripts.")]
 _Exhausters = Annotated[
@@ -71,6 +81,8 @@ def run(
     seed: _Seed = None,
     out: _Out = OUT,
     known: _KnownFolder = None,
+    all_new: _AllNew = False,
+    example: _Example = False,
     max_scripts: _MaxScripts = None,
     exhausters: _Exhausters = None,
     engine_kind: EngineOption = EngineKind.LOCAL,
@@ -87,10 +99,12 @@ def run(
 
     The exit status is 0 whether or not something was found, 3 when the campaign was blind (it did not see the canary, a
     bug seeded on purpose), 4 when it ended before its time because several scripts in a row could not be played, and
-    130 or 143 when SIGINT or SIGTERM stopped it.
+    129, 130 or 143 when SIGHUP, SIGINT or SIGTERM stopped it.
     """
     configs = find_configs(config or ["default"])
     _check_options(engine_kind, known, canary=canary, fault=fault, differential=differential)
+    if all_new and known is not None:
+        raise InputError("--all-new: takes the known findings away, so not with --known")
     make_folder(out)
     shares = _shares(configs, engine_kind, asked=config is not None)
 
@@ -112,14 +126,27 @@ def run(
             time_s=time_s,
             seed=seed if seed is not None else secrets.randbits(32),
             out=out,
-            known=_known(known, engine.sglang_version),
+            known=_known(known, engine.sglang_version, all_new=all_new),
             on_event=terminal,
             max_scripts=max_scripts,
             canary=(lambda: engines.start_canary(engine)) if canary is not False and not fault else None,
-            triage=_triage(engine, known, server=engine_kind is EngineKind.SERVER),
+            triage=_triage(engine, known, server=engine_kind is EngineKind.SERVER, all_new=all_new),
             name_of=_namer(configs),
         )
+        if example and not done.interrupted and not done.gave_up:
+            _show_example(engine, done, console, sglang)
     return _status(done)
+
+
+def _show_example(engine: Engine, done: Summary, console: Console, sglang: str | None) -> None:
+    from sr_fuzz.campaign.example import play_example
+    from sr_fuzz.report.example import print_example
+
+    played = play_example(engine, done)
+    if played is None:
+        console.print(f"No known bug of SGLang {engine.sglang_version} that could be shown as an example.")
+    else:
+        print_example(console, played, sglang)
 
 
 def _check_options(
@@ -174,16 +201,18 @@ def _shares_line(shares: list[list[EngineConfig]], kind: EngineKind, time_s: flo
     )
 
 
-def _triage(engine: Engine, known: Path | None, *, server: bool) -> Triage:
+def _triage(engine: Engine, known: Path | None, *, server: bool, all_new: bool) -> Triage:
     from sr_fuzz.bugs.known import all_fixes
     from sr_fuzz.campaign.triage import Triage
 
-    return Triage(engine, all_fixes(known, engine.sglang_version, server=server))
+    return Triage(engine, {} if all_new else all_fixes(known, engine.sglang_version, server=server))
 
 
-def _known(folder: Path | None, sglang_version: str | None = None) -> Known:
-    from sr_fuzz.bugs.known import all_known
+def _known(folder: Path | None, sglang_version: str | None = None, *, all_new: bool = False) -> Known:
+    from sr_fuzz.bugs.known import Known, all_known
 
+    if all_new:
+        return Known([])
     if folder is not None and not folder.is_dir():
         raise InputError(f"--known: {folder} is not a folder")
     return all_known(folder, sglang_version)

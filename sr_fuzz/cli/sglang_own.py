@@ -24,13 +24,14 @@ def write(
     *,
     cause: str | None = None,
     purpose: str = "emit",
+    force: bool = False,
 ) -> SglangTest:
-    """Write a test for SGLang's own scripted runtime from a file of any kind."""
+    """Write a test for SGLang's own scripted runtime from a file of any kind; ``force`` replaces another one."""
     from sr_fuzz.emit.confirmed_sglang_repro import write_sglang_test
     from sr_fuzz.shrink.finding_steps import first_seen
 
     finding = case.finding or first_seen(case.script, violating(engine, case, purpose), engine).finding
-    return write_sglang_test(finding, out, engine.run, complaints(engine), known_cause=cause)
+    return write_sglang_test(finding, out, engine.run, complaints(engine), known_cause=cause, force=force)
 
 
 def complaints(engine: Engine) -> PlayTest:

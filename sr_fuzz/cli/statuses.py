@@ -7,6 +7,7 @@ REPRODUCED = 1
 ERROR = 2
 BLIND = 3
 TROUBLE = 4
+HUNG_UP = 129
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -16,6 +17,7 @@ MEANINGS = {
     ERROR: "bad input, or the engine cannot start; one line says why",
     BLIND: "`run`: the campaign was blind, it did not see the canary",
     TROUBLE: "`run`: ended before its time, because several scripts in a row could not be played",
+    HUNG_UP: "stopped by SIGHUP, such as a closed terminal (128 + SIGHUP)",
     INTERRUPTED: "stopped by Ctrl-C (128 + SIGINT); `run` shows its summary first",
     TERMINATED: "stopped by SIGTERM (128 + SIGTERM); `run` shows its summary first",
 }

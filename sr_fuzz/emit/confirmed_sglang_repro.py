@@ -51,12 +51,18 @@ def _name(violation: Violation | None) -> str:
 
 
 def write_sglang_test(
-    finding: Finding, folder: Path, run: Run, play: PlayTest, *, known_cause: str | None = None
+    finding: Finding,
+    folder: Path,
+    run: Run,
+    play: PlayTest,
+    *,
+    known_cause: str | None = None,
+    force: bool = False,
 ) -> SglangTest:
     """Translate ``finding`` and write it into ``folder`` as a test for SGLang's own scripted runtime.
 
     A test whose own checks detect nothing on the local engine is not written: `NotExpressible` is raised, as for a
-    script that SGLang's API cannot play.
+    script that SGLang's API cannot play. Raises `NotReplaced` where another test has that name, unless ``force``.
     """
     translated, trace = translate(finding, run)
     with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as trial:
@@ -65,5 +71,6 @@ def write_sglang_test(
         raise NotExpressible(
             f"{_name(finding.violation)} does not show in what SGLang's scripted runtime lets a test look at"
         )
-    return SglangTest(emit_sglang(translated, folder, known_cause=known_cause, trace=trace), translated, complaint)
+    path = emit_sglang(translated, folder, known_cause=known_cause, trace=trace, force=force)
+    return SglangTest(path, translated, complaint)
 

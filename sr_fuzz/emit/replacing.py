@@ -46,6 +46,12 @@ def is_better(finding: Finding, other: Finding) -> bool:
     return _quality(finding) > _quality(other)
 
 
+def check_same(path: Path, data: bytes) -> None:
+    """Raise `NotReplaced` where there is a file ``path`` with another content."""
+    if path.exists() and path.read_bytes() != data:
+        raise KeptForeign(f"{path}: not replaced: there is another test with that name, perhaps an edited one")
+
+
 def unedited(path: Path) -> Finding | None:
     """Return the finding of the emitted test ``path``; None where it was edited, or was not emitted as it is.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from sr_fuzz.emit.public_api import to_public_api
+from sr_fuzz.emit.replacing import check_same
 from sr_fuzz.emit.sglang_checks import OUTPUT_LEN, checks_for
 from sr_fuzz.emit.sglang_script import WIDTH, call_lines, script_lines, start_arguments, wrap
 from sr_fuzz.outcome import Finding, StepRecord
@@ -38,18 +39,26 @@ _REWORK, _SLACK = 6, 80
 
 
 def emit_sglang(
-    finding: Finding, folder: Path, *, known_cause: str | None = None, trace: Sequence[StepRecord] = ()
+    finding: Finding,
+    folder: Path,
+    *,
+    known_cause: str | None = None,
+    trace: Sequence[StepRecord] = (),
+    force: bool = False,
 ) -> Path:
     """Write ``finding`` into ``folder`` as ``test_sglang_<invariant>_<rule>_<hash>.py``; returns the path.
 
     The script is translated first (`sr_fuzz.emit.public_api.to_public_api`); the caller has to check whether it still
     shows the violation. ``known_cause`` marks the test as an expected failure. ``trace`` is that of the run that showed
-    the violation. Creates ``folder``. Raises `NotExpressible` or `OSError`.
+    the violation. Creates ``folder``. Raises `NotExpressible`, `OSError`, and `NotReplaced` where a test with that name
+    is not the same: nothing beside it says whether somebody has edited it, so only ``force`` replaces it.
     """
     module = _Module(finding, tuple(trace)[-TRACE_STEPS:], known_cause).text()
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(finding.signature.encode()).hexdigest()[:6]
     path = folder / f"test_sglang_{_words(finding)}_{digest}.py"
+    if not force:
+        check_same(path, module.encode())
     write_whole(path, module.encode())
     return path
 

@@ -5,11 +5,14 @@ Without a terminal (a log file, a CI job) progress is a plain line every ten sec
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 import sys
 import time
 from collections.abc import Callable
 from functools import singledispatchmethod
+from typing import IO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -49,6 +52,14 @@ def make_console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False)
 
 
+def _discard(stream: IO[str]) -> None:
+    """Send what is still to come, such as what is in the buffer when the program ends, to nowhere."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor, or a closed one, keeps nothing
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 class Terminal:
     """A listener of `run_campaign`; a context manager, so that the live display is taken down whatever happens."""
 
@@ -67,15 +78,27 @@ class Terminal:
         self._suspects = 0
         self._doing = ""
         self._canary_found = False
+        self._closed = False
 
     def __enter__(self) -> Terminal:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._stop_live()
+        with contextlib.suppress(OSError):  # the terminal is closed
+            self._stop_live()
 
     def __call__(self, event: Event) -> None:
-        self._on(event)
+        """Show an event. Once the output is closed (a closed terminal, an ended pipe) nothing more is shown.
+
+        A campaign does not end for it: what it finds is on the disk.
+        """
+        if self._closed:
+            return
+        try:
+            self._on(event)
+        except OSError:
+            self._closed = True
+            _discard(self._console.file)
 
     # -- events ------------------------------------------------------------------------------------------------
 
@@ -209,6 +232,6 @@ class Terminal:
         self._console.print(line, soft_wrap=True)
 
     def _stop_live(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()

@@ -15,6 +15,7 @@ from hypothesis import event, given
 from hypothesis.strategies import SearchStrategy
 
 from sr_fuzz.emit.pytest_repro import emit
+from sr_fuzz.emit.replacing import NotReplaced
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.engine.parallel_ranks import Ranks
 from sr_fuzz.outcome import Outcome, Violation, signature
@@ -101,7 +102,10 @@ class PropertyChecker:
             outcome.report(),
         ]
         if self._emit_to is not None:
-            lines.append(f"written to {emit(finding, self._emit_to, trace=outcome.trace)}")
+            try:
+                lines.append(f"written to {emit(finding, self._emit_to, trace=outcome.trace)}")
+            except NotReplaced as kept:
+                lines.append(str(kept))
         else:
             lines.append("run with --sr-emit DIR to have it written out as a test")
         return "\n".join(lines)

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sr_fuzz import cli
+from sr_fuzz.bugs.catalogue import shipped
 from sr_fuzz.campaign.events import Emitted, Event, FindingKnown, FindingNew, Finished, Minimised, Started, Summary
 from sr_fuzz.campaign.loop import run_campaign
-from sr_fuzz.outcome import Outcome, Violation
+from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.outcome.files import load
 from sr_fuzz.report.terminal import Terminal
 from sr_fuzz.script import Abort, Continue, EngineConfig, FlushCache, Pause, Prompt, Script, StartReq, Step
 from sr_fuzz.script.errors import ConfigNotBooted
+from sr_fuzz.script.text import text
 
 NOISE = (Step(1), Step(4), Pause("retract"), Pause("in_place"), Continue(), FlushCache(), Abort("r0"), Abort("r1"))
 
@@ -259,3 +261,71 @@ def test_where_none_boots_the_campaign_says_why(tmp_path: Path):
     large = SCRIPTS.filter(lambda script: script.config.max_total_tokens != 96)
     with pytest.raises(ConfigNotBooted, match="no such core"):
         campaign(SmallOnly(nothing_wrong), tmp_path, scripts=large)
+
+
+def test_a_closed_output_does_not_end_it(tmp_path: Path):
+    class Closing(StringIO):
+        """A terminal that somebody closes."""
+
+        def write(self, text: str) -> int:
+            if len(self.getvalue()) > 200:
+                raise OSError(5, "Input/output error")
+            return super().write(text)
+
+    with Terminal(Console(file=Closing(), width=120)) as terminal:
+        summary = run_campaign(
+            FakeEngine(leak_on_abort), scripts=SCRIPTS, time_s=600, seed=1, out=tmp_path, known={}, max_scripts=60,
+            on_event=terminal,
+        )  # fmt: skip
+    assert summary.scripts == 60 and len(list(tmp_path.glob("test_*.py"))) == 1
+
+
+# -- known bugs, shown to who has seen none --------------------------------------------------------------------
+
+
+def run(monkeypatch: pytest.MonkeyPatch, out: Path, engine: FakeEngine, *options: str) -> int:
+    monkeypatch.setattr("sr_fuzz.engine.options.make_engine", lambda *args, **kwargs: engine)
+    given = ["--seed", "1", "--config", "overlap-chunk16", "--max-scripts", "30", "--no-canary", "--time", "10m"]
+    return cli.main(["run", *given, "--out", str(out), *options])
+
+
+def test_without_the_list_a_known_bug_is_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    bug = next(bug for bug in shipped().values() if bug.violation is not None and "overlap" in bug.signature)
+
+    def rule(script: Script) -> Violation | None:
+        found = bug.violation
+        assert found is not None
+        return found if signature(found, script.config) == bug.signature else None
+
+    scripts = st.builds(lambda n: Script(bug.script.config, (StartReq("r0"), Step(n))), st.integers(1, 99))
+    monkeypatch.setattr("sr_fuzz.strategies.scripts.scripts", lambda *args, **kwargs: scripts)
+    assert run(monkeypatch, tmp_path / "listed", FakeEngine(rule)) == 0
+    assert not list(tmp_path.glob("listed/test_*.py"))
+    assert run(monkeypatch, tmp_path / "new", FakeEngine(rule), "--all-new") == 0
+    assert len(list(tmp_path.glob("new/test_*.py"))) == 1
+
+
+def test_all_new_and_a_list_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["run", "--all-new", "--known", str(tmp_path)]) == 2
+    assert "--all-new: takes the known findings away" in capsys.readouterr().err
+
+
+def test_the_example_is_a_known_bug_as_it_would_have_been_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    by_script = {bug.script: bug for bug in shipped().values()}
+    engine = FakeEngine(lambda script: by_script[script].violation if script in by_script else None)
+    assert run(monkeypatch, tmp_path, engine, "--example") == 0
+    shown = capsys.readouterr().out
+    bug = by_script[engine.played[-1]]
+    assert bug.violation is not None
+    for part in (bug.violation.message.splitlines()[0], text(bug.script), bug.reason, "sr-fuzz replay --trace "):
+        assert part in shown
+    assert "does not show" not in shown
+
+
+def test_an_example_that_does_not_show_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run(monkeypatch, tmp_path, FakeEngine(lambda script: None), "--example") == 0
+    assert "it does not show" in capsys.readouterr().out

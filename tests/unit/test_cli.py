@@ -194,6 +194,22 @@ def test_emit_makes_a_known_finding_of_a_file(
     assert len(engine.played) == ran
 
 
+def test_emit_replaces_no_edited_test_unless_forced(
+    engine: FakeEngine, script_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    emit = ["emit", str(script_file), "--out", str(tmp_path / "new")]
+    assert cli.main(emit) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert cli.main([*emit, "--cause", "a cause"]) == 0  # nobody has edited it
+    assert "a cause" in path.read_text()
+    path.write_text(edited := path.read_text() + "# mine\n")
+    capsys.readouterr()
+    assert "it was edited since it was written" in (told := error_of(emit, capsys)) and "--force replaces it" in told
+    assert path.read_text() == edited
+    assert cli.main([*emit, "--force"]) == 0
+    assert path.read_text() != edited and load(path).script == SCRIPT
+
+
 def test_emit_makes_a_known_finding_of_some_releases(
     engine: FakeEngine, script_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -209,7 +209,7 @@ def test_a_campaign_that_gave_up_exits_with_4(monkeypatch: pytest.MonkeyPatch, t
     assert run(monkeypatch, tmp_path, Breaking(healthy, lambda run: EngineError("no memory"))) == 4
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_it_with_its_summary(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int, status: int
 ):
@@ -218,14 +218,28 @@ def test_a_signal_ends_it_with_its_summary(
             os.kill(os.getpid(), number)
 
     engine = FakeEngine(stop)
-    before = signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)]
     assert run(monkeypatch, tmp_path, engine) == status
     shown = capsys.readouterr().out
     assert "6 scripts in" in shown and "Stopped before the time was up." in shown
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)] == before
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_under_nohup_a_closed_terminal_ends_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def hang_up(script: Script) -> None:
+        if len(engine.played) == 7:
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    engine = FakeEngine(hang_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run(monkeypatch, tmp_path, engine) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert len(engine.played) == 30
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_before_the_first_script_has_the_same_status(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, status: int
 ):

@@ -1,0 +1,246 @@
+"""The folder of the findings: a killed campaign loses nothing, and only something better replaces what is there."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command_line import CORE, leak_on_abort
+from fake_engine import FakeEngine, Rule
+from forked import forked, kill_self
+from test_campaign import SCRIPTS
+
+from sr_fuzz.campaign.events import Event, FindingNew, Resumed, Summary
+from sr_fuzz.campaign.loop import run_campaign
+from sr_fuzz.outcome import Violation
+from sr_fuzz.outcome.files import load
+from sr_fuzz.script import Script
+
+FOUND = "kv_pages:leaked:radix+overlap"
+
+
+def campaign(rule: Rule, out: Path, **options: object) -> tuple[Summary, list[Event]]:
+    events: list[Event] = []
+    settings: dict[str, object] = dict(scripts=SCRIPTS, time_s=600, seed=1, out=out, known={}, max_scripts=40)
+    summary = run_campaign(FakeEngine(rule), on_event=events.append, **(settings | options))  # type: ignore[arg-type]
+    return summary, events
+
+
+def at_run(number: int, act: Callable[[], None]) -> Rule:
+    """`leak_on_abort`, and ``act`` at its ``number``-th violation."""
+    seen = [0]
+
+    def rule(script: Script) -> Violation | None:
+        violation = leak_on_abort(script)
+        seen[0] += violation is not None
+        if violation is not None and seen[0] == number:
+            act()
+        return violation
+
+    return rule
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (path,) = folder.glob(pattern)
+    return path
+
+
+# -- a second campaign -----------------------------------------------------------------------------------------
+
+
+def test_what_is_in_the_folder_is_known_to_the_next_campaign(tmp_path: Path):
+    campaign(leak_on_abort, tmp_path)
+    before = snapshot(tmp_path)
+    summary, events = campaign(leak_on_abort, tmp_path, seed=2)
+    (tally,) = summary.findings.values()
+    assert (tally.status, tally.path) == ("known", only(tmp_path, "test_*.py")) and "found before" in tally.reason
+    assert not any(isinstance(event, FindingNew) for event in events)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_renamed_test_is_known_as_well(tmp_path: Path):
+    campaign(leak_on_abort, tmp_path)
+    test = only(tmp_path, "test_*.py")
+    test.with_suffix(".json").unlink()
+    renamed = test.rename(tmp_path / "test_the_leak_of_the_last_page.py")
+    summary, _ = campaign(leak_on_abort, tmp_path, seed=2)
+    (tally,) = summary.findings.values()
+    assert (tally.status, tally.path) == ("known", renamed)
+
+
+def test_what_a_seeded_fault_has_shown_is_no_known_bug(tmp_path: Path):
+    engine = FakeEngine(leak_on_abort)
+    engine.faults = ("faulty:drops",)
+    run_campaign(
+        engine, scripts=SCRIPTS, time_s=600, seed=1, out=tmp_path, known={}, max_scripts=40, on_event=lambda event: None
+    )
+    summary, _ = campaign(leak_on_abort, tmp_path)
+    (tally,) = summary.new
+    assert tally.path is not None and load(tally.path.with_suffix(".json")).finding.faults == ()  # type: ignore[union-attr]
+    assert len(list(tmp_path.glob("test_*.py"))) == 2
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as at a terminal: it is ignored when the tests are started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_never_puts_a_worse_test_in_the_place_of_a_better_one(tmp_path: Path):
+    campaign(leak_on_abort, tmp_path)
+    test = only(tmp_path, "test_*.py")
+    before = snapshot(tmp_path)
+    # Without its signature it is not known, so it is found again, and stopped at its first run.
+    test.with_suffix(".json").rename(aside := tmp_path / "aside")
+    text = test.read_text()
+    test.unlink()
+    stop = at_run(2, lambda: signal.raise_signal(signal.SIGINT))
+
+    def put_back(event: Event) -> None:
+        if isinstance(event, FindingNew):
+            test.write_text(text)
+            aside.rename(test.with_suffix(".json"))
+
+    summary = run_campaign(
+        FakeEngine(stop), scripts=SCRIPTS, time_s=600, seed=2, out=tmp_path, known={}, max_scripts=40, on_event=put_back
+    )
+    assert summary.interrupted and summary.new[0].path == test
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_finding_that_ctrl_c_left_unconfirmed_is_completed_by_the_next_campaign(tmp_path: Path):
+    campaign(at_run(2, lambda: signal.raise_signal(signal.SIGINT)), tmp_path)
+    test = only(tmp_path, "test_*.py")
+    assert "not run again since" in test.read_text()
+    summary, _ = campaign(leak_on_abort, tmp_path, seed=2)
+    assert len(summary.new) == 1 and only(tmp_path, "test_*.py") == test
+    case = load(test.with_suffix(".json"))
+    assert case.script.actions == CORE and case.finding is not None and case.finding.reliability == "5 of 5 fresh runs"
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_edited_test_is_never_replaced(tmp_path: Path):
+    campaign(at_run(2, lambda: signal.raise_signal(signal.SIGINT)), tmp_path)
+    test = only(tmp_path, "test_*.py")
+    edited = test.read_text() + "\n# what I know about it\n"
+    test.write_text(edited)
+    summary, _ = campaign(leak_on_abort, tmp_path, seed=2)
+    assert test.read_text() == edited
+    (tally,) = summary.new
+    assert tally.path is not None and tally.path != test and load(tally.path).script.actions == CORE
+
+
+# -- a killed campaign -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [2, 5, 12])
+def test_a_finding_that_is_being_followed_up_survives_a_kill(tmp_path: Path, at: int):
+    assert forked(lambda: campaign(at_run(at, kill_self), tmp_path) and None) == -signal.SIGKILL
+    raw = only(tmp_path / "unfinished", "*.json")
+    case = load(raw)
+    assert case.signature == FOUND and leak_on_abort(case.script) is not None
+
+    summary, events = campaign(leak_on_abort, tmp_path, seed=2)
+    assert Resumed(raw, True) in events and len(summary.new) == 1
+    assert not (tmp_path / "unfinished").exists()
+    assert load(only(tmp_path, "test_*.py")).script.actions == CORE
+
+
+def test_what_shows_no_more_is_kept_aside(tmp_path: Path):
+    assert forked(lambda: campaign(at_run(2, kill_self), tmp_path) and None) == -signal.SIGKILL
+    raw = only(tmp_path / "unfinished", "*.json")
+    summary, events = campaign(lambda script: None, tmp_path)
+    assert Resumed(raw, False) in events and not summary.findings
+    assert load(only(tmp_path / "not-reproduced", "*.json")).signature == FOUND
+    assert not (tmp_path / "unfinished").exists() and not list(tmp_path.glob("test_*"))
+
+
+def test_an_unfinished_finding_of_a_campaign_that_still_runs_is_left_to_it(tmp_path: Path):
+    def look() -> None:
+        raw = only(tmp_path / "unfinished", "*.json")
+        assert forked(lambda: campaign(lambda script: None, tmp_path) and None) == 0
+        assert raw.exists()
+        looked.append(raw)
+
+    looked: list[Path] = []
+    campaign(at_run(3, look), tmp_path)
+    assert looked and not looked[0].exists()
+
+
+def test_a_kill_between_a_finding_and_its_test_is_made_good(tmp_path: Path):
+    campaign(leak_on_abort, tmp_path)
+    before = snapshot(tmp_path)
+    only(tmp_path, "test_*.py").unlink()
+    campaign(lambda script: None, tmp_path)
+    assert snapshot(tmp_path) == before
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path):
+    assert forked(lambda: None) == 0
+    dead = _number_of_no_process()
+    (tmp_path / f".test_a.json.{dead}.unfinished").write_bytes(b"{")
+    alive = tmp_path / ".test_b.json.1.unfinished"
+    alive.write_bytes(b"{")
+    campaign(lambda script: None, tmp_path)
+    assert list(tmp_path.iterdir()) == [alive]
+
+
+def _number_of_no_process() -> int:
+    return int(Path("/proc/sys/kernel/pid_max").read_text()) + 1
+
+
+# -- a disk that takes no more ---------------------------------------------------------------------------------
+
+
+def test_on_a_full_disk_the_campaign_goes_on_and_tells_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out, told = tmp_path / "out", tmp_path / "told"
+    out.mkdir()
+
+    def work() -> None:
+        from io import StringIO
+
+        from rich.console import Console
+
+        from sr_fuzz.report.terminal import Terminal
+
+        console = Console(file=StringIO(), width=120)
+        summary = run_campaign(
+            FakeEngine(leak_on_abort), scripts=SCRIPTS, time_s=600, seed=1, out=out, known={}, max_scripts=40,
+            on_event=Terminal(console),
+        )  # fmt: skip
+        assert summary.scripts == 40
+        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        lines = [line.strip() for line in shown.splitlines()]
+        told.write_text(next(line for line in lines if line.startswith('{"config"')))
+        assert any(line.startswith("trouble while writing") and "test_kv_pages_leaked" in line for line in lines), shown
+
+    assert forked(work, max_file_bytes=600) == 0
+    assert load(told).script.actions == CORE
+    assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+def test_a_folder_that_cannot_be_written_later_loses_no_finding(tmp_path: Path):
+    out = tmp_path / "out"
+    out.write_text("somebody has put a file there")
+    summary, _ = campaign(leak_on_abort, out)
+    (tally,) = summary.new
+    assert tally.path is None and tally.finding is not None and tally.finding.script.actions == CORE
+    assert {trouble.doing for trouble in summary.troubles} == {"writing"}
+    assert out.read_text() == "somebody has put a file there"
+
+
+def test_a_finding_file_says_what_its_test_was(tmp_path: Path):
+    campaign(leak_on_abort, tmp_path)
+    raw = json.loads(only(tmp_path, "test_*.json").read_text())
+    assert len(raw["test"]["sha256"]) == 64
