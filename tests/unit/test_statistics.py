@@ -38,6 +38,7 @@ class CountingEngine:
 
     sglang_version = "0.0.fake"
     sglang_tree = None
+    faults: tuple[str, ...] = ()
 
     def __init__(self, *missing: str) -> None:
         self.missing = missing
