@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from sr_fuzz.emit.python_text import in_docstring, literal, quoted
 from sr_fuzz.outcome import Finding, StepRecord
 from sr_fuzz.outcome.files import save_finding, write_whole
 from sr_fuzz.script import Script
@@ -160,22 +161,8 @@ def _wrap(words: str) -> list[str]:
     return [part for line in words.splitlines() for part in textwrap.wrap(line, WIDTH) or [""]]
 
 
-def _escape(line: str) -> str:
-    """For use between triple quotes."""
-    line = line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-
-
 def _shown(line: str) -> str:
-    escaped = _escape(line)
-    return escaped if line.strip().startswith(_COMMAND) else _clip(escaped)
-
-
-def _clip(line: str) -> str:
-    if len(line) <= WIDTH:
-        return line
-    # A truncated escape sequence would not compile.
-    return line[: WIDTH - 3].rstrip("\\") + "..."
+    return in_docstring(line, None if line.strip().startswith(_COMMAND) else WIDTH)
 
 
 # -- source ----------------------------------------------------------------------------------------------------
@@ -206,7 +193,7 @@ def _flat(value: Any) -> str:
         return f"{type(value).__name__}({', '.join(key + _flat(item) for key, item in _arguments(value))})"
     if isinstance(value, tuple):
         return "(" + ", ".join(map(_flat, value)) + ("," if len(value) == 1 else "") + ")"
-    return _quoted(value) if isinstance(value, str) else repr(value)
+    return quoted(value) if isinstance(value, str) else repr(value)
 
 
 def _arguments(struct: msgspec.Struct) -> list[tuple[str, Any]]:
@@ -233,31 +220,12 @@ def _imports(script: Script) -> str:
     return "\n".join(["from sr_fuzz.script import (", *(f"    {name}," for name in names), ")"])
 
 
-def _quoted(value: str) -> str:
-    shown = repr(value)
-    return shown if '"' in value or shown[0] == '"' else f'"{shown[1:-1]}"'
-
-
-def _literal(value: str, room: int) -> list[str]:
-    """Return a string literal: one line if it fits into ``room`` columns, else several literals that Python joins."""
-    shown = _quoted(value)
-    if len(shown) <= room:
-        return [shown]
-    # Escapes make a line up to ten times longer than its text; a space stays at the end of its line.
-    for width in (room - 20, room // 2, room // 12):
-        chunks = textwrap.wrap(value, width, drop_whitespace=False, break_on_hyphens=False)
-        lines = [_quoted(chunk) for chunk in chunks]
-        if max(map(len, lines)) <= room:
-            break
-    return lines
-
-
 def _assignment(name: str, value: str) -> str:
     """Return ``name = "value"``, in parentheses where it does not fit on one line."""
-    line = f"{name} = {_quoted(value)}"
+    line = f"{name} = {quoted(value)}"
     if len(line) <= WIDTH:
         return line
-    return "\n".join([f"{name} = (", *(f"    {part}" for part in _literal(value, WIDTH - 4)), ")"])
+    return "\n".join([f"{name} = (", *(f"    {part}" for part in literal(value, WIDTH - 4)), ")"])
 
 
 def _mark(cause: str, releases: str | None) -> str:
@@ -265,12 +233,12 @@ def _mark(cause: str, releases: str | None) -> str:
     cause = " ".join(cause.split())
     # The mark is limited to AssertionError: an engine that does not start does not show the bug.
     always = ("xfail", "strict=True, raises=AssertionError")
-    name, first = always if releases is None else ("sglang_bug", _quoted(releases))
-    arguments = f"{first}, reason={_quoted(cause)}"
+    name, first = always if releases is None else ("sglang_bug", quoted(releases))
+    arguments = f"{first}, reason={quoted(cause)}"
     line = f"@pytest.mark.{name}({arguments})"
     if len(line) <= WIDTH:
         return line
     if len(arguments) <= WIDTH - 4:
         return f"@pytest.mark.{name}(\n    {arguments}\n)"
-    parts = _literal(cause, WIDTH - len("    reason=,"))
+    parts = literal(cause, WIDTH - len("    reason=,"))
     return "\n".join([f"@pytest.mark.{name}(", f"    {first},", "    reason=" + "\n    ".join(parts) + ",", ")"])

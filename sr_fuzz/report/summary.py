@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sr_fuzz.campaign.events import FindingTally, Summary
+from sr_fuzz.outcome.plain_text import printable
 from sr_fuzz.script.text import text
 
 # A short campaign leaves many kinds unreached, which says little about the strategies.
@@ -181,7 +182,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def first_line(message: str) -> str:
-    return message.partition("\n")[0]
+    return printable(message.partition("\n")[0])
 
 
 def duration(seconds: float) -> str:
