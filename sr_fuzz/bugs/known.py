@@ -195,8 +195,8 @@ def _signatures(tree: ast.Module) -> list[str]:
 
 
 def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
-    """What is assigned to ``name`` at module level."""
-    for node in tree.body:
+    """What is assigned to ``name`` at module level; the last assignment holds, as when the file is run."""
+    for node in reversed(tree.body):
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
             return node.value
     return None

@@ -11,6 +11,7 @@ from sr_fuzz.bugs.catalogue import KnownBug, read_bug
 from sr_fuzz.emit.pytest_repro import TRACE_STEPS, needs_comparison, needs_server, stem
 from sr_fuzz.outcome import Finding, StepRecord
 from sr_fuzz.outcome.files import BUG_FORMAT
+from sr_fuzz.outcome.plain_text import storable
 from sr_fuzz.outcome.writing import write_whole
 
 
@@ -34,7 +35,7 @@ def emit_bug(
     bug = KnownBug(
         BUG_FORMAT,
         finding.signature,
-        cause,
+        storable(cause),
         finding.script,
         also_seen_as=before.also_seen_as if before else (),
         faces=before.faces if before else {},

@@ -7,7 +7,6 @@ maintainer knows.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from pathlib import Path
 import msgspec
 
 from sr_fuzz.emit.public_api import to_public_api
+from sr_fuzz.emit.pytest_repro import stem
+from sr_fuzz.emit.python_text import in_docstring
 from sr_fuzz.emit.replacing import check_same
 from sr_fuzz.emit.sglang_checks import OUTPUT_LEN, checks_for
 from sr_fuzz.emit.sglang_script import WIDTH, call_lines, script_lines, start_arguments, wrap
@@ -55,8 +56,7 @@ def emit_sglang(
     """
     module = _Module(finding, tuple(trace)[-TRACE_STEPS:], known_cause).text()
     folder.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(finding.signature.encode()).hexdigest()[:6]
-    path = folder / f"test_sglang_{_words(finding)}_{digest}.py"
+    path = folder / f"test_sglang_{stem(finding)}.py"
     if not force:
         check_same(path, module.encode())
     write_whole(path, module.encode())
@@ -100,7 +100,7 @@ class _Module:
             lines += [f"    {line}" for record in self._trace for line in record.line.splitlines()]
         if violation.location:
             lines += ["", "In SGLang, innermost first:", *(f"    {place}" for place in violation.location)]
-        body = "\n".join(_clip(_escape(line.rstrip())) for line in lines)
+        body = "\n".join(in_docstring(line.rstrip(), TRACE_WIDTH) for line in lines)
         return f'"""{body}\n"""'
 
     def _imports(self, body: Sequence[str]) -> str:
@@ -137,7 +137,7 @@ class _Module:
         lines += call_lines("    ENGINE_KWARGS = dict", _engine_kwargs(self._script.config), indent=0)
         lines += [""]
         if self._cause is not None:
-            cause = _escape(f"Open bug: {' '.join(self._cause.split())}")
+            cause = in_docstring(f"Open bug: {' '.join(self._cause.split())}")
             lines += [f"    # {line}" for line in wrap(cause, WIDTH - 6)]
             lines += ["    @unittest.expectedFailure"]
         lines += [f"    def test_{words}(self):", f"        self.server.execute_script({SCRIPT_FUNCTION})"]
@@ -162,14 +162,3 @@ def _drain_steps(script: Script) -> int:
         prefills = 1 if chunk < 0 else -(-start.prompt.length // chunk)
         steps += prefills + max(1, min(start.max_new_tokens, script.config.max_total_tokens))
     return _REWORK * steps + _SLACK
-
-
-def _escape(line: str) -> str:
-    """For use between triple quotes."""
-    line = line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-
-
-def _clip(line: str) -> str:
-    # A truncated escape sequence would not compile.
-    return line if len(line) <= TRACE_WIDTH else line[: TRACE_WIDTH - 3].rstrip("\\") + "..."

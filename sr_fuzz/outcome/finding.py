@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from sr_fuzz.outcome.plain_text import make_storable
 from sr_fuzz.outcome.violation import Violation
 from sr_fuzz.script import Script
 
@@ -28,6 +29,9 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """Seeded faults that were active."""
     sglang_tree: str | None = None
     """Folder of the SGLang source tree that it was found in; None for the installed SGLang and for a release."""
+
+    def __post_init__(self) -> None:
+        make_storable(self, "signature", "sglang_version", "faults", "sglang_tree")
 
     @property
     def reliability(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from sr_fuzz.outcome.plain_text import make_storable, printable
 from sr_fuzz.outcome.trace import StepRecord
 from sr_fuzz.outcome.violation import Violation
 
@@ -45,6 +46,9 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     reach: dict[str, int] = {}
     """How often each kind of `sr_fuzz.play.reach_kinds` was reached."""
 
+    def __post_init__(self) -> None:
+        make_storable(self, "log", "notes")
+
     @property
     def ok(self) -> bool:
         return self.violation is None
@@ -74,4 +78,4 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.log:
             lines.append("SGLang said:")
             lines += [f"  {line}" for line in self.log]
-        return "\n".join(lines)
+        return printable("\n".join(lines))

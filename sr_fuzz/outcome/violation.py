@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from sr_fuzz.outcome.plain_text import make_storable
+
 When = Literal["step", "settled", "end"]
 
 
@@ -24,3 +26,6 @@ class Violation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Innermost code locations inside SGLang, innermost first: ``managers/scheduler.py:run_batch: <source line>``."""
     stack: str = ""
     """The Python stack, if there is one."""
+
+    def __post_init__(self) -> None:
+        make_storable(self, "invariant", "rule", "message", "location", "stack")

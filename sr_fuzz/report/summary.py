@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sr_fuzz.campaign.events import FindingTally, Summary
 from sr_fuzz.outcome import Finding
+from sr_fuzz.outcome.plain_text import printable
 from sr_fuzz.script import to_json
 from sr_fuzz.script.text import text
 
@@ -191,7 +192,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def first_line(message: str) -> str:
-    return message.partition("\n")[0]
+    return printable(message.partition("\n")[0])
 
 
 def duration(seconds: float) -> str:

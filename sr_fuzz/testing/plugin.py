@@ -11,7 +11,7 @@ The plugin has no effect on projects that merely have it installed: a profile is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from sr_fuzz.engine.parallel_ranks import Ranks
 from sr_fuzz.outcome import old_addresses
 from sr_fuzz.sglang_api.versions import is_among
 from sr_fuzz.strategies.fresh import BACKEND
+from sr_fuzz.testing.expected_failures import TROUBLE, judge
 
 if TYPE_CHECKING:
     from sr_fuzz.engine.contract import Engine
@@ -141,6 +142,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Judges after pytest's own evaluation of ``xfail``, for which the wrapper must be the outermost one."""
+    report = yield
+    return judge(item, call, report)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
+    """An engine that breaks while the test runs is an error, as one that does not start is."""
+    return ("error", "E", "ERROR") if report.failed and hasattr(report, TROUBLE) else None
+
+
 @pytest.fixture(scope="session")
 def _sr_engine_as_chosen(pytestconfig: pytest.Config) -> Iterator[Engine]:
     """The session's engine, started; configurations run on it with their own ranks."""
@@ -151,10 +167,13 @@ def _sr_engine_as_chosen(pytestconfig: pytest.Config) -> Iterator[Engine]:
 
     _tell_sglang_about_model(options)
     with make_engine(options, **_faults_and_path(pytestconfig)) as engine:
+        problem = None
         try:
             start(engine, options)
         except EngineError as error:
-            pytest.fail(f"the engine does not start: {error}", pytrace=False)
+            problem = str(error)
+        if problem is not None:  # outside of the handler, so that pytest does not show the error twice
+            pytest.fail(f"the engine does not start: {problem}", pytrace=False)
         yield engine if options.model is None else AloneEngine(engine)
 
 
@@ -225,10 +244,13 @@ def sr_server(pytestconfig: pytest.Config) -> Iterator[ScriptedHttpServer]:
     kwargs = {"device": device} if options.model is None else model_settings(options.model, device)
     kwargs |= _SERVER_SIZES | options.ranks.fields
     _tell_sglang_about_model(options)
+    server, problem = None, ""
     try:
         server = ScriptedHttpServer.start(**_faults_and_path(pytestconfig), **kwargs)
     except EngineError as error:
-        pytest.fail(f"the server does not start: {error}", pytrace=False)
+        problem = str(error)
+    if server is None:
+        pytest.fail(f"the server does not start: {problem}", pytrace=False)
     with server:
         yield server
 

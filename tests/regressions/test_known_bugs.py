@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from sr_fuzz.bugs.catalogue import KnownBug, shipped
-from sr_fuzz.testing.known_bug import assert_bug_is_gone
+from sr_fuzz.testing.known_bug import BugShown, assert_bug_is_gone
 
 
 def bugs(engine: str) -> list:
@@ -18,7 +18,7 @@ def bugs(engine: str) -> list:
         pytest.param(
             bug,
             id=path.stem,
-            marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=bug.reason)
+            marks=pytest.mark.xfail(strict=True, raises=BugShown, reason=bug.reason)
             if bug.releases is None
             else pytest.mark.sglang_bug(bug.releases, reason=bug.reason),
         )
