@@ -9,6 +9,7 @@ from sr_fuzz.strategies.lora_configs import LORA
 from sr_fuzz.strategies.ngram_configs import NGRAM
 
 from sr_fuzz.script import EngineConfig
+from sr_fuzz.script.wording import did_you_mean, shortened
 
 # Both loops, with and without chunks, with and without the tree: what an exhauster interacts with.
 _EXHAUSTERS = (
@@ -72,7 +73,7 @@ def needs(config: EngineConfig) -> str:
 def find_configs(names: Iterable[str]) -> dict[str, EngineConfig]:
     """Look up set names and configuration names, in the order given; a name that comes twice counts once.
 
-    Raises `ValueError`, one line that lists what exists, for an unknown name and when there is no name at all.
+    Raises `ValueError`, one line with the names that are like it, for an unknown name and when there is no name at all.
     """
     known = {name: config for members in CONFIG_SETS.values() for name, config in members.items()}
     found: dict[str, EngineConfig] = {}
@@ -82,11 +83,11 @@ def find_configs(names: Iterable[str]) -> dict[str, EngineConfig]:
         elif name in known:
             found[name] = known[name]
         else:
-            raise ValueError(f"no engine configuration {name!r}; {_existing(known)}")
+            like = did_you_mean(name, [*CONFIG_SETS, *known], otherwise=_LISTED)
+            raise ValueError(f"no engine configuration {shortened(repr(name), 60)}; {like}")
     if not found:
-        raise ValueError(f"no engine configuration given; {_existing(known)}")
+        raise ValueError(f"no engine configuration given; {_LISTED}")
     return found
 
 
-def _existing(known: Iterable[str]) -> str:
-    return f"sets: {', '.join(CONFIG_SETS)}; configurations: {', '.join(known)}"
+_LISTED = "`sr-fuzz configs` lists them"

@@ -15,8 +15,11 @@ import msgspec
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from sr_fuzz.outcome import StepRecord, Violation
-from sr_fuzz.outcome.files import BUG_FORMAT, read_json
-from sr_fuzz.script import Script
+from sr_fuzz.outcome.files import BUG_FORMAT, named, read_json
+from sr_fuzz.script import Script, ScriptError
+from sr_fuzz.script.explain import short
+from sr_fuzz.script.reading import converted, refuse_unwritable
+from sr_fuzz.script.validation import checked
 from sr_fuzz.sglang_api.versions import is_among
 
 FOLDER = "known_bugs"
@@ -75,18 +78,23 @@ def shipped() -> dict[Path, KnownBug]:
 
 
 def read_bug(path: Path) -> KnownBug:
-    """Raises `KnownError`, one line that names the file; `OSError`."""
+    """Raises `KnownError`, one line that names the file."""
+    source = named(path)
     try:
-        raw = read_json(path.read_bytes())
+        raw = read_json(path)
         found = raw.get("bug_format") if isinstance(raw, dict) else None
         if found != BUG_FORMAT:
-            raise KnownError(f"{path}: bug_format: this version of sr_fuzz reads {BUG_FORMAT}, got {found!r}")
-        bug = msgspec.convert(raw, KnownBug)
-        for releases in (bug.releases or "", *bug.faces):
+            raise KnownError(f"{source}: bug_format: this version of sr_fuzz reads {BUG_FORMAT}, got {short(found)}")
+        # A script has checks that its types do not express.
+        checked(raw.get("script"), f"{source}: script")
+        bug = converted(raw, KnownBug, source)
+        refuse_unwritable(raw, source)
+    except ScriptError as error:
+        raise KnownError(str(error)) from None
+    for releases in (bug.releases or "", *bug.faces):
+        try:
             SpecifierSet(releases)
-    except msgspec.MsgspecError as error:
-        raise KnownError(f"{path}: no known bug: {error}") from None
-    except InvalidSpecifier:
-        expected = "expected a version specifier such as <0.5.22"
-        raise KnownError(f"{path}: releases: {expected}, got {releases!r}") from None
+        except InvalidSpecifier:
+            expected = "expected a version specifier such as <0.5.22"
+            raise KnownError(f"{source}: releases: {expected}, got {short(releases)}") from None
     return bug

@@ -9,6 +9,7 @@ folder is read as source, never imported, so that a campaign starts at once and 
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import NamedTuple
 from packaging.specifiers import InvalidSpecifier
 
 from sr_fuzz.bugs.catalogue import KnownError, shipped
-from sr_fuzz.outcome.files import finding_beside, violation_beside
+from sr_fuzz.outcome.files import finding_beside, named, violation_beside
 from sr_fuzz.outcome.identity import renewed
 from sr_fuzz.script import Script
 from sr_fuzz.script.errors import ScriptError
+from sr_fuzz.script.wording import one_line, shortened
 from sr_fuzz.sglang_api.versions import is_among
 
 
@@ -170,20 +172,21 @@ def _open_in(version: str | None, mark: _Mark, path: Path) -> bool:
     try:
         return is_among(version, mark.releases) is not False
     except InvalidSpecifier:
-        raise KnownError(
-            f"{path}: releases: expected a version specifier such as <0.5.22, got {mark.releases!r}"
-        ) from None
+        expected, got = "expected a version specifier such as <0.5.22", shortened(repr(mark.releases))
+        raise KnownError(f"{named(path)}: releases: {expected}, got {got}") from None
 
 
 def _parse(path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_bytes(), filename=str(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as of an escape in a text: the file is not ours to judge
+            return ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
-        where = f"{path}:{line}" if line else str(path)
-        raise KnownError(f"{where}: not Python source: {getattr(error, 'msg', error)}") from None
+        where = f"{named(path)}:{line}" if line else named(path)
+        raise KnownError(f"{where}: not Python source: {one_line(str(getattr(error, 'msg', error)))}") from None
     except OSError as error:
-        raise KnownError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise KnownError(f"{named(path)}: cannot be read: {error.strerror or error}") from None
 
 
 def _signatures(tree: ast.Module) -> list[str]:

@@ -16,9 +16,12 @@ import msgspec
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.faults import Fault
 from sr_fuzz.outcome import Outcome, Violation, signature
+from sr_fuzz.outcome.files import named, read_json
 from sr_fuzz.outcome.writing import write_whole
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.explain import short
+from sr_fuzz.script.reading import converted, refuse_unwritable
 from sr_fuzz.script.text import text
 from sr_fuzz.shrink.confirm import confirm
 from sr_fuzz.shrink.minimise import minimise
@@ -112,15 +115,14 @@ class Report(msgspec.Struct):
 
 
 def load_report(path: Path) -> Report:
-    """Read a report. Raises ``ValueError``, one line that names the file; `OSError` when it cannot be read."""
-    try:
-        raw = msgspec.json.decode(path.read_bytes())
-        if isinstance(raw, dict) and raw.get("format") != FORMAT:
-            found = raw.get("format", "none")
-            raise ValueError(f"{path}: this version reads reports of format {FORMAT}, got {found!r}")
-        return msgspec.convert(raw, Report)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no sensitivity report: {error}") from None
+    """Read a report. Raises ``ValueError``, one line that names the file."""
+    raw, source = read_json(path), named(path)
+    if isinstance(raw, dict) and raw.get("format") != FORMAT:
+        found = short(raw["format"]) if "format" in raw else "none"
+        raise ValueError(f"{source}: this version reads reports of format {FORMAT}, got {found}")
+    report = converted(raw, Report, f"{source}: no sensitivity report")
+    refuse_unwritable(raw, source)
+    return report
 
 
 class Sensitivity:

@@ -12,7 +12,7 @@ import typer
 from sr_fuzz.cli import engines, sglang_own
 from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import OUT, FaultOption, FileArgument, SglangOption
-from sr_fuzz.cli.shared import make_folder, mention_origin, violating
+from sr_fuzz.cli.shared import check_folder, mention_origin, violating
 
 if TYPE_CHECKING:
     from sr_fuzz.outcome import Finding, StepRecord
@@ -82,7 +82,7 @@ def emit(
     case = load(file)
     if sglang is not None:
         sglang_folder(sglang)  # refused also where no engine is needed
-    make_folder(out)
+    check_folder(out)
     if format is EmitFormat.SGLANG:
         mention_origin(case, fault, sglang)
         with engines.start(fault, sglang=sglang) as engine:

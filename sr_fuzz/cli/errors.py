@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 
 import typer
 
 from sr_fuzz.cli.signals import stopped_status, terminable
 from sr_fuzz.cli.statuses import ERROR, INTERRUPTED
+from sr_fuzz.cli.streams import flush, give_up_output, make_usable
+
+# Enough for the longest path of a file and what is said of it; no error needs more than a screenful.
+_MOST_SHOWN = 1200
+
+_OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
+"""What writing to a closed pipe, a full disk or a terminal that is gone ends with."""
 
 
 class InputError(Exception):
@@ -16,15 +28,21 @@ class InputError(Exception):
 
 
 def exit_status(command: Callable[[], object]) -> int:
-    """Run ``command`` and return its exit status. An error is printed, and its exit status is returned."""
+    """Run ``command`` and return its exit status.
+
+    An error is printed, and the status is `ERROR`: any other status is an answer to what was asked, and what ends a
+    command by itself, an error of our own or a ``sys.exit`` in a file of the user's, is none.
+    """
     from sr_fuzz.bugs.known import KnownError
     from sr_fuzz.emit.public_api import NotExpressible
     from sr_fuzz.script import ScriptError
     from sr_fuzz.script.errors import EngineError
 
+    make_usable()
     try:
         with terminable():
             status = command()
+            flush()
     except (InputError, ScriptError, KnownError) as error:
         return _fail(str(error))
     except NotExpressible as error:
@@ -34,20 +52,44 @@ def exit_status(command: Callable[[], object]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return stopped_status()
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except Exception as error:
+        return _fail(_system_error(error))
+    except BaseException as error:
         # Usage errors of Typer have a base class that has been in two packages; all of them have ``format_message``.
-        if not hasattr(error, "format_message"):
-            raise
-        return _fail(error.format_message())
+        return _fail(error.format_message() if hasattr(error, "format_message") else _own_failure(error))
     if status == INTERRUPTED:
         return stopped_status()  # Typer's own answer to a KeyboardInterrupt, whichever signal raised it
     return status if isinstance(status, int) else 0
 
 
 def _fail(message: str) -> int:
-    print(f"sr-fuzz: error: {' '.join(message.split())}", file=sys.stderr)
+    from sr_fuzz.script.wording import one_line
+
+    give_up_output()
+    with contextlib.suppress(OSError):  # there is nowhere else to say it; the exit status does
+        print(f"sr-fuzz: error: {one_line(message, _MOST_SHOWN)}", file=sys.stderr, flush=True)
     return ERROR
+
+
+def _system_error(error: OSError) -> str:
+    said = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename}: {said}"
+    # What is written to a file is written under its name, so what has no name was printed.
+    return f"standard output: {said}" if error.errno in _OUTPUT_ERRORS else said
+
+
+def _own_failure(error: BaseException) -> str:
+    """Keep the traceback of an error that nobody expected, for a report of it, and say where it is."""
+    from sr_fuzz.script.wording import reason
+
+    told = f"sr_fuzz itself failed: {reason(error)}"
+    try:
+        number, path = tempfile.mkstemp(prefix="sr-fuzz-error-", suffix=".txt")
+        with open(number, "w", errors="backslashreplace") as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError as full:
+        return f"{told}; its traceback could not be kept: {full.strerror}"
+    return f"{told}; its traceback is in {path}"
 
 
 def _engine_trouble(message: str) -> str:

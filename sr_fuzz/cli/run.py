@@ -13,7 +13,7 @@ import typer
 from sr_fuzz.cli import engines
 from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import OUT, EngineKind, EngineOption, FaultOption, SglangOption, duration
-from sr_fuzz.cli.shared import find_configs, make_folder
+from sr_fuzz.cli.shared import check_folder, find_configs
 from sr_fuzz.cli.signals import stopped_status
 from sr_fuzz.cli.statuses import BLIND, OK, TROUBLE
 from sr_fuzz.script.errors import ConfigNotBooted
@@ -105,7 +105,7 @@ def run(
     _check_options(engine_kind, known, canary=canary, fault=fault, differential=differential)
     if all_new and known is not None:
         raise InputError("--all-new: takes the known findings away, so not with --known")
-    make_folder(out)
+    check_folder(out)
     shares = _shares(configs, engine_kind, asked=config is not None)
 
     from sr_fuzz.campaign.loop import run_campaign

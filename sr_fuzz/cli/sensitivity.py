@@ -16,6 +16,7 @@ from sr_fuzz.cli import engines
 from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import SglangOption, duration, fault_path
 from sr_fuzz.cli.shared import check_target, find_configs
+from sr_fuzz.script.wording import did_you_mean, shortened
 
 if TYPE_CHECKING:
     from sr_fuzz.campaign.sensitivity import Report
@@ -116,7 +117,8 @@ def _faults(names: Sequence[str] | None, paths: Sequence[str] | None) -> list[Fa
     built_in = _catalogue() if names or not paths else {}
     unknown = sorted(set(names or ()) - set(built_in))
     if unknown:
-        raise InputError(f"--fault: no fault {unknown[0]!r}; there are {', '.join(built_in)}")
+        like = did_you_mean(unknown[0], built_in, otherwise="docs/sensitivity.md lists them")
+        raise InputError(f"--fault: no fault {shortened(repr(unknown[0]), 60)}; {like}")
     chosen = [built_in[name] for name in names] if names else list(built_in.values())
     with _importable():
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,22 +22,32 @@ if TYPE_CHECKING:
 
 
 def find_configs(names: Sequence[str], *, option: str = "--config") -> dict[str, EngineConfig]:
+    """Look up configurations and sets that ``option`` names; empty if it names none."""
     from sr_fuzz.strategies.configs import find_configs
 
     try:
-        return find_configs(names)
+        return find_configs(names) if names else {}
     except ValueError as error:
         raise InputError(f"{option}: {error}") from None
 
 
-def make_folder(folder: Path) -> None:
-    """Create the folder now, so that an error shows before the first finding is to be written."""
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that files could not be written to, before the work that produces them.
+
+    It is made for a test and removed, with the folders above it that were made: a run that finds nothing leaves none.
+    """
+    missing: list[Path] = []
     try:
+        missing += [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".sr-fuzz-"):
+            pass
     except OSError as error:
-        raise InputError(f"--out: {folder} cannot be made a folder: {error.strerror}") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"--out: {folder} is not writable")
+        raise InputError(f"--out: {folder} cannot be written to: {error.strerror or error}") from None
+    finally:
+        for each in missing:
+            with contextlib.suppress(OSError):  # it was not made, or another process has begun to write to it
+                each.rmdir()
 
 
 def check_target(option: str, path: Path | None) -> None:

@@ -40,7 +40,8 @@ def statistics(
     What no script has reached is marked, and listed at the end: a strategy for it is missing, or dead. The exit status
     is 0 whatever was found.
     """
-    configs = find_configs([*(config_set or ()), *(config or ())] or ["default"])
+    named = find_configs(config_set or (), option="--set") | find_configs(config or (), option="--config")
+    configs = named or find_configs(["default"])
     check_target("--json", json)
 
     import msgspec

@@ -36,6 +36,7 @@ from typing import Any
 from unittest.mock import patch
 
 from sr_fuzz.faults.old_paths import current
+from sr_fuzz.script.wording import one_line, reason
 
 ENVIRONMENT_VARIABLE = "SR_FUZZ_FAULTS"
 
@@ -164,9 +165,11 @@ def resolve(path: str) -> Callable[[], AbstractContextManager]:
     try:
         target = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"fault {path!r}: {error}") from None
-    except Exception as error:
-        raise ValueError(f"fault {path!r}: its module raised {type(error).__name__}: {error}") from None
+        raise ValueError(f"fault {path!r}: {one_line(str(error))}") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may also end the interpreter that imports it
+        raise ValueError(f"fault {path!r}: its module raised {reason(error)}") from None
     if not callable(target):
         raise ValueError(f"fault {path!r}: not callable")
     return target

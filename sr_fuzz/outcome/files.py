@@ -7,7 +7,6 @@ beside its repro), a known bug (JSON, see `sr_fuzz.bugs`), and the repro itself 
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +21,23 @@ from sr_fuzz.outcome.identity import renewed
 from sr_fuzz.outcome.trace import StepRecord
 from sr_fuzz.outcome.violation import Violation
 from sr_fuzz.outcome.writing import write_whole
-from sr_fuzz.script import Script, ScriptError, from_json, validate
+from sr_fuzz.script import Script, ScriptError, validate
+from sr_fuzz.script.explain import short
+from sr_fuzz.script.reading import converted, parsed, refuse_unwritable
+from sr_fuzz.script.validation import checked
+from sr_fuzz.script.wording import reason, shortened
 
 BUG_FORMAT = 1
 """Format version of the files of known bugs; raised whenever an old file would be read with another meaning."""
 
 FINDING_FORMAT = 1
 """Format version of finding files; raised whenever an old file would be read with another meaning."""
+
+_MAX_BYTES = 16 * 2**20
+"""A longer file is not read: a finding with a long trace has some hundred KB, and a device such as /dev/zero no end."""
+
+_PATH_SHOWN = 500
+"""Most characters of a file's path that an error repeats."""
 
 
 class EmittedTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -76,53 +85,58 @@ def load(path: Path) -> Case:
 
     A ``.py`` file is *executed*, as pytest does: pass only repros that you trust.
     """
-    data = _read(path)
     if path.suffix == ".py":
+        _read(path)  # so that one that cannot be read is reported like any other file
         return _load_repro(path)
-    raw = read_json(data)  # if it is not JSON, `from_json` reports the error
+    raw = parsed(_read(path), named(path))
     if isinstance(raw, dict) and "finding" in raw:
         return _load_finding(path, raw)
     if isinstance(raw, dict) and "bug_format" in raw:
         return _load_bug(path, raw)
-    return Case(path, from_json(data, source=str(path)))
+    return Case(path, checked(raw, named(path)))
+
+
+def named(path: Path) -> str:
+    """Return a path as messages about its content name it, one line of bounded length."""
+    return shortened(str(path), _PATH_SHOWN)
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
     except IsADirectoryError:
-        raise ScriptError(f"{path}: a directory; expected a script, a finding or an emitted test") from None
+        raise ScriptError(f"{named(path)}: a directory; expected a script, a finding or an emitted test") from None
     except OSError as error:
-        raise ScriptError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise ScriptError(f"{named(path)}: cannot be read: {error.strerror or error}") from None
+    if len(data) > _MAX_BYTES:
+        raise ScriptError(f"{named(path)}: larger than {_MAX_BYTES >> 20} MB, so it is no script and no finding")
+    return data
 
 
 def _load_finding(path: Path, raw: dict[str, Any]) -> Case:
+    source = named(path)
     if raw.get("format") != FINDING_FORMAT:
-        found = raw.get("format", "none")
-        raise ScriptError(f"{path}: format: this version reads findings of format {FINDING_FORMAT}, got {found!r}")
-    body = raw["finding"]
-    if not isinstance(body, dict):
-        raise ScriptError(f"{path}: finding: expected an object, got {type(body).__name__}")
-    unknown = sorted(set(body) - set(Finding.__struct_fields__))
-    if unknown:
-        raise ScriptError(f"{path}: finding: unknown field `{unknown[0]}`")
-    # The script is decoded first, because `from_json` explains an error far better than the general decoder.
-    script = from_json(msgspec.json.encode(body.get("script")), source=f"{path}: finding.script")
-    try:
-        file = msgspec.convert(raw, _FindingFile)
-    except msgspec.ValidationError as error:
-        raise ScriptError(f"{path}: {error}") from None
+        got = short(raw["format"]) if "format" in raw else "none"
+        raise ScriptError(f"{source}: format: this version reads findings of format {FINDING_FORMAT}, got {got}")
+    if isinstance(raw["finding"], dict):
+        # A script has checks that its types do not express.
+        checked(raw["finding"].get("script"), f"{source}: finding.script")
+    file = converted(raw, _FindingFile, source)
+    refuse_unwritable(raw, source)
     found = replace(file.finding, signature=renewed(file.finding.signature, file.finding.violation))
-    return Case(path, script, found.signature, found, file.trace, file.test)
+    return Case(path, file.finding.script, found.signature, found, file.trace, file.test)
 
 
 def _load_bug(path: Path, raw: dict[str, Any]) -> Case:
+    source = named(path)
     if raw["bug_format"] != BUG_FORMAT:
-        raise ScriptError(f"{path}: bug_format: this version reads {BUG_FORMAT}, got {raw['bug_format']!r}")
-    script = from_json(msgspec.json.encode(raw.get("script")), source=f"{path}: script")
+        raise ScriptError(f"{source}: bug_format: this version reads {BUG_FORMAT}, got {short(raw['bug_format'])}")
+    script = checked(raw.get("script"), f"{source}: script")
     signature = raw.get("signature")
     if not isinstance(signature, str):
-        raise ScriptError(f"{path}: signature: expected a string, got {type(signature).__name__}")
+        raise ScriptError(f"{source}: signature: expected a text, got {short(signature)}")
+    refuse_unwritable(raw, source)
     return Case(path, script, signature)
 
 
@@ -135,18 +149,13 @@ def violation_beside(repro: Path) -> Violation | None:
 def finding_beside(repro: Path) -> Finding | None:
     """Return the finding in the file beside an emitted test; None where there is none. Raises `ScriptError`."""
     path = repro.with_suffix(".json")
-    raw = read_json(_read(path)) if path.is_file() else {}
-    if raw is None:
-        raise ScriptError(f"{path}: not JSON; it should be the finding of {repro.name}")
+    raw = read_json(path) if path.is_file() else {}
     return _load_finding(path, raw).finding if isinstance(raw, dict) and "finding" in raw else None
 
 
-def read_json(data: bytes) -> Any:
-    """Decode JSON in UTF-8, UTF-16 or UTF-32, with or without a byte order mark; None where the data is not JSON."""
-    try:
-        return msgspec.json.decode(data.decode(json.detect_encoding(data)))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+def read_json(path: Path) -> Any:
+    """Return the plain values in a JSON file. Raises `ScriptError`, one line that names the file and the problem."""
+    return parsed(_read(path), named(path))
 
 
 def _load_repro(path: Path) -> Case:
@@ -157,16 +166,17 @@ def _load_repro(path: Path) -> Case:
     keep_clean, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        first_line = str(error).partition("\n")[0]
-        raise ScriptError(f"{path}: cannot be imported: {type(error).__name__}: {first_line}") from None
+        script, promised = getattr(module, "SCRIPT", None), getattr(module, "SIGNATURE", None)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also what pytest skips a module with, and what ends an interpreter
+        raise ScriptError(f"{named(path)}: cannot be imported: {reason(error)}") from None
     finally:
         sys.dont_write_bytecode = keep_clean
-    script, promised = getattr(module, "SCRIPT", None), getattr(module, "SIGNATURE", None)
     if not isinstance(script, Script):
-        raise ScriptError(f"{path}: no SCRIPT in it; expected a test that sr-fuzz emitted")
+        raise ScriptError(f"{named(path)}: no SCRIPT in it; expected a test that sr-fuzz emitted")
     if not isinstance(promised, str | None):
-        raise ScriptError(f"{path}: SIGNATURE: expected a string, got {type(promised).__name__}")
+        raise ScriptError(f"{named(path)}: SIGNATURE: expected a string, got {shortened(type(promised).__name__)}")
     if promised is not None:
         promised = renewed(promised, violation_beside(path))
-    return Case(path, validate(script, source=str(path)), promised)
+    return Case(path, validate(script, source=named(path)), promised)

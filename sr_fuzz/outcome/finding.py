@@ -12,7 +12,7 @@ from sr_fuzz.outcome.violation import Violation
 from sr_fuzz.script import Script
 
 
-class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A violation with its minimal script, its signature, and how often it reproduces."""
 
     signature: str

@@ -6,13 +6,10 @@ A file of another format is refused.
 from __future__ import annotations
 
 import hashlib
-import json
-from typing import Any
 
 import msgspec
 
-from sr_fuzz.script.errors import ScriptError
-from sr_fuzz.script.explain import escaped
+from sr_fuzz.script.reading import parsed
 from sr_fuzz.script.script import Script
 from sr_fuzz.script.validation import checked
 
@@ -25,26 +22,7 @@ def to_json(script: Script, *, indent: int = 0) -> bytes:
 
 def from_json(data: bytes | str, *, source: str = "script") -> Script:
     """Decode and validate a script. Raises `ScriptError`, one line: source, field, expected and actual value."""
-    try:
-        # The standard decoder is used instead of msgspec's because its errors name line and column, and because it
-        # accepts NaN, which is then refused with the name of its field.
-        raw = json.loads(data, object_pairs_hook=_refuse_repeated_fields)
-    except ScriptError as error:
-        raise ScriptError(f"{source}: {error}") from None
-    except RecursionError:
-        raise ScriptError(f"{source}: nested too deeply to be a script") from None
-    except ValueError as error:
-        raise ScriptError(f"{source}: not JSON: {error}") from None
-    return checked(raw, source)
-
-
-def _refuse_repeated_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ScriptError(f"field `{escaped(repeated)}` is given twice in one object")
-    return fields
+    return checked(parsed(data, source), source)
 
 
 def script_hash(script: Script) -> str:

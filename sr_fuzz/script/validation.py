@@ -10,8 +10,10 @@ from sr_fuzz.script.actions import OpenSession, StartReq
 from sr_fuzz.script.adapters import config_problem, request_problem
 from sr_fuzz.script.engine_config import EngineConfig
 from sr_fuzz.script.errors import ScriptError
-from sr_fuzz.script.explain import explain, short
+from sr_fuzz.script.explain import short
+from sr_fuzz.script.reading import converted
 from sr_fuzz.script.script import FORMAT_VERSION, Script
+from sr_fuzz.script.wording import one_line
 
 
 def validate(script: Script, *, source: str = "script") -> Script:
@@ -19,7 +21,7 @@ def validate(script: Script, *, source: str = "script") -> Script:
     try:
         raw = msgspec.to_builtins(script)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ScriptError(f"{source}: holds a value that JSON cannot express: {error}") from None
+        raise ScriptError(f"{source}: holds a value that JSON cannot express: {one_line(str(error))}") from None
     return checked(raw, source)
 
 
@@ -32,10 +34,7 @@ def checked(raw: Any, source: str) -> Script:
         raise ScriptError(
             f"{source}: format: this version of sr_fuzz reads format {FORMAT_VERSION}, the file has {short(found)}"
         )
-    try:
-        script = msgspec.convert(raw, Script)
-    except msgspec.ValidationError as error:
-        raise ScriptError(f"{source}: {explain(error, Script, raw)}") from None
+    script = converted(raw, Script, source)
     _check_config(script.config, source)
     _check_requests(script, source)
     _check_sessions(script, source)

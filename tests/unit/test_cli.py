@@ -60,7 +60,11 @@ def test_a_bad_file_is_one_line(command: str, name: str, tmp_path: Path, capsys:
         (["run", "--time", "0s"], "'0s' is no duration"),
         (["run", "--seed", "x"], "--seed"),
         (["run", "--max-scripts", "0"], "--max-scripts"),
-        (["run", "--config", "no-such"], "no engine configuration 'no-such'"),
+        (["run", "--config", "no-such"], "--config: no engine configuration 'no-such'; `sr-fuzz configs` lists them"),
+        (["run", "--config", "pagd"], "--config: no engine configuration 'pagd'; did you mean paged"),
+        (["statistics", "--set", "pagd"], "--set: no engine configuration 'pagd'; did you mean paged"),
+        (["statistics", "--config", "pagd"], "--config: no engine configuration 'pagd'; did you mean paged"),
+        (["sensitivity", "--set", "pagd"], "--set: no engine configuration 'pagd'; did you mean paged"),
         (["run", "--known", "no/such/folder"], "no/such/folder is not a folder"),
         (["statistics", "--json", "."], "--json: . is a folder; expected the name of a file"),
         (["configs", "--sglang", "0.5.20"], "--sglang 0.5.20: goes with --check"),
@@ -277,7 +281,7 @@ def test_a_known_bug_that_is_written_anew_keeps_what_was_filled_in_by_hand(
     path.write_bytes(msgspec.json.encode(other))
     assert "there is another bug, x:y:radix, in this file" in error_of([*arguments, "lines 4 to 6"], capsys)
     path.write_text("{")
-    assert f"{path}: bug_format" in error_of([*arguments, "lines 4 to 6"], capsys)
+    assert f"{path}: not JSON" in error_of([*arguments, "lines 4 to 6"], capsys)
 
 
 # -- configs ---------------------------------------------------------------------------------------------------

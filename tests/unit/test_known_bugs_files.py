@@ -18,13 +18,17 @@ ONE, BUG = next(iter(shipped().items()))
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("{", "bug_format: this version of sr_fuzz reads 1, got None"),
-        ("[1]", "bug_format: this version of sr_fuzz reads 1, got None"),
+        ("{", "not JSON: Expecting property name"),
+        ("[1]", "bug_format: this version of sr_fuzz reads 1, got null"),
         ({"bug_format": 2, "new_field": 1}, "bug_format: this version of sr_fuzz reads 1, got 2"),
-        ({"also_seen_ass": []}, "no known bug: Object contains unknown field `also_seen_ass`"),
-        ({"releases": "0.5"}, "releases: expected a version specifier such as <0.5.22, got '0.5'"),
-        ({"engine": "sever"}, "no known bug: Invalid enum value 'sever'"),
-        ("[" * 100_000, "bug_format: this version of sr_fuzz reads 1, got None"),
+        ({"also_seen_ass": []}, "unknown field `also_seen_ass`; the fields are bug_format, signature, reason, script"),
+        ({"releases": "0.5"}, 'releases: expected a version specifier such as <0.5.22, got "0.5"'),
+        ({"engine": "sever"}, 'engine: expected one of local, server, got "sever"'),
+        ({"faces": {"<0.5.22": 3}}, "faces: expected an object in which each value is a text"),
+        ({"violation": 3}, "violation: expected an object with the fields invariant, rule, message, step, when, locat"),
+        ({"script": {"config": {}}}, "script: field `actions` is missing; the fields are config, actions, format"),
+        ({"script": {"config": {"page_size": 3}, "actions": []}}, "script: config.max_total_tokens: expected a multip"),
+        ("[" * 100_000, "nested too deeply to be a script"),
     ],
 )
 def test_a_broken_one_is_named_in_one_line(tmp_path: Path, change: str | dict, says: str):

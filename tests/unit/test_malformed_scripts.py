@@ -34,7 +34,8 @@ def action(tag: Any, **fields: Any) -> str:
 
 ACTIONS = ", ".join(kind.__struct_config__.tag for kind in get_args(Action))
 NAME = "expected a name: a letter, then at most 15 letters, digits or underscores; not HEALTH_CHECK at its start"
-CONFIG_FIELDS = ", ".join(EngineConfig.__struct_fields__)
+CONFIG_FIELDS = f"{', '.join(EngineConfig.__struct_fields__[:16])} and {len(EngineConfig.__struct_fields__) - 16} more"
+THE_FIELDS = f"the fields are {CONFIG_FIELDS}, those of sr_fuzz.script.engine_config.EngineConfig"
 
 MALFORMED = {
     "empty": ("", "not JSON: Expecting value: line 1 column 1 (char 0)"),
@@ -67,7 +68,35 @@ MALFORMED = {
         '{"config": 3, "actions": []}',
         f"config: expected an object with the fields {CONFIG_FIELDS}, got 3",
     ),
-    "unknown setting": (config(pagesize=4), f"config: unknown field `pagesize`; the fields are {CONFIG_FIELDS}"),
+    "unknown setting": (
+        config(pagesize=4), "config: unknown field `pagesize`; did you mean page_size or tp_size or pp_size?"
+    ),
+    "setting like no other": (
+        config(zz=4),
+        f"config: unknown field `zz`; {THE_FIELDS}",
+    ),
+    "no time at all": (
+        config(req_waiting_timeout=-1),
+        "config.req_waiting_timeout: expected a number above 0 and up to 3600, or null, got -1"
+    ),
+    "half a character": (
+        '{"config": {"schedule_policy": "\\ud800"}, "actions": []}',
+        r'config.schedule_policy: "\ud800" has half of a character in it',
+    ),
+    "half a character as a name": (
+        '{"config": {}, "actions": [{"action": "abort", "name": "\\ud800"}]}', rf'actions[0].name: {NAME}, got "\ud800"'
+    ),
+    "half a character as a field": (
+        '{"config": {}, "actions": [], "\\ud800": 1}', r'"\ud800" has half of a character in it'
+    ),
+    "half a character as a field below": (
+        '{"config": {"a": {"\\ud800": 1}}, "actions": []}',
+        f"config: unknown field `a`; {THE_FIELDS}",
+    ),
+    "a field that reads like the place of an error": (
+        '{"config": {}, "actions": [], "x - at `$.config": 1}',
+        "unknown field `x - at `$.config`; the fields are config, actions, format",
+    ),
     "below range": (config(page_size=0), "config.page_size: expected a whole number from 1 to 64, got 0"),
     "above range": (config(page_size=65), "config.page_size: expected a whole number from 1 to 64, got 65"),
     "huge": (
@@ -122,6 +151,12 @@ MALFORMED = {
     "action without tag": (
         '{"config": {}, "actions": [{"n": 1}]}',
         f"actions[0]: field `action` is missing; expected an object whose `action` is one of {ACTIONS}",
+    ),
+    "clock that stands still": (
+        action("advance_clock", seconds=0), "actions[1].seconds: expected a number above 0 and up to 86400, got 0"
+    ),
+    "clock set by a text": (
+        action("advance_clock", seconds="x"), 'actions[1].seconds: expected a number above 0 and up to 86400, got "x"'
     ),
     "unknown action": (action("stop"), f'actions[1].action: expected one of {ACTIONS}, got "stop"'),
     "tag no text": (action([1]), f"actions[1].action: expected one of {ACTIONS}, got a list of 1 items"),

@@ -223,13 +223,14 @@ def test_a_fault_that_is_not_detected_any_more_is_exit_status_1(faults_module: P
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--fault", "no_such"], "--fault: no fault 'no_such'; there are "),
+        (["--fault", "duble_free"], "--fault: no fault 'duble_free'; did you mean double_free"),
+        (["--fault", "no_such"], "--fault: no fault 'no_such'; docs/sensitivity.md lists them"),
         (["--load", "own_faults"], "package.module:function"),
         (["--load", "own_faults:absent"], "absent"),
         (["--load", "broken_faults:own"], "ZeroDivisionError"),
         (["--load", "own_faults:own", "--load", "own_faults:own"], "two faults are named 'own'"),
         ([*LOAD, "--set", "no-such-set"], "--set: no engine configuration 'no-such-set'"),
-        ([*LOAD, "--baseline", "no.json"], "no.json: No such file"),
+        ([*LOAD, "--baseline", "no.json"], "no.json: cannot be read: No such file"),
         ([*LOAD, "--json", "no/folder/x.json"], "folder is not a folder"),
         ([*LOAD, "--markdown", "no/folder/x.md"], "folder is not a folder"),
         ([*LOAD, "--markdown", "."], "--markdown: . is a folder; expected the name of a file"),

@@ -160,7 +160,7 @@ def test_the_command_prints_the_table_and_writes_json(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--set", "nonsense"], "--config: no engine configuration 'nonsense'"),
+        (["--set", "nonsense"], "--set: no engine configuration 'nonsense'"),
         (["--json", "no/such/folder/x.json"], "--json: "),
     ],
 )
