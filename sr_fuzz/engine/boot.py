@@ -21,7 +21,7 @@ from sr_fuzz.runtime.transport import LocalTransport, Transport
 from sr_fuzz.script import EngineConfig
 from sr_fuzz.script.adapters import ADAPTERS
 from sr_fuzz.script.errors import UnsupportedVersion
-from sr_fuzz.sglang_api import clock, messages, seams, server_args, session_clock, trees, versions
+from sr_fuzz.sglang_api import clock, messages, process_groups, seams, server_args, session_clock, trees, versions
 from sr_fuzz.sglang_api.clock import VirtualClock
 
 
@@ -62,7 +62,8 @@ def boot(
     clock.set_clock(VirtualClock())
     with _private_temporary_files():
         args = settings.build(config, device=device, model=model)
-        with seams.seams(channels=channels, hook_factory=ScriptedSchedulerHook):
+        hooked = seams.seams(channels=channels, hook_factory=ScriptedSchedulerHook)
+        with hooked, process_groups.private():
             if device == "cpu":
                 settings.install_kernels()
             scheduler = seams.make_scheduler(args)

@@ -46,6 +46,9 @@ PATCHES: tuple[Patch, ...] = (
     Patch("multiprocessing.set_start_method, BaseProcess.run", "engine/live/forked_processes",
           "SGLang's processes are forked from its main one: one import instead of three to five",
           f"server engine, {_CPU}"),
+    Patch("torch.distributed.init_process_group, new_group", "sglang_api/process_groups",
+          "ranks meet in memory or in a private file and listen on loopback, a single rank nowhere: torch's own store "
+          "listens on every interface", f"{_ALL}; on the local engine only while a scheduler is made"),
     Patch("tempfile.tempdir", "engine/boot",
           "SGLang makes a temporary file for the name of each socket and leaves it there",
           "local engine, while a scheduler is made"),

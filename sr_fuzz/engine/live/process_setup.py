@@ -27,7 +27,7 @@ from sr_fuzz.engine.process_messages import SOCKET, STACKS
 from sr_fuzz.faults import separate_counts
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
-from sr_fuzz.sglang_api import messages, seams, session_clock, versions
+from sr_fuzz.sglang_api import messages, process_groups, seams, session_clock, versions
 
 # The functions with which SGLang starts its processes, and the names of the processes in messages.
 _ROLES = {
@@ -61,6 +61,7 @@ def _take_part(role: str) -> None:
             from sr_fuzz.engine.settings import install_kernels
 
             install_kernels()
+        process_groups.keep_private(folder)
         live = _Live(folder)
         seams.live_seams(wrap_channels=live.wrap_channels, make_hook=live.make_hook, run_loop=live.run_loop)
 
