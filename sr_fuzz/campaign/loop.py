@@ -101,14 +101,19 @@ def run_campaign(
     version = engine.sglang_version
     campaign = _Campaign(engine, out, known, on_event, max_runs, canary, triage, script_of, name_of, clock)
     on_event(Started(version, seed, time_s, max_scripts, out, len(known), engine.sglang_tree))
+    none_boots = False
     try:
         phases = [scripts] if isinstance(scripts, SearchStrategy) else scripts
         campaign.search(phases, seed, time_s, max_scripts)
     except KeyboardInterrupt:
         campaign.summary.interrupted = True
+    except ConfigNotBooted:
+        none_boots = True  # there is nothing to sum up, and nothing shall look like a result
+        raise
     finally:
         campaign.end()
-        on_event(Finished(campaign.summary, out))
+        if not none_boots:
+            on_event(Finished(campaign.summary, out))
     return campaign.summary
 
 
