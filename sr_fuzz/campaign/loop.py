@@ -96,15 +96,20 @@ def run_campaign(
     unfinished = campaign.read_out()
     before = campaign.out.number_of_files
     on_event(Started(version, seed, time_s, max_scripts, out, len(known), engine.sglang_tree, before))
+    none_boots = False
     try:
         campaign.resume(unfinished)
         phases = [scripts] if isinstance(scripts, SearchStrategy) else scripts
         campaign.search(phases, seed, time_s, max_scripts)
     except KeyboardInterrupt:
         campaign.summary.interrupted = True
+    except ConfigNotBooted:
+        none_boots = True  # there is nothing to sum up, and nothing shall look like a result
+        raise
     finally:
         campaign.end()
-        on_event(Finished(campaign.summary, out))
+        if not none_boots:
+            on_event(Finished(campaign.summary, out))
     return campaign.summary
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from sr_fuzz.cli.engines import search_path
 from sr_fuzz.cli.options import SglangOption
 
 
 def doctor(sglang: SglangOption = None) -> int:
     """Say what is installed, what will work here, and how to get what is missing.
+
+    SGLang is the one that a run from this folder would import, also where that is not the installed one.
 
     The exit status is 0 when fuzzing on the CPU will work, else 2.
     """
@@ -15,9 +18,8 @@ def doctor(sglang: SglangOption = None) -> int:
 
     from sr_fuzz.doctor.installation import checks
     from sr_fuzz.report.terminal import make_console
-    from sr_fuzz.sglang_api.sources import sglang_folder
 
-    results = checks(sglang_folder(sglang) / "sglang" if sglang is not None else None)
+    results = checks(search_path(sglang))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "what", "found", "needed"):
         table.add_column(column, overflow="fold")

@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import EngineKind
 
 if TYPE_CHECKING:
@@ -28,17 +28,13 @@ def start(
     ``sglang``: a release, a source tree or a wheel; None for the installed SGLang. ``keep``: how many configurations it
     keeps booted; None for the default of this kind of engine.
     """
-    from sr_fuzz.sglang_api.sources import sglang_folder
-
-    source = [str(sglang_folder(sglang))] if sglang is not None else []
-    _mention_untested(Path(source[0], "sglang") if source else None)
+    folders = search_path(sglang)
+    _mention_untested(folders)
     from sr_fuzz.engine.options import choose, make_engine
 
     if sys.stderr.isatty():
         took = "half a minute" if kind is EngineKind.SERVER else "about ten seconds"
         print(f"starting the engine: importing SGLang takes {took} ...", file=sys.stderr)
-    # Faults may be defined in the current project, so the current folder is on the path, as with `python -m`.
-    folders = [*source, os.getcwd()]
     engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=folders)
     if keep is not None:
         engine.keep(keep)
@@ -46,10 +42,24 @@ def start(
         yield engine
 
 
-def _mention_untested(package: Path | None) -> None:
-    from sr_fuzz.sglang_api.versions import installed_package, untested, version_in
+def search_path(sglang: str | None) -> list[str]:
+    """Return the folders that an engine puts first on its path: that of ``--sglang``, and the current one.
 
-    package = package or installed_package()
+    The current one is there because faults may be defined in the current project, as with ``python -m``.
+    """
+    from sr_fuzz.sglang_api.sources import sglang_folder
+
+    source = [str(sglang_folder(sglang))] if sglang is not None else []
+    try:
+        return [*source, os.getcwd()]
+    except FileNotFoundError:
+        raise InputError("the current folder does not exist any more; change to another one") from None
+
+
+def _mention_untested(folders: Sequence[str]) -> None:
+    from sr_fuzz.sglang_api.versions import imported_package, untested, version_in
+
+    package = imported_package(folders)
     if package is not None and (remark := untested(version_in(package))) is not None:
         print(f"sr-fuzz: warning: {remark}", file=sys.stderr)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -140,7 +139,7 @@ def _catalogue() -> dict[str, Fault]:
 @contextmanager
 def _importable() -> Iterator[None]:
     before = list(sys.path)
-    sys.path.insert(0, os.getcwd())
+    sys.path[:0] = engines.search_path(None)
     try:
         yield
     finally:

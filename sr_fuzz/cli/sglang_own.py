@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sr_fuzz.cli.engines import search_path
 from sr_fuzz.cli.shared import violating
 
 if TYPE_CHECKING:
@@ -43,7 +43,5 @@ def complaints(engine: Engine) -> PlayTest:
 
 def run(path: Path, faults: Sequence[str], sglang: str | None = None) -> SglangRun:
     from sr_fuzz.engine.upstream.runner import run_file
-    from sr_fuzz.sglang_api.sources import sglang_folder
 
-    source = [str(sglang_folder(sglang))] if sglang is not None else []
-    return run_file(path, faults=faults, sys_path=[*source, os.getcwd()])
+    return run_file(path, faults=faults, sys_path=search_path(sglang))

@@ -16,12 +16,14 @@ from pathlib import Path
 
 from sr_fuzz.doctor.check import Check, Torch
 from sr_fuzz.doctor.live_checks import checks as live_checks
+from sr_fuzz.engine.surroundings import LIMITS, low_limits
 from sr_fuzz.faults.names import fault_rows
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.contract import missing_rows, unreadable
 from sr_fuzz.sglang_api.contract_table import CONTRACT, Name
 from sr_fuzz.sglang_api.sources import has_rust_tree_core
-from sr_fuzz.sglang_api.versions import TESTED, installed_package, untested, version_in
+from sr_fuzz.sglang_api.user_folders import why_no_cache
+from sr_fuzz.sglang_api.versions import TESTED, imported_package, is_installed, untested, version_in
 
 MIN_PYTHON = (3, 11)
 
@@ -33,25 +35,29 @@ _PR_GET_PDEATHSIG = 2
 """From Linux's ``prctl.h``: this call has no side effect and shows that ``prctl`` is available."""
 
 
-def checks(sglang: Path | None = None) -> list[Check]:
+def checks(first: Sequence[str] = ()) -> list[Check]:
     """Check this machine, required things first. Takes about two seconds, for importing torch; never raises.
 
-    ``sglang``: the folder of the package to run; None for the installed one.
+    ``first``: the folders that an engine puts first on its path. SGLang is the one that it would import, which need not
+    be the installed one; another one is also imported for a test, which takes ten seconds.
     """
-    torch, package = load_torch(), sglang or installed_package()
+    torch, package = load_torch(), imported_package(first)
+    other = package if package is not None and not is_installed(package) else None
     free_gb = free_memory_gb()
     return [
         check_python(sys.version_info[:3]),
         check_torch(torch),
-        check_sglang(version_in(package) if package is not None else None, tree=sglang),
+        check_sglang(version_in(package) if package is not None else None, tree=other),
         *([check_contract(_lacking(package), unreadable(package))] if package is not None else []),
         *([check_tree_core(has_rust_tree_core(package))] if package is not None else []),
         check_platform(sys.platform, has_fork=hasattr(os, "fork"), has_prctl=can_prctl()),
         check_memory(free_gb),
+        check_limits(low_limits()),
+        check_home(why_no_cache()),
         check_git(shutil.which("git")),
         check_gpu(torch),
         *live_checks(torch, free_gb),
-        *([check_import(why_not_imported(sglang))] if sglang is not None else []),
+        *([check_import(why_not_imported(other))] if other is not None else []),
     ]
 
 
@@ -131,7 +137,7 @@ def check_torch(torch: Torch) -> Check:
 
 
 def check_sglang(found: str | None, *, tree: Path | None = None) -> Check:
-    """``found``: its version; ``tree``: the package that was asked for, None for the installed one."""
+    """``found``: its version; ``tree``: the package, None for the installed one."""
     low, high = TESTED
     where = f", in {tree}" if tree is not None and found is not None and str(tree.parent) not in found else ""
     return Check(
@@ -208,6 +214,28 @@ def check_memory(free_gb: float) -> Check:
         found=f"{free_gb:.1f} GB free",
         needed=f"about {MIN_FREE_GB:.0f} GB",
         how="" if ok else "close other programs, or raise the container's memory limit",
+    )
+
+
+def check_limits(low: Sequence[str]) -> Check:
+    """``low``: which limits of processes are too low for an engine, one line each."""
+    return Check(
+        name="limits",
+        ok=not low,
+        found=f"{len(low)} too low" if low else "none that matters",
+        needed=", ".join(limit.shown for limit in LIMITS) + " for a process",
+        how="\n".join(low),
+    )
+
+
+def check_home(problem: str | None) -> Check:
+    """``problem``: why SGLang could not make its caches."""
+    return Check(
+        name="home",
+        ok=problem is None,
+        found="SGLang's caches can be made" if problem is None else "SGLang's caches cannot be made",
+        needed="a home folder that can be written to",
+        how=problem or "",
     )
 
 

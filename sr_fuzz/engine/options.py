@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from sr_fuzz.engine import surroundings
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.engine.parallel_ranks import Ranks
 from sr_fuzz.script import EngineConfig
@@ -61,7 +62,8 @@ def choose(
 
 
 def make_engine(options: EngineOptions, *, faults: Sequence[str], sys_path: Sequence[str]) -> Engine:
-    """Return the engine, a context manager. It starts no process yet."""
+    """Return the engine, a context manager. It starts no process yet. Raises `EngineError` where none could start."""
+    surroundings.check()
     common: dict[str, Any] = {"faults": faults, "sys_path": sys_path}
     if options.kind == "local":
         from sr_fuzz.engine.local.engine import LocalEngine

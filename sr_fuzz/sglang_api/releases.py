@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api.user_folders import home_folder
 
 # A wheel has 14 to 39 MB; a slow connection may take minutes.
 _DOWNLOAD_S = 600.0
@@ -23,10 +24,11 @@ _DOWNLOAD_S = 600.0
 def cache_folder() -> Path:
     """Return the folder ``sr-fuzz`` in the user's cache: ``XDG_CACHE_HOME``, or ``~/.cache``.
 
-    As the XDG base directory specification says, a relative ``XDG_CACHE_HOME`` counts as unset.
+    As the XDG base directory specification says, a relative ``XDG_CACHE_HOME`` counts as unset. Raises `EngineError`
+    where there is no home folder.
     """
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".cache") / "sr-fuzz"
+    return (named if named.is_absolute() else home_folder() / ".cache") / "sr-fuzz"
 
 
 def release_folder(version: str) -> Path:
@@ -60,7 +62,8 @@ def _unpack(folder: Path, name: str, requirement: str) -> None:
         # Unpacked beside its final place and moved there atomically: two processes may need the same release at once.
         staging = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise EngineError(f"{name} cannot be unpacked in {folder.parent}: {error.strerror}") from None
+        todo = "set XDG_CACHE_HOME to a folder that can be written to"
+        raise EngineError(f"{name} cannot be unpacked in {folder.parent}: {error.strerror}; {todo}") from None
     try:
         _install(staging, name, requirement)
         for path in [*staging.rglob("*"), staging]:

@@ -22,7 +22,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+import sysconfig
+from collections.abc import Sequence
 from importlib import metadata, util
+from importlib.machinery import PathFinder
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -49,9 +53,24 @@ def sglang_version() -> str:
 
 
 def installed_package() -> Path | None:
-    """Return the folder of the ``sglang`` that an import would find, without importing it; None if there is none."""
-    spec = util.find_spec("sglang")
+    """Return the folder of the ``sglang`` that this process would import, without importing it; None if there is none.
+    """
+    return imported_package(())
+
+
+def imported_package(first: Sequence[str]) -> Path | None:
+    """Return the folder of the ``sglang`` that a process with these folders first on its path would import.
+
+    A folder without ``__init__.py``, such as a checkout of that name in the current folder, is no package: an import
+    finds it only where there is none.
+    """
+    spec = PathFinder.find_spec("sglang", [*first, *sys.path]) or util.find_spec("sglang")
     return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+
+
+def is_installed(package: Path) -> bool:
+    """Whether that package lies where this interpreter installs packages; any other is found by a path."""
+    return any(package.is_relative_to(sysconfig.get_path(kind)) for kind in ("purelib", "platlib"))
 
 
 def version_in(package: Path) -> str:
