@@ -69,7 +69,7 @@ def emit(
     was edited, or is better: [bold]--force[/] replaces it.
     """
     from sr_fuzz.engine.around.differential import compared
-    from sr_fuzz.outcome.files import load
+    from sr_fuzz.outcome.files import load, named
     from sr_fuzz.sglang_api.sources import sglang_folder
     from sr_fuzz.shrink.finding_steps import first_seen, reproduce
 
@@ -89,6 +89,9 @@ def emit(
             typer.echo(_replacing(lambda: sglang_own.write(engine, case, out, fault, cause=cause, force=force).path))
         return 0
     finding, trace = case.finding, case.trace
+    if finding is not None and (fault or sglang):
+        option = "--fault" if fault else "--sglang"
+        raise InputError(f"{option}: nothing is run, since {named(file)} is a finding, which is written out as it is")
     if finding is None:
         with engines.start(fault, sglang=sglang) as engine:
             engine = compared(engine, case.signature)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import EngineKind
 
 if TYPE_CHECKING:
@@ -50,10 +49,7 @@ def search_path(sglang: str | None) -> list[str]:
     from sr_fuzz.sglang_api.sources import sglang_folder
 
     source = [str(sglang_folder(sglang))] if sglang is not None else []
-    try:
-        return [*source, os.getcwd()]
-    except FileNotFoundError:
-        raise InputError("the current folder does not exist any more; change to another one") from None
+    return [*source, os.getcwd()]
 
 
 def _mention_untested(folders: Sequence[str]) -> None:

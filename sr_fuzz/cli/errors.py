@@ -43,6 +43,7 @@ def exit_status(command: Callable[[], object]) -> int:
     keep_current_folder_clean()
     try:
         with terminable():
+            _check_current_folder()
             status = command()
             flush()
     except (InputError, ScriptError, KnownError) as error:
@@ -63,12 +64,22 @@ def exit_status(command: Callable[[], object]) -> int:
     return status if isinstance(status, int) else 0
 
 
+def _check_current_folder() -> None:
+    """Refuse a current folder that was removed: libraries fail there in ways of their own, some of them fatally."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise InputError("the current folder does not exist any more; change to another one") from None
+
+
 def _fail(message: str) -> int:
-    from sr_fuzz.script.wording import one_line
+    from sr_fuzz.script.wording import one_line, shortened
 
     give_up_output()
+    # A long argument that is repeated leaves room for what is said about it.
+    words = " ".join(shortened(word, _MOST_SHOWN // 4) for word in message.split())
     with contextlib.suppress(OSError):  # there is nowhere else to say it; the exit status does
-        print(f"sr-fuzz: error: {one_line(message, _MOST_SHOWN)}", file=sys.stderr, flush=True)
+        print(f"sr-fuzz: error: {one_line(words, _MOST_SHOWN)}", file=sys.stderr, flush=True)
     return ERROR
 
 

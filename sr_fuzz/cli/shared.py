@@ -75,15 +75,20 @@ def mention_origin(case: Case, given: Sequence[str] | None, sglang: str | None =
 
     A file does not activate them by itself, because that would run code that it names.
     """
-    from sr_fuzz.outcome.files import finding_beside
+    from sr_fuzz.outcome.files import finding_beside, named
+    from sr_fuzz.script.wording import shortened
 
     finding = case.finding or (finding_beside(case.path) if case.path.suffix == ".py" else None)
     if finding is None:
         return
-    missing = set(finding.faults) - set(given or ())
+    missing = sorted(set(finding.faults) - set(given or ()))
     if missing:
-        options = " ".join(f"--fault {path}" for path in sorted(missing))
-        typer.echo(f"sr-fuzz: note: {case.path} was found with {options}", err=True)
+        options = " ".join(f"--fault {shortened(path)}" for path in missing[:_MOST_FAULTS])
+        more = f" and {len(missing) - _MOST_FAULTS} more" if len(missing) > _MOST_FAULTS else ""
+        typer.echo(f"sr-fuzz: note: {named(case.path)} was found with {options}{more}", err=True)
     if finding.sglang_tree is not None and sglang is None:
-        told = f"was found in a source tree: --sglang {shlex.quote(finding.sglang_tree)}"
-        typer.echo(f"sr-fuzz: note: {case.path} {told}", err=True)
+        told = f"was found in a source tree: --sglang {shortened(shlex.quote(finding.sglang_tree))}"
+        typer.echo(f"sr-fuzz: note: {named(case.path)} {told}", err=True)
+
+
+_MOST_FAULTS = 4

@@ -14,7 +14,7 @@ TERMINATED = 143
 MEANINGS = {
     OK: "done; for `run` whether or not something was found, for `replay` and `confirm`: not reproduced",
     REPRODUCED: "`replay`, `confirm`: reproduced; `sensitivity --baseline`: a fault is not detected any more",
-    ERROR: "bad input, or the engine cannot start; one line says why",
+    ERROR: "bad input, an engine that cannot start, an error of sr_fuzz itself: no answer; one line says why",
     BLIND: "`run`: the campaign was blind, it did not see the canary",
     TROUBLE: "`run`: ended before its time, because several scripts in a row could not be played",
     HUNG_UP: "stopped by SIGHUP, such as a closed terminal (128 + SIGHUP)",

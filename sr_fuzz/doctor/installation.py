@@ -31,6 +31,13 @@ MIN_PYTHON = (3, 11)
 # of it; each further configuration and each worker adds some hundred megabytes.
 MIN_FREE_GB = 2.0
 
+_MOST_NAMES = 40
+"""Of a tree under development a few names are missing; of another package hundreds, of which a screenful will do."""
+
+_MOST_SEAMS = 3
+
+NOT_TRIED = "not imported for a test: see limits"
+
 _PR_GET_PDEATHSIG = 2
 """From Linux's ``prctl.h``: this call has no side effect and shows that ``prctl`` is available."""
 
@@ -41,23 +48,26 @@ def checks(first: Sequence[str] = ()) -> list[Check]:
     ``first``: the folders that an engine puts first on its path. SGLang is the one that it would import, which need not
     be the installed one; another one is also imported for a test, which takes ten seconds.
     """
-    torch, package = load_torch(), imported_package(first)
+    package, low, no_cache, free_gb = imported_package(first), low_limits(), why_no_cache(), free_memory_gb()
+    # Within such limits torch may end this process, or import for minutes, and SGLang's source may not be read either.
+    torch = load_torch() if not low else Torch("", NOT_TRIED, ())
+    # What keeps every SGLang from being imported says nothing about this one.
     other = package if package is not None and not is_installed(package) else None
-    free_gb = free_memory_gb()
+    tried = other is not None and not low and no_cache is None
     return [
         check_python(sys.version_info[:3]),
         check_torch(torch),
         check_sglang(version_in(package) if package is not None else None, tree=other),
-        *([check_contract(_lacking(package), unreadable(package))] if package is not None else []),
+        *([check_contract(_lacking(package), unreadable(package))] if package is not None and not low else []),
         *([check_tree_core(has_rust_tree_core(package))] if package is not None else []),
         check_platform(sys.platform, has_fork=hasattr(os, "fork"), has_prctl=can_prctl()),
         check_memory(free_gb),
-        check_limits(low_limits()),
-        check_home(why_no_cache()),
+        check_limits(low),
+        check_home(no_cache),
         check_git(shutil.which("git")),
         check_gpu(torch),
         *live_checks(torch, free_gb),
-        *([check_import(why_not_imported(other))] if other is not None else []),
+        *([check_import(why_not_imported(other))] if other is not None and tried else []),
     ]
 
 
@@ -130,10 +140,13 @@ def check_torch(torch: Torch) -> Check:
     return Check(
         name="torch",
         ok=bool(torch.version),
-        found=torch.version or f"does not import: {torch.error}",
+        found=torch.version or (NOT_TRIED if torch.error == NOT_TRIED else f"does not import: {torch.error}"),
         needed="any build that imports; a CPU build is enough",
-        how="" if torch.version else "make distclean venv; the top of the Makefile says how to get a CPU build",
+        how="" if torch.version or torch.error == NOT_TRIED else _HOW_TORCH,
     )
+
+
+_HOW_TORCH = "make distclean venv; the top of the Makefile says how to get a CPU build"
 
 
 def check_sglang(found: str | None, *, tree: Path | None = None) -> Check:
@@ -161,14 +174,18 @@ def check_contract(lacking: Sequence[Name], broken: Sequence[str] = ()) -> Check
     if broken:
         return Check("contract", ok=False, found="; ".join(broken), needed="a source that Python can read")
     seams = [name.shown for name in lacking if name.seam]
+    shown = [f"{name.lacking}; {name.cost}" for name in lacking if not name.seam]
+    if len(shown) > _MOST_NAMES:
+        shown[_MOST_NAMES:] = [f"and {len(shown) - _MOST_NAMES} names more"]
+    more = f" and {len(seams) - _MOST_SEAMS} more" if len(seams) > _MOST_SEAMS else ""
     asked = len(CONTRACT) + len(fault_rows())
     found = f"{asked} names" if not lacking else f"{len(lacking)} of {asked} names are missing"
     return Check(
         name="contract",
         ok=not lacking,
-        found=found + (f"; nothing can be played without {', '.join(seams)}" if seams else ""),
+        found=found + (f"; nothing can be played without {', '.join(seams[:_MOST_SEAMS])}{more}" if seams else ""),
         needed="what sr_fuzz asks of SGLang, read from its source",
-        how="\n".join(f"{name.lacking}; {name.cost}" for name in lacking if not name.seam),
+        how="\n".join(shown),
         required=bool(seams),
     )
 

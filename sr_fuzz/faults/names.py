@@ -39,7 +39,7 @@ def fault_rows(version: str | None = None) -> tuple[Name, ...]:
 
 
 def _functions(path: Path) -> Iterator[ast.FunctionDef]:
-    yield from (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
+    yield from (node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.FunctionDef))
 
 
 def _releases(function: ast.FunctionDef) -> str:

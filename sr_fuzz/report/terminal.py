@@ -6,6 +6,7 @@ Without a terminal (a log file, a CI job) progress is a plain line every ten sec
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
 import sys
@@ -46,10 +47,18 @@ PLAIN_WIDTH = 120
 """Width in columns where there is no terminal."""
 
 
+class _Console(Console):
+    """A console whose reader may be gone, as after ``| head``."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what any other stream would raise. Rich ends the interpreter with status 1, which is an answer here."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def make_console(stderr: bool = False) -> Console:
     """Return a console that does not wrap a log at the 80 columns that Rich assumes without a terminal."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False)
+    return _Console(stderr=stderr, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False)
 
 
 def _discard(stream: IO[str]) -> None:

@@ -83,7 +83,7 @@ def _install(folder: Path, name: str, requirement: str) -> None:
     # Compiled now, because the folder is read-only later, and each configuration process would compile its imports.
     command += ["--only-binary", ":all:", "--compile", "--target", str(folder), requirement]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_S)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_DOWNLOAD_S)
     except subprocess.TimeoutExpired:
         raise EngineError(f"{name} could not be downloaded within {_DOWNLOAD_S:g} s") from None
     if done.returncode != 0:

@@ -259,8 +259,14 @@ def test_the_others_are_played_and_it_is_named(tmp_path: Path):
 
 def test_where_none_boots_the_campaign_says_why(tmp_path: Path):
     large = SCRIPTS.filter(lambda script: script.config.max_total_tokens != 96)
-    with pytest.raises(ConfigNotBooted, match="no such core"):
-        campaign(SmallOnly(nothing_wrong), tmp_path, scripts=large)
+    output = StringIO()
+    terminal = Terminal(Console(file=output))
+    with pytest.raises(ConfigNotBooted, match="no such core"), terminal:
+        run_campaign(
+            SmallOnly(nothing_wrong), scripts=large, time_s=600, seed=1, out=tmp_path, known={}, on_event=terminal
+        )
+    # Nothing that looks like a result stands before the error.
+    assert output.getvalue().count("\n") == 1 and output.getvalue().startswith("SGLang 0.0.fake, ")
 
 
 def test_a_closed_output_does_not_end_it(tmp_path: Path):

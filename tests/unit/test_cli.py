@@ -214,6 +214,26 @@ def test_emit_replaces_no_edited_test_unless_forced(
     assert path.read_text() != edited and load(path).script == SCRIPT
 
 
+@pytest.mark.parametrize("option", [["--fault", "some.faults:one"], ["--sglang", "."]])
+def test_an_option_that_would_have_no_effect_on_a_finding_is_refused(
+    engine: FakeEngine, option: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    file = emit(Finding("a:b:radix", SCRIPT, leak(), "0.5.22"), tmp_path).with_suffix(".json")
+    monkeypatch.setattr("sr_fuzz.sglang_api.sources.sglang_folder", lambda source: Path(source))
+    said = error_of(["emit", str(file), "--out", str(tmp_path / "o"), *option], capsys)
+    assert said.startswith(f"sr-fuzz: error: {option[0]}: nothing is run, since ") and not engine.played
+    assert not (tmp_path / "o").exists()
+
+
+def test_what_a_file_says_is_repeated_in_bounds(engine: FakeEngine, tmp_path: Path, capsys):
+    faults = tuple(f"some.faults:{'f' * 50_000}{number}" for number in range(9))
+    finding = Finding("s" * 100_000, SCRIPT, leak(), "0.5.23", faults=faults, sglang_tree="/" + "t" * 100_000)
+    assert cli.main(["replay", str(emit(finding, tmp_path).with_suffix(".json"))]) == 1
+    told = capsys.readouterr()
+    assert "another signature" in told.out and "and 5 more" in told.err and "source tree" in told.err
+    assert max(map(len, (told.out + told.err).splitlines())) < 2000
+
+
 def test_emit_makes_a_known_finding_of_some_releases(
     engine: FakeEngine, script_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -100,6 +101,80 @@ def test_all_checks_of_this_machine_have_their_own_name_and_one_line_each() -> N
     found = doctor.checks()
     assert len({check.name for check in found}) == len(found)
     assert all(text.isprintable() for check in found for text in (check.name, check.found, check.needed, check.how))
+
+
+# -- which SGLang ----------------------------------------------------------------------------------------------
+
+
+def package(folder: Path, version: str = "0.5.20") -> Path:
+    (folder / "sglang").mkdir(parents=True)
+    (folder / "sglang" / "__init__.py").write_text("")
+    (folder / "sglang" / "_version.py").write_text(f"__version__ = {version!r}\n")
+    return folder / "sglang"
+
+
+@pytest.fixture
+def imports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The packages that were imported for a test; each of them fails."""
+    tried: list[Path] = []
+
+    def try_it(package: Path) -> str:
+        tried.append(package)
+        return "cannot import SGLang: no module named sglang.srt"
+
+    monkeypatch.setattr(doctor, "why_not_imported", try_it)
+    return tried
+
+
+def found(first: Sequence[str] = ()) -> dict[str, Check]:
+    return {check.name: check for check in doctor.checks(first)}
+
+
+def test_the_sglang_that_an_engine_imports_is_looked_at_and_not_the_installed_one(
+    tmp_path: Path, imports: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(tmp_path / "first", "0.5.20")
+    package(tmp_path / "second", "0.5.18")
+    seen = found([str(tmp_path / "first"), str(tmp_path / "second")])
+    assert seen["SGLang"].found == f"0.5.20, in {tmp_path / 'first' / 'sglang'}"
+    assert not seen["contract"].ok and seen["contract"].required
+    assert "no module named sglang.srt" in seen["import"].found and not seen["import"].ok
+    monkeypatch.syspath_prepend(str(tmp_path / "second"))  # as with PYTHONPATH
+    assert found()["SGLang"].found == f"0.5.18, in {tmp_path / 'second' / 'sglang'}"
+    assert imports == [tmp_path / "first" / "sglang", tmp_path / "second" / "sglang"]
+
+
+def test_a_folder_of_that_name_that_is_no_package_is_not_taken_for_it(tmp_path: Path, imports: list[Path]) -> None:
+    """A checkout in the current folder is called sglang, too, and what an import finds is the installed package."""
+    (tmp_path / "sglang" / "python").mkdir(parents=True)
+    seen = found([str(tmp_path)])
+    assert "import" not in seen and seen["contract"].ok and not imports
+    assert str(tmp_path) not in seen["SGLang"].found
+
+
+def test_of_a_package_that_lacks_hundreds_of_names_a_screenful_is_listed(tmp_path: Path, imports: list[Path]) -> None:
+    package(tmp_path)
+    contract = found([str(tmp_path)])["contract"]
+    assert len(contract.how.splitlines()) == 41 and contract.how.endswith(" names more")
+    assert len(contract.found) < 400
+
+
+@pytest.mark.parametrize("by", ["the current folder", "PYTHONPATH", "--sglang"])
+def test_the_command_looks_at_what_a_run_from_there_would_import(by: str, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (package(tree) / "srt" / "managers").mkdir(parents=True)
+    (tree / "sglang" / "srt" / "managers" / "scheduler.py").write_text("")
+    (tmp_path / "here").mkdir()
+    environment = dict(os.environ, **({"PYTHONPATH": str(tree)} if by == "PYTHONPATH" else {}))
+    more = ["--sglang", str(tree)] if by == "--sglang" else []
+    ran = subprocess.run(
+        # -P: the current folder is not on the path of this process, as with the program `sr-fuzz`.
+        [sys.executable, "-P", "-m", "sr_fuzz", "doctor", *more],
+        cwd=tree if by == "the current folder" else tmp_path / "here",
+        env=environment | {"COLUMNS": "400"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 2 and "0.5.20, in" in ran.stdout
+    assert "Fuzzing on the CPU will not work here yet." in ran.stdout
 
 
 def test_this_interpreter_and_its_torch_pass() -> None:

@@ -11,10 +11,11 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from sr_fuzz.bugs.catalogue import KnownError, read_bug, shipped
 from sr_fuzz.bugs.known import known_signatures
@@ -22,7 +23,8 @@ from sr_fuzz.campaign.sensitivity import Report, Search, load_report
 from sr_fuzz.emit.pytest_repro import emit, to_source
 from sr_fuzz.outcome import Finding
 from sr_fuzz.outcome.files import load, save_finding
-from sr_fuzz.script import ScriptError, from_json, to_json
+from sr_fuzz.script import Action, EngineConfig, Script, ScriptError, StartReq, from_json, to_json, validate
+from sr_fuzz.script.defaults import defaults_of
 from sr_fuzz.script.text import text
 
 LONGEST = 1000
@@ -135,6 +137,31 @@ def test_a_changed_script_is_valid_or_refused_in_one_line():
     assert min(valid, refused) > 1000  # of both kinds enough to say something
 
 
+NO_DATA: list[Any] = [b"x", {1}, object(), (1,), {1: 2}, {(1, 2): 3}, type("K" * 50_000, (), {})(), StartReq, 1j]
+
+
+def test_a_script_that_was_built_of_anything_is_refused_in_one_line():
+    values = [*VALUES, *NO_DATA]
+    fields = [(name, value) for name in EngineConfig.__struct_fields__ for value in values]
+    built = [Script(replace(EngineConfig(), **{name: value}), ()) for name, value in fields]
+    for kind in get_args(Action):
+        some = {name: "r0" for name in kind.__struct_fields__ if name not in defaults_of(kind)}
+        built += [
+            Script(EngineConfig(), (kind(**{**some, name: value}),))
+            for name in kind.__struct_fields__
+            for value in values
+        ]
+    built += [Script(*parts) for value in values for parts in ((value, ()), (EngineConfig(), value))]
+    refused = 0
+    for script in built:
+        try:
+            validate(script)
+        except ScriptError as error:
+            assert is_one_short_line(error, "script: "), script
+            refused += 1
+    assert len(built) > 4000 and refused > len(built) / 2
+
+
 def finding_file(folder: Path) -> Path:
     bug = next(bug for bug in BUGS if bug.violation is not None and bug.trace)
     finding = Finding(
@@ -148,7 +175,7 @@ def finding_file(folder: Path) -> Path:
 def bug_file(folder: Path) -> Path:
     whole = folder / "whole.json"
     bug = next(bug for bug in BUGS if bug.trace and bug.fixes)
-    whole.write_bytes(msgspec.json.encode(msgspec.structs.replace(bug, faces={"<0.5.20": "a:b"}, releases="<0.5.23")))
+    whole.write_bytes(msgspec.json.encode(replace(bug, faces={"<0.5.20": "a:b"}, releases="<0.5.23")))
     return whole
 
 
