@@ -24,6 +24,7 @@ class EmitFormat(StrEnum):
     PYTEST = "pytest"
     SGLANG = "sglang"
     BUG = "bug"
+    ISSUE = "issue"
 
 
 def _releases(value: str) -> str:
@@ -42,7 +43,7 @@ def emit(
         EmitFormat,
         typer.Option(
             help="pytest: a test for this project's plugin; sglang: one for SGLang's own test suite; "
-            "bug: a known bug of the package, with --cause."
+            "bug: a known bug of the package, with --cause; issue: a text to paste into an issue of SGLang."
         ),
     ] = EmitFormat.PYTEST,
     cause: Annotated[
@@ -73,7 +74,7 @@ def emit(
     from sr_fuzz.sglang_api.sources import sglang_folder
     from sr_fuzz.shrink.finding_steps import first_seen, reproduce
 
-    if releases is not None and (cause is None or format is EmitFormat.SGLANG):
+    if releases is not None and (cause is None or format in (EmitFormat.SGLANG, EmitFormat.ISSUE)):
         raise InputError("--releases: goes with --cause, into a pytest test or a known bug")
     if cause is not None and not cause.strip():
         raise InputError("--cause: expected a text: which lines of SGLang are to blame")
@@ -87,6 +88,11 @@ def emit(
         mention_origin(case, fault, sglang)
         with engines.start(fault, sglang=sglang) as engine:
             typer.echo(_replacing(lambda: sglang_own.write(engine, case, out, fault, cause=cause, force=force).path))
+        return 0
+    if format is EmitFormat.ISSUE:
+        mention_origin(case, fault, sglang)
+        with engines.start(fault, sglang=sglang) as engine:
+            typer.echo(sglang_own.write_issue(engine, case, out, fault, cause=cause))
         return 0
     finding, trace = case.finding, case.trace
     if finding is not None and (fault or sglang):

@@ -34,6 +34,42 @@ def write(
     return write_sglang_test(finding, out, engine.run, complaints(engine), known_cause=cause, force=force)
 
 
+def write_issue(
+    engine: Engine, case: Case, out: Path, fault: Sequence[str] | None, *, cause: str | None = None
+) -> Path:
+    """Write the text for an issue of SGLang, with a test for its own scripted runtime where there can be one."""
+    import tempfile
+
+    from sr_fuzz.emit.issue import issue_text
+    from sr_fuzz.emit.public_api import NotExpressible
+    from sr_fuzz.emit.pytest_repro import stem
+    from sr_fuzz.outcome.files import write_whole
+    from sr_fuzz.shrink.finding_steps import first_seen, reproduce
+
+    finding, trace = case.finding, case.trace
+    if finding is None:
+        seen = first_seen(case.script, violating(engine, case, "emit"), engine)
+        finding, trace = reproduce(seen, engine).finding, seen.outcome.trace
+    cause = cause or _known_cause(case)
+    test = None
+    with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as folder:
+        try:
+            test = write(engine, case, Path(folder), fault).path.read_text()
+        except NotExpressible:
+            pass  # then the script itself is the reproduction
+    path = out / f"issue_{stem(finding)}.md"
+    write_whole(path, issue_text(finding, trace, cause=cause, test=test).encode())
+    return path
+
+
+def _known_cause(case: Case) -> str | None:
+    """Return the cause that the file of a known bug gives."""
+    from sr_fuzz.bugs.catalogue import shipped
+
+    bug = shipped().get(case.path.resolve())
+    return bug.reason if bug is not None else None
+
+
 def complaints(engine: Engine) -> PlayTest:
     from sr_fuzz.emit.sglang_repro import SCRIPT_FUNCTION
     from sr_fuzz.engine.upstream.runner import complaint_of

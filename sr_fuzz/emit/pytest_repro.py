@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,15 @@ from typing import Any
 
 import msgspec
 
+from sr_fuzz.emit.explanation import (
+    TRACE_LEGEND,
+    Command,
+    how_to_run,
+    raised_at,
+    relatives,
+    script_legend,
+    where_to_look,
+)
 from sr_fuzz.emit.python_text import in_docstring, literal, quoted
 from sr_fuzz.emit.replacing import check_replaceable, digest
 from sr_fuzz.outcome import Finding, StepRecord
@@ -56,11 +64,11 @@ def emit(
     path = repro_path(finding, folder, suffix)
     if not force:
         check_replaceable(path, finding)
-    last = tuple(trace)[-TRACE_STEPS:]
-    module = _module(finding, path.name, last, known_cause, releases).encode()
+    module = _module(finding, path, tuple(trace), known_cause, releases).encode()
     written = EmittedTest(digest(module), storable(known_cause) if known_cause else None, releases)
+    data = finding_data(finding, tuple(trace)[-TRACE_STEPS:], written)
     # The finding comes first: from it alone the test can be made again.
-    write_together({path.with_suffix(".json"): finding_data(finding, last, written), path: module})
+    write_together({path.with_suffix(".json"): data, path: module})
     return path
 
 
@@ -72,7 +80,7 @@ def emit_again(file: Path) -> Path | None:
     case, path = load(file), file.with_suffix(".py")
     if case.finding is None or case.test is None or path.exists():
         return None
-    module = _module(case.finding, path.name, case.trace, case.test.known_cause, case.test.releases).encode()
+    module = _module(case.finding, path, case.trace, case.test.known_cause, case.test.releases).encode()
     written = EmittedTest(digest(module), case.test.known_cause, case.test.releases)
     write_together({file: finding_data(case.finding, case.trace, written), path: module})
     return path
@@ -91,9 +99,9 @@ def stem(finding: Finding) -> str:
 
 
 def _module(
-    finding: Finding, file: str, trace: Sequence[StepRecord], known_cause: str | None, releases: str | None
+    finding: Finding, test: Path, trace: Sequence[StepRecord], known_cause: str | None, releases: str | None
 ) -> str:
-    parts = [_docstring(finding, file, trace), ""]
+    parts = [_docstring(finding, test, trace, known=known_cause is not None), ""]
     if known_cause is not None:
         parts += ["import pytest", ""]
     if needs_comparison(finding):
@@ -135,35 +143,42 @@ def needs_server(finding: Finding) -> bool:
 _WHEN = {"step": "after step {}", "settled": "once the engine had settled, at step {}", "end": "at the end, at step {}"}
 
 
-def _docstring(finding: Finding, file: str, trace: Sequence[StepRecord]) -> str:
+def _docstring(finding: Finding, test: Path, trace: Sequence[StepRecord], *, known: bool) -> str:
+    """``known``: whether the cause is known, so that no candidates for it are named."""
     violation = finding.violation
     lines = [f"{violation.invariant}: {violation.rule}, {_WHEN[violation.when].format(violation.step)}.", ""]
     lines += [*_wrap(violation.message), ""]
-    lines += _found_on(finding, file)
+    lines += [*_wrap(f"Found on SGLang {finding.sglang_version}; {_reliability(finding)}.")]
     if finding.reruns:
         shrunk = f"Minimised from {finding.original_actions} actions to {len(finding.script.actions)}"
         lines += [f"{shrunk} in {finding.reruns} runs."]
     if finding.faults:
         lines += _wrap(f"Seeded faults that were on: {', '.join(finding.faults)}.")
-    lines += ["", "Script:", *_script_lines(finding.script)]
-    if trace:
+    lines += ["", *_wrapped(how_to_run(finding, test))]
+    lines += ["", "Script:", *_script_lines(finding.script), *_wrapped(script_legend(finding.script))]
+    if shown := trace[-TRACE_STEPS:]:
         lines += ["", "Last steps:"]
-        lines += [f"    {line}" for record in trace for line in record.line.splitlines()]
-    if violation.location:
-        lines += ["", "In SGLang, innermost first:", *(f"    {place}" for place in violation.location)]
-    body = "\n".join(_shown(line.rstrip()) for line in lines)
+        lines += [f"    {line}" for record in shown for line in record.line.splitlines()]
+        lines += _wrap(TRACE_LEGEND)
+    if not known:
+        for section in (where_to_look(finding, trace), relatives(finding, test)):
+            lines += ["", *_wrapped(section)] if section else []
+    elif violation.location:
+        lines += ["", "In SGLang, innermost first:", *(f"    {place}" for place in raised_at(finding))]
+    body = "\n".join(_shown(line) for line in lines)
     return f'"""{body}\n"""'
 
 
-# The command is to be copied, so it is not cut, however long the path is.
-_COMMAND = "pytest --sr-sglang"
-
-
-def _found_on(finding: Finding, file: str) -> list[str]:
-    lines = [f"Found on SGLang {finding.sglang_version}; {_reliability(finding)}."]
-    if finding.sglang_tree is not None:
-        lines += ["To run it there:", f"    {_COMMAND} {shlex.quote(finding.sglang_tree)} {file}"]
-    return lines
+def _wrapped(lines: Sequence[str]) -> list[str]:
+    """Return the lines of a section; one that is too long goes on in the next line, with the same indent."""
+    result: list[str] = []
+    for line in lines:
+        if isinstance(line, Command):
+            result.append(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip())]
+        result += textwrap.wrap(line, WIDTH, subsequent_indent=indent, drop_whitespace=True) or [""]
+    return result
 
 
 def _reliability(finding: Finding) -> str:
@@ -171,12 +186,14 @@ def _reliability(finding: Finding) -> str:
 
 
 def _script_lines(script: Script) -> list[str]:
-    """Return the one-line form of the script, with line breaks between actions only."""
+    """Return the one-line form of the script, with line breaks between actions, and in an action that is too long."""
+    room = WIDTH - 8
     lines = [""]
     for part in re.split(r"(?<=; )", text(script)):
-        if lines[-1] and len(lines[-1]) + len(part) > WIDTH - 8:
+        if lines[-1] and len(lines[-1]) + len(part) > room:
             lines.append("")
-        lines[-1] += part
+        *whole, rest = textwrap.wrap(part, room, drop_whitespace=False) if len(part) > room else [part]
+        lines[-1:] = [*whole, rest] if whole else [lines[-1] + rest]
     return [f"    {line}" for line in lines]
 
 
@@ -185,7 +202,7 @@ def _wrap(words: str) -> list[str]:
 
 
 def _shown(line: str) -> str:
-    return in_docstring(line, None if line.strip().startswith(_COMMAND) else WIDTH)
+    return in_docstring(line) if isinstance(line, Command) else in_docstring(line.rstrip(), WIDTH)
 
 
 # -- source ----------------------------------------------------------------------------------------------------

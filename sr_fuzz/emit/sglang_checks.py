@@ -7,6 +7,8 @@ after each step.
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Struct
 
 from sr_fuzz.emit.public_api import NotExpressible
@@ -33,6 +35,11 @@ class Checks(Struct, frozen=True, kw_only=True):
     compares_outputs: bool = False
     """Whether requests are data of the module, because each one runs a second time alone; greedy sampling, for any
     model."""
+    says: str = "still busy after"
+    """A regular expression for what the test fails with while the bug is there, by which an expected failure is told
+    from any other. By default the drain does not end."""
+    raises: str = "AssertionError"
+    """The exception, or the tuple of them, as source: SGLang's runtime passes on what its scheduler raised."""
     lenient: bool = False
     """Whether SGLang's idle check must not be strict, as it would kill the server before this check reports the
     problem."""
@@ -59,37 +66,56 @@ class Checks(Struct, frozen=True, kw_only=True):
 def checks_for(violation: Violation, config: EngineConfig) -> Checks:
     """Return the checks for the violated rule. Raises `NotExpressible` for a rule that the API cannot observe."""
     name, rule = violation.invariant, violation.rule
-    if name in ("exception", "crash", "hang", "sglang_idle_check"):
-        return Checks()  # the server dies, or it never answers
+    if name in ("exception", "sglang_idle_check"):
+        return Checks(says=_raised(violation))  # the server dies
+    if name == "crash":
+        return Checks(says="server", raises="(AssertionError, RuntimeError)")
+    if name == "hang":
+        return Checks(says="", raises="TimeoutError")  # it never answers
     if rule in ("flush_refused", "flush_unanswered", "lost_at_flush"):
-        return Checks(end=_FLUSH, lenient=True)
+        return Checks(end=_FLUSH, says="tokens are free", lenient=True)
     if name == "liveness" and "nowhere" not in rule:
         return Checks()  # the drain does not end
     match name:
         case "kv_pages":
             helper = _PAGES if config.disable_radix_cache else _PAGES_AND_TREE
-            in_use = Checks(helpers=(helper, _FREE_IN_USE), step="_step(t, {n})", end=_PAGES_END, lenient=True)
-            return in_use if rule == "use_after_free" else Checks(helpers=(helper,), end=_PAGES_END, lenient=True)
+            said = "pages with two owners|pages without an owner|pages, the pool has"
+            in_use = Checks(
+                helpers=(helper, _FREE_IN_USE), step="_step(t, {n})", end=_PAGES_END, says=f"uses free pages|{said}",
+                lenient=True,
+            )  # fmt: skip
+            at_end = Checks(helpers=(helper,), end=_PAGES_END, says=said, lenient=True)
+            return in_use if rule == "use_after_free" else at_end
         case "request_rows":
-            return Checks(end=_ROWS, lenient=True)
+            return Checks(end=_ROWS, says="a row is free twice|rows are free", lenient=True)
         case "tree_locks":
-            return Checks(end=_LOCKS, lenient=True)
+            return Checks(end=_LOCKS, says="has locked tree nodes", lenient=True)
         case "kv_content" | "oracle_output":
             return Checks(
-                helpers=(_SEEN, _ALONE), step=_SEEN_STEP, begin=_SEEN_BEGIN, end=_OUTPUTS, compares_outputs=True
-            )
+                helpers=(_SEEN, _ALONE), step=_SEEN_STEP, begin=_SEEN_BEGIN, end=_OUTPUTS, compares_outputs=True,
+                says=", alone ",
+            )  # fmt: skip
         case "paused_frozen":
-            return Checks(helpers=(_FROZEN,), paused_step="_frozen(t, {n})")
+            return Checks(helpers=(_FROZEN,), paused_step="_frozen(t, {n})", says="while paused")
         case "nobody_lost" | "liveness":
-            return Checks(helpers=(_SEEN,), step=_SEEN_STEP, begin=_SEEN_BEGIN, end=_LOST)
+            said = "in no queue or batch any more"
+            return Checks(helpers=(_SEEN,), step=_SEEN_STEP, begin=_SEEN_BEGIN, end=_LOST, says=said)
         case "aborts" if rule == "too_many_tokens":
             return Checks(
                 helpers=(_SEEN,), step=_SEEN_STEP, begin=(*_SEEN_BEGIN, "aborted = {}  # output length at the abort"),
-                abort=_ABORTED, abort_all=_ABORTED_ALL, end=_ABORTS,
+                abort=_ABORTED, abort_all=_ABORTED_ALL, end=_ABORTS, says="tokens after its abort",
             )  # fmt: skip
         case "sglang_busy_check" | "sglang_tree_check":
-            return Checks(helpers=(_SELF_CHECK[name],), step="_step(t, {n})")
+            checked_by = "self_check_during_busy" if name == "sglang_busy_check" else "sanity_check"
+            return Checks(helpers=(_SELF_CHECK[name],), step="_step(t, {n})", says=checked_by)
     raise NotExpressible(f"{name}: {rule}: {_UNSEEN.get(name, 'nothing in the API shows it')}")
+
+
+def _raised(violation: Violation) -> str:
+    """Return a regular expression for the traceback of SGLang's error: its innermost function, and its type."""
+    function = violation.location[0].partition(": ")[0].rpartition(":")[2] if violation.location else ""
+    kind = violation.rule if violation.invariant == "exception" else ""
+    return r"[\s\S]*".join(re.escape(part) for part in (function, kind) if part) or "scripted-runtime"
 
 
 _UNSEEN = {

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import msgspec
 
+from sr_fuzz.emit.explanation import TRACE_LEGEND, raised_at, script_legend, where_to_look
 from sr_fuzz.emit.public_api import to_public_api
 from sr_fuzz.emit.pytest_repro import stem
-from sr_fuzz.emit.python_text import in_docstring
+from sr_fuzz.emit.python_text import in_docstring, literal
 from sr_fuzz.emit.replacing import check_same
 from sr_fuzz.emit.sglang_checks import OUTPUT_LEN, checks_for
 from sr_fuzz.emit.sglang_script import WIDTH, call_lines, script_lines, start_arguments, wrap
@@ -50,13 +51,14 @@ def emit_sglang(
     """Write ``finding`` into ``folder`` as ``test_sglang_<invariant>_<rule>_<hash>.py``; returns the path.
 
     The script is translated first (`sr_fuzz.emit.public_api.to_public_api`); the caller has to check whether it still
-    shows the violation. ``known_cause`` marks the test as an expected failure. ``trace`` is that of the run that showed
-    the violation. Creates ``folder``. Raises `NotExpressible`, `OSError`, and `NotReplaced` where a test with that name
-    is not the same: nothing beside it says whether somebody has edited it, so only ``force`` replaces it.
+    shows the violation. ``known_cause`` makes a test that passes while the bug is there and shows as it did, and fails
+    on anything else. ``trace`` is that of the run that showed the violation. Creates ``folder``. Raises
+    `NotExpressible`, `OSError`, and `NotReplaced` where a test with that name is not the same: nothing beside it says
+    whether somebody has edited it, so only ``force`` replaces it.
     """
-    module = _Module(finding, tuple(trace)[-TRACE_STEPS:], known_cause).text()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"test_sglang_{stem(finding)}.py"
+    module = _Module(finding, tuple(trace), known_cause, path.name).text()
+    folder.mkdir(parents=True, exist_ok=True)
     if not force:
         check_same(path, module.encode())
     write_whole(path, module.encode())
@@ -71,10 +73,11 @@ def _words(finding: Finding) -> str:
 class _Module:
     """The source of one emitted file."""
 
-    def __init__(self, finding: Finding, trace: Sequence[StepRecord], known_cause: str | None) -> None:
+    def __init__(self, finding: Finding, trace: Sequence[StepRecord], known_cause: str | None, file: str) -> None:
         self._finding = finding
         self._trace = trace
         self._cause = known_cause
+        self._file = file
         self._script = to_public_api(finding.script)
         self._checks = checks_for(finding.violation, self._script.config)
 
@@ -95,11 +98,16 @@ class _Module:
         lines = [f"{violation.invariant}: {violation.rule}.", "", *wrap(violation.message), ""]
         lines += [*wrap(f"Found by sr_fuzz on SGLang {finding.sglang_version} with this script:"), ""]
         lines += [f"    {line}" for line in wrap(text(self._script), WIDTH - 4)]
-        if self._trace:
+        lines += [part for line in script_legend(self._script) for part in wrap(line)]
+        if shown := self._trace[-TRACE_STEPS:]:
             lines += ["", "Last steps:"]
-            lines += [f"    {line}" for record in self._trace for line in record.line.splitlines()]
-        if violation.location:
-            lines += ["", "In SGLang, innermost first:", *(f"    {place}" for place in violation.location)]
+            lines += [f"    {line}" for record in shown for line in record.line.splitlines()]
+            lines += wrap(TRACE_LEGEND)
+        if self._cause is None and (where := where_to_look(finding, self._trace)):
+            lines += ["", *where]
+        elif violation.location:
+            lines += ["", "In SGLang, innermost first:", *(f"    {place}" for place in raised_at(finding))]
+        lines += ["", f"To run it, where {MODEL} can be loaded:", f"    python3 {self._file}"]
         body = "\n".join(in_docstring(line.rstrip(), TRACE_WIDTH) for line in lines)
         return f'"""{body}\n"""'
 
@@ -139,9 +147,21 @@ class _Module:
         if self._cause is not None:
             cause = in_docstring(f"Open bug: {' '.join(self._cause.split())}")
             lines += [f"    # {line}" for line in wrap(cause, WIDTH - 6)]
-            lines += ["    @unittest.expectedFailure"]
-        lines += [f"    def test_{words}(self):", f"        self.server.execute_script({SCRIPT_FUNCTION})"]
+            lines += ["    # Once it is mended, this fails; then the call alone should stay."]
+        lines += [f"    def test_{words}(self):", *self._call()]
         return "\n".join(lines)
+
+    def _call(self) -> list[str]:
+        call = f"self.server.execute_script({SCRIPT_FUNCTION})"
+        if self._cause is None:
+            return [f"        {call}"]
+        # Not unittest.expectedFailure: any error would be the expected one, that of a server that does not start too.
+        parts = literal(self._checks.says, WIDTH - len("        complaint = "))
+        said = [f"        complaint = {parts[0]}"]
+        if len(parts) > 1:
+            said = ["        complaint = (", *(f"            {part}" for part in parts), "        )"]
+        checked = f"        with self.assertRaisesRegex({self._checks.raises}, complaint):"
+        return [*said, checked, f"            {call}"]
 
 
 def _engine_kwargs(config: EngineConfig) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -11,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sr_fuzz.campaign.events import FindingTally, Summary
+from sr_fuzz.emit.commands import pytest_command, sr_fuzz_command
+from sr_fuzz.emit.explanation import not_for_sglang
 from sr_fuzz.outcome import Finding
 from sr_fuzz.outcome.plain_text import printable
 from sr_fuzz.script import to_json
@@ -43,6 +46,22 @@ def summary(done: Summary) -> RenderableType:
         faces = [tally for tally in done.known if tally.reason == reason]
         parts += [Text(f"  {line}") for line in _known_lines(faces)]
     return Group(*parts)
+
+
+def how_to_go_on(done: Summary, out: Path) -> list[str]:
+    """Return the commands for a new finding, or a suspect: its test, the same in SGLang's style, an issue's text."""
+    for tally in [*done.new, *done.suspects]:
+        if tally.path is None or tally.finding is None:
+            continue
+        finding, data = tally.finding, tally.path.with_suffix(".json")
+        lines = [f"The repros are in {out}; each says how to read it, and where to look. To run one:"]
+        lines += [f"  {pytest_command(finding, tally.path)}"]
+        if not_for_sglang(finding) is None:
+            lines += ["The same as a test for SGLang's own suite, where sr_fuzz is not needed:"]
+            lines += [f"  {sr_fuzz_command(finding, 'emit', data, '--format', 'sglang')}"]
+        lines += ["As a text for an issue of SGLang:"]
+        return [*lines, f"  {sr_fuzz_command(finding, 'emit', data, '--format', 'issue')}"]
+    return []
 
 
 def _totals(done: Summary) -> str:

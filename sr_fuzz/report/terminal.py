@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -38,7 +37,7 @@ from sr_fuzz.campaign.events import (
     Started,
     TroubleMet,
 )
-from sr_fuzz.report.summary import duration, first_line, plural, summary
+from sr_fuzz.report.summary import duration, first_line, how_to_go_on, plural, summary
 
 PLAIN_EVERY_S = 10.0
 """Often enough to see that the campaign is running, and rarely enough for a log that is kept."""
@@ -206,12 +205,8 @@ class Terminal:
     def _(self, event: Finished) -> None:
         self._stop_live()
         self._console.print(summary(event.summary), soft_wrap=True)
-        new = event.summary.new
-        if new and new[0].path is not None:
-            self._say(f"The repros are in [bold]{escape(str(event.out))}[/]. To run one:")
-            tree = new[0].finding.sglang_tree if new[0].finding is not None else None
-            there = f"--sr-sglang {escape(shlex.quote(tree))} " if tree is not None else ""
-            self._say(f"  pytest {there}{escape(str(new[0].path))}")
+        for line in how_to_go_on(event.summary, event.out):
+            self._console.print(line, soft_wrap=True, markup=False)
         if event.summary.interrupted:
             self._say("Stopped before the time was up.")
         if event.summary.gave_up:

@@ -44,7 +44,8 @@ def test_its_own_checks_see_the_fault_and_nothing_without_it(sr_engine, name: st
     script = SCRIPTS[name]
     with sr_engine.with_faults(FAULTS[name].path) as engine:
         path = emitted(engine, script, tmp_path)
-        assert complaint_of(engine, path, SCRIPT_FUNCTION, script.config) is not None
+        complaint = complaint_of(engine, path, SCRIPT_FUNCTION, script.config)
+        assert complaint is not None
     assert complaint_of(sr_engine, path, SCRIPT_FUNCTION, script.config) is None
 
 

@@ -88,8 +88,8 @@ def test_a_comparison_turned_round_is_found_and_its_repro_runs_on_the_tree(
     repro = next(out.glob("test_priority_preempted_without_cause_*.py"))
     text = repro.read_text()
     assert "Found on SGLang 0.5.24.dev3+gabc; shown by 5 of 5 fresh runs." in text
-    command = f"pytest --sr-sglang {preempting / 'python'} {repro.name}"
-    assert command in text
+    [command] = [line for line in text.splitlines() if "pytest --sr-sglang" in line]
+    assert command.split()[1:] == ["--sr-sglang", str(preempting / "python"), str(repro)]
     on_the_tree = plain_pytest(out, *command.split()[1:])
     assert "0.5.24.dev3+gabc" in on_the_tree and "1 failed" in on_the_tree
     assert "1 passed" in plain_pytest(out, repro.name)
@@ -135,12 +135,31 @@ def test_a_tree_without_the_hook_is_refused_in_one_line(tmp_path: Path, capsys):
     assert len(errors) == 1 and "Scheduler.maybe_init_scripted_scheduler_hook is missing" in errors[0]
 
 
+# As earlier versions emitted it: any error of it is the expected one to pytest.
+OPEN_BUG = """
+import pytest
+from sr_fuzz.script import EngineConfig, Script, Step
+
+SIGNATURE = "kv_pages:leaked:radix+overlap"
+SCRIPT = Script(config=EngineConfig(), actions=(Step(),))
+
+
+@pytest.mark.xfail(strict=True, reason="why")
+def test_bug(sr_engine):
+    outcome = sr_engine.run(SCRIPT)
+    assert outcome.ok, outcome.report()
+"""
+
+
 def test_a_tree_that_cannot_be_imported_says_why_in_one_line(tmp_path: Path, script: Path, capsys):
     checkout = checkout_with(tmp_path, "srt/managers/schedule_policy.py", ABOVE, "if priority_diff >> :")
     assert cli.main(["replay", str(script), "--sglang", str(checkout)]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if "warning" not in line]
     assert len(errors) == 1 and "cannot import SGLang: SyntaxError: invalid syntax" in errors[0]
     assert "schedule_policy.py:" in errors[0]
+    (tmp_path / "test_open_bug.py").write_text(OPEN_BUG)
+    shown = plain_pytest(tmp_path, "--sr-sglang", str(checkout), "-rA", "test_open_bug.py")
+    assert "ERROR test_open_bug.py::test_bug" in shown and "1 error" in shown and "xfailed" not in shown
     assert cli.main(["doctor", "--sglang", str(checkout)]) == 2
     doctor = " ".join(capsys.readouterr().out.split())
     assert "SyntaxError" in doctor and "Fuzzing on the CPU will not work here yet." in doctor

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from sr_fuzz.strategies.configs import CONFIG_SETS
 from sr_fuzz.strategies.scripts import scripts
 
+from sr_fuzz.emit import commands
 from sr_fuzz.emit.pytest_repro import WIDTH, emit, to_source
 from sr_fuzz.outcome import Finding, Outcome, StepRecord, Violation, signature
 from sr_fuzz.outcome.files import load
@@ -80,9 +81,18 @@ page 5 is in none of: free list, tree, requests, exhauster; it was last owned by
 Found on SGLang 0.5.23; shown by 5 of 5 fresh runs.
 Minimised from 34 actions to 5 in 23 runs.
 
+To run it (it fails while the bug is there), and to see each step:
+    pytest FOLDER/test_kv_pages_leaked_HASH.py
+    sr-fuzz replay FOLDER/test_kv_pages_leaked_HASH.json --trace
+The same as a test for SGLang's own suite, where sr_fuzz is not needed:
+    sr-fuzz emit FOLDER/test_kv_pages_leaked_HASH.json --format sglang
+
 Script:
     [chunked_prefill_size=8] r0 = start_req(1:40+3, new=4, ignore_eos, stop_token_ids=(7,));
     step_until(r0, nth_chunk, nth=2); pause(in_place); abort(r0, await_arrival=False); step(3)
+`[…]` names what differs from the default engine; `r0 = start_req(1:40+3, new=8)` starts request r0: a prompt of family
+1 (prompts of a family begin alike) of 40 tokens, the last 3 of them its own (`+3`), and at most 8 new tokens;
+`step_until(r0, stage)` makes scheduler steps until r0 is at that stage; `step(3)` makes three scheduler steps.
 
 Last steps:
           | pause(in_place)
@@ -90,8 +100,10 @@ Last steps:
           | step(3)
        4  paused                        free 112p  0r
        5  decode[r0]                    free 111p  5r  -> r0 abort
+A line is a step: its number, the kind of batch with its requests, free pages (p) and rows (r), who waits, whose prompt
+is in chunks, and what was sent (`r0 +2`: two tokens). `|`: what the script did before that step.
 
-In SGLang, innermost first:
+Cause candidates in SGLang, innermost first:
     managers/scheduler.py:abort_request: self.chunked_req = None
 """
 
@@ -124,11 +136,13 @@ def test_kv_pages_leaked_HASH(sr_engine):
 '''
 
 
-def test_the_repro_reads_like_this(tmp_path: Path):
+def test_the_repro_reads_like_this(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(commands, "program", lambda name: name)
+    monkeypatch.setattr(commands, "installed_version", lambda: "0.5.23")
     path = emit(FINDING, tmp_path / "new" / "folder", trace=TRACE)
     stem, _, digest = path.stem.rpartition("_")
     assert (stem, len(digest)) == ("test_kv_pages_leaked", 6)
-    assert path.read_text() == EXPECTED.replace("HASH", digest)
+    assert path.read_text() == EXPECTED.replace("HASH", digest).replace("FOLDER", str(path.parent))
 
 
 def test_a_known_cause_marks_it_as_an_expected_failure(tmp_path: Path):
@@ -187,7 +201,8 @@ def test_no_message_breaks_the_test_file(tmp_path: Path, message: str):
     trace = (StepRecord(1, (message,), batch=(message,) * 9, mode="decode"),)
     finding = msgspec.structs.replace(FINDING, violation=violation, signature=message or "?")
     path = emit(finding, tmp_path, known_cause=message, trace=trace)
-    assert max(map(len, path.read_text().splitlines())) <= WIDTH
+    lines = [line for line in path.read_text().splitlines() if str(tmp_path) not in line]  # commands are not cut
+    assert max(map(len, lines)) <= WIDTH
     assert (load(path).script, load(path).signature) == (SCRIPT, message or "?")
     assert load(path.with_suffix(".json")).finding == finding
 

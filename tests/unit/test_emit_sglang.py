@@ -62,13 +62,23 @@ Found by sr_fuzz on SGLang 0.5.23 with this script:
     [max_total_tokens=64 schedule_policy=lof enable_priority_scheduling=True] r0 =
     start_req(5:40, uniform, new=4, ignore_eos, stop_token_ids=(7,), priority=2);
     step_until(r0, nth_chunk, nth=2); abort(r0); step(3)
+`[…]` names what differs from the default engine; `r0 = start_req(1:40+3, new=8)` starts
+request r0: a prompt of family 1 (prompts of a family begin alike) of 40 tokens, the
+last 3 of them its own (`+3`), and at most 8 new tokens; `step_until(r0, stage)` makes
+scheduler steps until r0 is at that stage; `step(3)` makes three scheduler steps.
 
 Last steps:
           | abort(r0)
        2  -                             free  48p  3r  -> r0 abort
+A line is a step: its number, the kind of batch with its requests, free pages (p) and
+rows (r), who waits, whose prompt is in chunks, and what was sent (`r0 +2`: two tokens).
+`|`: what the script did before that step.
 
-In SGLang, innermost first:
+Cause candidates in SGLang, innermost first:
     managers/scheduler.py:abort_request: self.chunked_req = None
+
+To run it, where Qwen/Qwen3-0.6B can be loaded:
+    python3 FILE
 """
 
 import unittest
@@ -166,13 +176,16 @@ if __name__ == "__main__":
 def test_the_test_reads_like_this(tmp_path: Path):
     path = emit_sglang(FINDING, tmp_path / "new" / "folder", trace=TRACE)
     assert path.name.startswith("test_sglang_kv_pages_leaked_")
-    assert path.read_text() == EXPECTED
+    assert path.read_text() == EXPECTED.replace("FILE", path.name)
 
 
 def test_a_known_cause_marks_it_as_an_expected_failure(tmp_path: Path):
     source = emit_sglang(FINDING, tmp_path, known_cause="#1: pages of a\n parked chunk " + "very " * 30).read_text()
     assert "    # Open bug: #1: pages of a parked chunk very" in source
-    assert "    @unittest.expectedFailure\n    def test_" in source
+    [test] = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.With)]
+    assert ast.unparse(test.items[0]) == "self.assertRaisesRegex(AssertionError, complaint)"
+    assert "unittest.expectedFailure" not in source, "any error would be the expected one"
+    assert "self.server.execute_script(_script)" in ast.unparse(test)
 
 
 ALL = Script(
@@ -208,6 +221,22 @@ def test_it_needs_sglang_and_the_standard_library_only(tmp_path: Path, invariant
     assert _imported(tree) <= {"sglang", *sys.stdlib_module_names}
     assert not _undefined(tree)
     assert max(map(len, source.splitlines())) <= WIDTH
+
+
+@pytest.mark.parametrize(("invariant", "rule"), [rule for rule in RULES if rule[0] not in ("crash", "hang")])
+def test_what_an_open_bug_is_told_by_is_what_its_test_says(tmp_path: Path, invariant: str, rule: str):
+    """The expression matches the message of its check, or the traceback of the function that raises."""
+    place = f"managers/scheduler.py:raising_{rule}: raise {rule}"
+    violation = Violation(invariant, rule, "a message", 3, location=(place,) if invariant == "exception" else ())
+    source = emit_sglang(Finding("a:b", ALL, violation, "0.5.23"), tmp_path, known_cause="why").read_text()
+    [assigned] = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assign)
+                  and ast.unparse(node.targets[0]) == "complaint"]  # fmt: skip
+    complaint = ast.literal_eval(assigned.value)
+    traceback = f"scripted-runtime server failed:\n  in raising_{rule}\n{rule}: no text\n"
+    said = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    called = [ast.unparse(n) for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call | ast.JoinedStr)]
+    own = [text for text in said if isinstance(text, str) and text != complaint]
+    assert any(re.search(complaint, text) for text in [*own, *called, traceback])
 
 
 def _imported(tree: ast.Module) -> set[str]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from sr_fuzz.bugs.catalogue import KnownError, read_bug
 from sr_fuzz.bugs.known import fixes, known_signatures
 from sr_fuzz.campaign.events import FindingNew
+from sr_fuzz.emit.issue import issue_text
 from sr_fuzz.emit.known_bug import emit_bug
 from sr_fuzz.emit.pytest_repro import WIDTH, emit
 from sr_fuzz.emit.sglang_repro import TRACE_WIDTH, emit_sglang
@@ -125,6 +126,16 @@ def _is_utf8(text: str) -> bool:
         return text.encode() is not None
     except UnicodeEncodeError:
         return False
+
+
+@many
+@given(findings(), st.none() | words, st.none() | texts)
+def test_a_text_for_an_issue_is_whole_whatever_it_quotes(finding: Finding, cause: str | None, test: str | None):
+    told = issue_text(finding, TRACE, cause=cause, test=test)
+    assert all(c.isprintable() or c in "\n\t" for c in told) and told.encode()
+    fences = [line for line in told.splitlines() if line.startswith("```")]
+    heads = {"### Describe the bug", "### Reproduction", "### Environment"}
+    assert len(fences) % 2 == 0 and heads <= set(told.splitlines())
 
 
 @many
