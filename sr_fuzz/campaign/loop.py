@@ -31,7 +31,8 @@ from sr_fuzz.campaign.events import (
 from sr_fuzz.campaign.known_hits import KnownHits, Look
 from sr_fuzz.campaign.pipeline import ALONE, Against, Pipeline
 from sr_fuzz.campaign.triage import Triage
-from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, TroubleLog
+from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, RESUMING, TroubleLog
+from sr_fuzz.engine.around.resumed import ResumedEngine
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome, signature
 from sr_fuzz.script import EngineConfig, Script, script_hash
@@ -129,6 +130,8 @@ class _Campaign:
         clock: Callable[[], float],
     ) -> None:
         self.summary = Summary()
+        self._troubles = TroubleLog(out, self.summary.troubles, on_event)
+        engine = ResumedEngine(engine, lambda script, error: self._troubles.keep(script, error, RESUMING))
         self._engine = engine
         self._known = Known(known.pairs() if isinstance(known, Known) else known.items())  # a copy, which grows
         self._on_event = on_event
@@ -140,7 +143,6 @@ class _Campaign:
         self._looked_s = 0.0
         self._not_booted: dict[EngineConfig, ConfigNotBooted] = {}
         self._counts = Counts(self.summary)
-        self._troubles = TroubleLog(out, self.summary.troubles, on_event)
         self._pipeline = Pipeline(
             engine, out, self.summary,
             troubles=self._troubles, triage=triage, max_runs=max_runs, on_event=on_event, clock=clock,

@@ -22,11 +22,12 @@ def start(
     sglang: str | None = None,
     *,
     keep: int | None = None,
+    limit_s: float | None = None,
 ) -> Iterator[Engine]:
     """Yield an engine that starts when it is first used.
 
     ``sglang``: a release, a source tree or a wheel; None for the installed SGLang. ``keep``: how many configurations it
-    keeps booted; None for the default of this kind of engine.
+    keeps booted; ``limit_s``: how long a step may take. None for the defaults of this kind of engine.
     """
     from sr_fuzz.sglang_api.sources import sglang_folder
 
@@ -39,7 +40,7 @@ def start(
         print(f"starting the engine: importing SGLang takes {took} ...", file=sys.stderr)
     # Faults may be defined in the current project, so the current folder is on the path, as with `python -m`.
     folders = [*source, os.getcwd()]
-    engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=folders)
+    engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=folders, limit_s=limit_s)
     if keep is not None:
         engine.keep(keep)
     with engine:
