@@ -28,7 +28,8 @@ from sr_fuzz.campaign.events import (
 from sr_fuzz.campaign.out_folder import OutFolder
 from sr_fuzz.campaign.sightings import Sightings
 from sr_fuzz.campaign.triage import Triage
-from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, TroubleLog
+from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, RESUMING, TroubleLog
+from sr_fuzz.engine.around.resumed import ResumedEngine
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome, signature
 from sr_fuzz.outcome.files import Case
@@ -130,6 +131,8 @@ class _Campaign:
         clock: Callable[[], float],
     ) -> None:
         self.summary = Summary()
+        self._troubles = TroubleLog(out, self.summary.troubles, on_event)
+        engine = ResumedEngine(engine, lambda script, error: self._troubles.keep(script, error, RESUMING))
         self._engine = engine
         self._on_event = on_event
         self._name_of = name_of
@@ -138,7 +141,6 @@ class _Campaign:
         self._played: set[str] = set()
         self._not_booted: dict[EngineConfig, ConfigNotBooted] = {}
         self._counts = Counts(self.summary)
-        self._troubles = TroubleLog(out, self.summary.troubles, on_event)
         self.out = OutFolder(out, faults=engine.faults, taken=_files(known))
         self._sightings = Sightings(
             engine, self.out, self.summary,

@@ -17,6 +17,9 @@ from sr_fuzz.script.errors import EngineError
 
 FOLDER = "trouble"
 
+RESUMING = "resuming"
+"""What is being done when a process was killed: others are started, and the script is played again."""
+
 MAX_IN_A_ROW = 5
 """Number of scripts in a row that could not be played after which a campaign gives up. One or two may meet the same
 short disturbance, such as a lack of memory; five, with an engine restart after each, show that no script can be

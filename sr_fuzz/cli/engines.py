@@ -21,11 +21,12 @@ def start(
     sglang: str | None = None,
     *,
     keep: int | None = None,
+    limit_s: float | None = None,
 ) -> Iterator[Engine]:
     """Yield an engine that starts when it is first used.
 
     ``sglang``: a release, a source tree or a wheel; None for the installed SGLang. ``keep``: how many configurations it
-    keeps booted; None for the default of this kind of engine.
+    keeps booted; ``limit_s``: how long a step may take. None for the defaults of this kind of engine.
     """
     folders = search_path(sglang)
     _mention_untested(folders)
@@ -34,7 +35,7 @@ def start(
     if sys.stderr.isatty():
         took = "half a minute" if kind is EngineKind.SERVER else "about ten seconds"
         print(f"starting the engine: importing SGLang takes {took} ...", file=sys.stderr)
-    engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=folders)
+    engine = make_engine(choose(kind.value), faults=tuple(faults or ()), sys_path=folders, limit_s=limit_s)
     if keep is not None:
         engine.keep(keep)
     with engine:

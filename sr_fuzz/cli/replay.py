@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sr_fuzz.cli import engines
-from sr_fuzz.cli.options import EngineKind, EngineOption, FaultOption, FileArgument, SglangOption
+from sr_fuzz.cli.options import EngineKind, EngineOption, FaultOption, FileArgument, LimitOption, SglangOption
 from sr_fuzz.cli.shared import check_target, mention_origin, violating
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def replay(
     engine_kind: EngineOption = EngineKind.LOCAL,
     sglang: SglangOption = None,
     fault: FaultOption = None,
+    limit: LimitOption = None,
     trace: Annotated[bool, typer.Option("--trace", help="Print every step, also where nothing broke.")] = False,
 ) -> int:
     """Play a script again, and show what happens.
@@ -34,7 +35,7 @@ def replay(
 
     case = load(file)
     mention_origin(case, fault, sglang)
-    with engines.start(fault, engine_kind, sglang=sglang) as engine:
+    with engines.start(fault, engine_kind, sglang=sglang, limit_s=limit) as engine:
         outcome, verdict = play(compared(engine, case.signature), case)
     if trace:
         typer.echo(outcome.whole_trace)

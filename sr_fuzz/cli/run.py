@@ -12,7 +12,7 @@ import typer
 
 from sr_fuzz.cli import engines
 from sr_fuzz.cli.errors import InputError
-from sr_fuzz.cli.options import OUT, EngineKind, EngineOption, FaultOption, SglangOption, duration
+from sr_fuzz.cli.options import OUT, EngineKind, EngineOption, FaultOption, LimitOption, SglangOption, duration
 from sr_fuzz.cli.shared import check_folder, find_configs
 from sr_fuzz.cli.signals import stopped_status
 from sr_fuzz.cli.statuses import BLIND, OK, TROUBLE
@@ -90,6 +90,7 @@ def run(
     canary: _Canary = None,
     fault: FaultOption = None,
     differential: _Differential = None,
+    limit: LimitOption = None,
 ) -> int:
     """Look for findings until the time is up.
 
@@ -117,7 +118,7 @@ def run(
     if len(shares) > 1:
         console.print(_shares_line(shares, engine_kind, time_s), soft_wrap=True)
     kept = _KEPT.get(engine_kind)
-    with engines.start(fault, engine_kind, sglang, keep=kept) as engine, Terminal(console) as terminal:
+    with engines.start(fault, engine_kind, sglang, keep=kept, limit_s=limit) as engine, Terminal(console) as terminal:
         with contextlib.suppress(ConfigNotBooted):  # in the summary, unless no other configuration boots either
             engine.start(shares[0][0])
         done = run_campaign(

@@ -44,8 +44,8 @@ class Engine(Protocol):
         """Play ``script``. A failure of SGLang, including a crash or a hang, is returned in the outcome.
 
         ``invariants``: names or families to check; None for all. ``limit_s``: limit of one step in seconds; None for
-        the engine's default. Raises `EngineError` when the script could not be played, `ScriptError` when it is
-        invalid.
+        the engine's default, which follows the size of the script. Raises `EngineError` when the script could not be
+        played, `ProcessLost` among them when it may be played again; `ScriptError` when it is invalid.
         """
         ...
 

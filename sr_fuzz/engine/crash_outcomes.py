@@ -17,18 +17,21 @@ def hung(
     stack: str,
     *,
     sglang_version: str,
+    step: int,
     wall_s: float,
     package: str = "",
     faults: Faults | None = None,
 ) -> Done:
     """Return the outcome of a run that exceeded its time limit.
 
-    ``package``: folder of the SGLang that wrote ``stack``; by default that of this process. ``faults``: as in
-    `Outcome`.
+    ``step``: the number of the step that it did not come out of; 0 before the first one. ``package``: folder of the
+    SGLang that wrote ``stack``; by default that of this process. ``faults``: as in `Outcome`.
     """
-    what = "a step of the script" if isinstance(job, Run) else "the script function"
-    message = f"{what} was not over after {job.limit_s:g} s"
-    return _ended(job, ("hang", "timeout", message), stack, sglang_version, wall_s, package, faults or {})
+    if isinstance(job, Run):
+        message = f"step {step} of the script was not over after {job.limit_s:.3g} s"
+    else:
+        message = f"the script function was not over after {job.limit_s:.3g} s, in step {step}"
+    return _ended(job, ("hang", "timeout", message), stack, sglang_version, step, wall_s, package, faults or {})
 
 
 def crashed(
@@ -38,12 +41,13 @@ def crashed(
     stack: str,
     *,
     sglang_version: str,
+    step: int,
     wall_s: float,
     package: str = "",
     faults: Faults | None = None,
 ) -> Done:
     """Return the outcome of a run whose process died. ``rule``: the signal's name, if any. For the rest see `hung`."""
-    return _ended(job, ("crash", rule, message), stack, sglang_version, wall_s, package, faults or {})
+    return _ended(job, ("crash", rule, message), stack, sglang_version, step, wall_s, package, faults or {})
 
 
 def _ended(
@@ -51,6 +55,7 @@ def _ended(
     how: tuple[str, str, str],
     stack: str,
     sglang_version: str,
+    step: int,
     wall_s: float,
     package: str,
     faults: Faults,
@@ -60,12 +65,17 @@ def _ended(
         invariant=invariant,
         rule=rule,
         message=message,
-        step=0,
+        step=step,
         location=dumped_locations(stack, package),
         stack=portable(stack, package) or _NO_STACK,
     )
     played = script_hash(job.script) if isinstance(job, Run) else ""
     outcome = Outcome(
-        script_hash=played, sglang_version=sglang_version, violation=violation, wall_s=wall_s, faults=faults
+        script_hash=played,
+        sglang_version=sglang_version,
+        violation=violation,
+        steps=step,
+        wall_s=wall_s,
+        faults=faults,
     )
     return Done(outcome)

@@ -61,10 +61,17 @@ def choose(
     return EngineOptions(kind, "cuda" if gpu else None, model, ranks)
 
 
-def make_engine(options: EngineOptions, *, faults: Sequence[str], sys_path: Sequence[str]) -> Engine:
-    """Return the engine, a context manager. It starts no process yet. Raises `EngineError` where none could start."""
+def make_engine(
+    options: EngineOptions, *, faults: Sequence[str], sys_path: Sequence[str], limit_s: float | None = None
+) -> Engine:
+    """Return the engine, a context manager. It starts no process yet. Raises `EngineError` where none could start.
+
+    ``limit_s``: how long a step may take, in seconds; None for the default of this kind of engine.
+    """
     surroundings.check()
     common: dict[str, Any] = {"faults": faults, "sys_path": sys_path}
+    if limit_s is not None:
+        common["limit_s"] = limit_s
     if options.kind == "local":
         from sr_fuzz.engine.local.engine import LocalEngine
 

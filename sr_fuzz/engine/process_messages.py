@@ -7,7 +7,7 @@ The local engine, over socket pairs that its processes inherit::
 
 A live scheduler (the server engine, persistent mode), over a ZMQ ``PAIR`` socket on a private ``ipc://`` path::
 
-    user's process <--(Attached; then Run/Execute -> Alive …, Done/Failed, Reset)--> hook in the scheduler process
+    user's process <--(Attached; then Run/Execute -> Done/Failed, Reset)--> hook in the scheduler process
 """
 
 from __future__ import annotations
@@ -45,6 +45,13 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     detail: str = ""
 
 
+class Lost(msgspec.Struct, frozen=True, tag="lost"):
+    """The child that played was ended from outside; ``message`` and ``detail`` as in `Failed`."""
+
+    message: str
+    detail: str = ""
+
+
 class Alive(msgspec.Struct, frozen=True, tag="alive"):
     """Sent now and then while a script makes steps: it is long and does not hang."""
 
@@ -56,7 +63,7 @@ class Run(msgspec.Struct, frozen=True, tag="run"):
     invariants: tuple[str, ...] | None = None
     limit_s: float = 20.0
     """Longest time of one step in seconds. A valid script may have half a million of them, and each of its requests
-    ends, so there is no limit of the whole."""
+    ends, so there is no limit of the whole. See `sr_fuzz.engine.step_limit`."""
 
 
 class Execute(msgspec.Struct, frozen=True, tag="execute"):
@@ -94,19 +101,21 @@ class Reset(msgspec.Struct, frozen=True, tag="reset"):
 
 
 Job = Run | Execute
-Reply = Ready | Failed | Done | Alive
-LiveReply = Attached | Failed | Done | Reset | Alive
+Reply = Ready | Failed | Lost | Done | Alive
+LiveReply = Attached | Failed | Done | Reset
 
 ALIVE_S = 1.0
 """Time between two `Alive` in seconds: a fraction of the limit of a step."""
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the messages to and from a live scheduler; raised whenever an old one would have another meaning."""
 
 # Files in the private folder of a live scheduler.
 SETTINGS = "engine.json"
 """The settings of its main process."""
 SOCKET = "control"
+STEPS = "steps"
+"""The number of the step that a scheduler makes, as `StepCounter` keeps it."""
 STACKS = "stacks"
 """The file that a scheduler's Python stack is written to, at a fatal signal or on SIGUSR1."""
 

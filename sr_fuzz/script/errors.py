@@ -22,6 +22,13 @@ class NotPlayed(EngineError):
     """The engine is up and says that it could not play this script: an error of ours, of a fault or of a fix."""
 
 
+class ProcessLost(EngineError):
+    """A process of the engine was ended from outside, by a kill or for lack of memory.
+
+    The engine starts another one at its next use, and the script can be played again.
+    """
+
+
 class UnsupportedVersion(EngineError):
     """The installed SGLang is outside the supported range."""
 

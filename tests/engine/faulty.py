@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 from sr_fuzz.faults import reached, triggered
 
@@ -166,4 +167,23 @@ def door_of_the_tokenizer_manager():
         generate(self, rid=rid, input_ids=input_ids, sampling=sampling, **fields)
 
     LocalTransport.generate = refusing
+    yield
+
+
+@contextmanager
+def waits_for_a_kill():
+    """At an abort of all requests the scheduler says where it is, in the file that ``SR_FUZZ_TEST_MARK`` names, and
+    waits to be killed. Once the file is there it goes on as usual."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    abort = Scheduler.abort_request
+    mark = Path(os.environ["SR_FUZZ_TEST_MARK"])
+
+    def waits(self, message):
+        if message.abort_all and not mark.exists():
+            mark.write_text(str(os.getpid()))
+            time.sleep(1000)
+        return abort(self, message)
+
+    Scheduler.abort_request = waits
     yield

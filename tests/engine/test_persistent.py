@@ -116,7 +116,8 @@ def test_exception_crash_and_hang_are_told_apart_and_the_engine_lives_on():
         assert time.monotonic() - started < 120  # a start is part of it: the previous script ended by an exception
 
         stuck = engine.run(PLAIN, limit_s=3.0).violation
-        assert (stuck.invariant, stuck.rule) == ("hang", "timeout")
+        assert (stuck.invariant, stuck.rule, stuck.step) == ("hang", "timeout", 6)
+        assert "step 6 of the script was not over after 3 s" in stuck.message
         assert 'File "tests/engine/faulty.py"' in stuck.stack
 
 

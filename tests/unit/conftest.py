@@ -30,8 +30,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
         sglang: str | None = None,
         *,
         keep: int | None = None,
+        limit_s: float | None = None,
     ) -> Iterator[FakeEngine]:
         fake.kinds.append((kind.value, keep))
+        fake.limit_s = limit_s
         if faults == ["no.such:fault"]:
             raise EngineError("the process that imports SGLang died\nTraceback\n  ...\nImportError: libcuda.so")
         yield fake

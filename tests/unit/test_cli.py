@@ -158,6 +158,17 @@ def test_replay_says_where_what_the_file_states_was_not_looked_for(
     assert told in capsys.readouterr().err
 
 
+def test_the_limit_of_a_step_is_passed_on(engine: FakeEngine, script_file: Path, tmp_path: Path):
+    cli.main(["replay", str(script_file)])
+    assert engine.limit_s is None, "the engine's own"
+    cli.main(["replay", str(script_file), "--limit", "5m"])
+    assert engine.limit_s == 300.0
+    options = ["--max-scripts", "1", "--no-canary", "--config", "overlap-chunk16", "--out", str(tmp_path)]
+    cli.main(["run", "--limit", "90", *options])
+    assert engine.limit_s == 90.0
+    assert cli.main(["replay", str(script_file), "--limit", "0"]) == 2
+
+
 def test_replay_mentions_the_faults_a_finding_was_made_with(
     engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -13,6 +13,7 @@ import sr_fuzz
 from sr_fuzz.engine.around.differential import DifferentialEngine
 from sr_fuzz.engine.around.independence import AloneEngine
 from sr_fuzz.engine.around.ranks import RankedEngine
+from sr_fuzz.engine.around.resumed import ResumedEngine
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.engine.live.fresh_runs import FreshRuns
 from sr_fuzz.engine.live.persistent import PersistentEngine
@@ -25,7 +26,7 @@ from sr_fuzz.shrink.confirm import confirm
 
 MEMBERS = sorted(name for name in vars(Engine) if not name.startswith("_") or name in ("__enter__", "__exit__"))
 ENGINES = [LocalEngine, PersistentEngine, ServerEngine, FakeEngine]
-WRAPPED = [WrappedEngine, DifferentialEngine, AloneEngine, RankedEngine, FreshRuns]
+WRAPPED = [WrappedEngine, DifferentialEngine, AloneEngine, RankedEngine, ResumedEngine, FreshRuns]
 SCRIPT = Script(EngineConfig(), (StartReq("r0"),))
 
 

@@ -15,9 +15,7 @@ from sr_fuzz.engine.boot import Booted
 from sr_fuzz.engine.live.channel import Channel
 from sr_fuzz.engine.player import Player
 from sr_fuzz.engine.process_messages import (
-    ALIVE_S,
     PROTOCOL,
-    Alive,
     Attached,
     Done,
     Execute,
@@ -27,6 +25,7 @@ from sr_fuzz.engine.process_messages import (
     decode_job,
 )
 from sr_fuzz.engine.stacks import sglang_folder
+from sr_fuzz.engine.step_limit import StepCounter
 from sr_fuzz.runtime.context import ScriptedContext
 from sr_fuzz.sglang_api import scheduler_state
 from sr_fuzz.sglang_api.allocators import two_pools
@@ -48,9 +47,12 @@ _WARM_UP_S = 120.0
 class Dispatcher:
     """The dispatcher of one scheduler process; ``started`` is the monotonic time at which our plugin began in it."""
 
-    def __init__(self, booted: Booted, channel: Channel, pid: int, started: float) -> None:
+    def __init__(
+        self, booted: Booted, channel: Channel, steps: StepCounter, *, pid: int, started: float
+    ) -> None:
         self._booted = booted
         self._channel = channel
+        self._steps = steps
         self._pid = pid
         self._started = started
         self._player: Player | None = None
@@ -98,7 +100,8 @@ class Dispatcher:
             return
         self._player = player
         hook.watch(player.monitor)
-        hook.on_step = _SignOfLife(self._channel, min(ALIVE_S, job.limit_s / 4))
+        self._steps.set(hook.steps)
+        hook.on_step = self._steps.set
         try:
             yield from generator
             reply: Done | Failed = player.done()
@@ -161,20 +164,6 @@ class Dispatcher:
         if not self._is_drained(view):
             return "the engine is not idle"
         return view.missing.or_default(lambda: _not_free(view), "")
-
-
-class _SignOfLife:
-    """Tells the user's process now and then that a script makes steps; called at each step."""
-
-    def __init__(self, channel: Channel, every_s: float) -> None:
-        self._channel = channel
-        self._every_s = every_s
-        self._sent = time.monotonic()
-
-    def __call__(self, _step: int) -> None:
-        if time.monotonic() - self._sent >= self._every_s:
-            self._sent = time.monotonic()
-            self._channel.send(Alive())
 
 
 def _all_rows_accounted_for(view: SchedulerView) -> bool:

@@ -12,13 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.errors import EngineError, ProcessLost
 
 # The keeper imports little more than the standard library; a busy machine may still need some time for it.
 _START_LIMIT_S = 30.0
 
 # Five times the three seconds promised to users: a clean-up that takes longer is stuck, which is reported.
 _CLOSE_LIMIT_S = 15.0
+
+_END_S = 1.0
+
+_GONE = "the process that watches over the engine was ended from outside"
 
 
 class KeptProcess:
@@ -44,17 +48,38 @@ class KeptProcess:
             {"command": list(command), "environment": dict(environment), "files": dict(files or {})}
         )
         try:
-            self._keeper.stdin.write(order.encode() + b"\n")
-            self._keeper.stdin.flush()
-            hello = self._read(_START_LIMIT_S)
+            hello = self._order(order)
         except BaseException:
             self.close()
             raise
-        if hello is None:
-            self.close()
-            raise EngineError(f"the process that watches over the engine said nothing within {_START_LIMIT_S:g} s")
         self.folder = Path(hello["folder"])
         self.pid: int = hello["pid"]
+
+    def _order(self, order: str) -> dict[str, Any]:
+        try:
+            self._keeper.stdin.write(order.encode() + b"\n")
+            self._keeper.stdin.flush()
+            hello = self._read(_START_LIMIT_S)
+        except BrokenPipeError:
+            hello = None
+        if hello is None:
+            if self._ends():
+                raise ProcessLost(_GONE)
+            raise EngineError(f"the process that watches over the engine said nothing within {_START_LIMIT_S:g} s")
+        return hello
+
+    def _ends(self) -> bool:
+        """Whether it ends now; its pipes are closed a moment before the kernel says so."""
+        try:
+            self._keeper.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    @property
+    def is_unwatched(self) -> bool:
+        """Whether the keeper has ended, which it does by itself only when it is told to. Its tree ends with it."""
+        return self._keeper.poll() is not None
 
     @property
     def keeper_pid(self) -> int:
@@ -65,7 +90,7 @@ class KeptProcess:
         if self._death is None:
             self._death = self._read(0.0)
         if self._death is None:
-            return None if self._keeper.poll() is None else "the process that watches over the engine is gone"
+            return None if self._keeper.poll() is None else _GONE
         return f"{self._death['died']} (pid {self._death['pid']}) {ending(self._death['status'])}"
 
     @property

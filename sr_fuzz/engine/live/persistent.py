@@ -17,10 +17,12 @@ from msgspec.structs import replace
 
 from sr_fuzz.engine.contract import Engine, Isolation
 from sr_fuzz.engine.live.fresh_runs import FreshRuns
-from sr_fuzz.engine.live.scheduler import LiveHolder, LiveScheduler, encode_settings, process_environment
+from sr_fuzz.engine.live.holder import LiveHolder
+from sr_fuzz.engine.live.scheduler import LiveScheduler, encode_settings, process_environment
 from sr_fuzz.engine.live.scheduler_main import Order
 from sr_fuzz.engine.parallel_ranks import refuse_ranks
 from sr_fuzz.engine.process_messages import Execute, Run
+from sr_fuzz.engine.step_limit import step_limit_s
 from sr_fuzz.outcome import Outcome, signature
 from sr_fuzz.script import EngineConfig, Script, validate
 from sr_fuzz.script.text import text
@@ -95,7 +97,7 @@ class LiveEngine:
         """
         validate(script)
         self.refuse(script.config)
-        job = Run(script, names(invariants), limit_s or self.limit_s)
+        job = Run(script, names(invariants), limit_s or step_limit_s(script, self.limit_s))
         holder = self.holder(script.config)
         outcome = holder.submit(job).outcome
         if outcome.violation is None:

@@ -23,7 +23,8 @@ from sr_fuzz.engine.environment import LIVE
 from sr_fuzz.engine.live.channel import Channel
 from sr_fuzz.engine.live.dispatch import Dispatcher, no_warm_up, warm_up
 from sr_fuzz.engine.live.keeper import PROCESSES
-from sr_fuzz.engine.process_messages import SOCKET, STACKS
+from sr_fuzz.engine.process_messages import SOCKET, STACKS, STEPS
+from sr_fuzz.engine.step_limit import StepCounter
 from sr_fuzz.faults import separate_counts
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
@@ -159,7 +160,8 @@ class _Live:
 
 def begin(booted: Booted, folder: Path, started: float, *, skip_warm_up: bool) -> Dispatcher:
     """Connect to the user's process, and give the dispatcher's generator to the hook."""
-    dispatcher = Dispatcher(booted, Channel(folder / SOCKET, bind=False), os.getpid(), started)
+    channel, steps = Channel(folder / SOCKET, bind=False), StepCounter(folder / STEPS)
+    dispatcher = Dispatcher(booted, channel, steps, pid=os.getpid(), started=started)
     generator = dispatcher.loop(no_warm_up() if skip_warm_up else warm_up(booted))
     booted.hook.begin(generator, observer=None, proxy=booted.proxy)
     return dispatcher

@@ -8,6 +8,7 @@ it could not be emptied after a script. `problem` then says why, and the owner s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -15,8 +16,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import zmq
 
 from sr_fuzz.cpu import standins
 from sr_fuzz.engine import outside
@@ -29,7 +32,7 @@ from sr_fuzz.engine.process_messages import (
     SETTINGS,
     SOCKET,
     STACKS,
-    Alive,
+    STEPS,
     Attached,
     Done,
     Execute,
@@ -39,8 +42,9 @@ from sr_fuzz.engine.process_messages import (
     Run,
     decode_live_reply,
 )
+from sr_fuzz.engine.step_limit import Deadline, StepCounter
 from sr_fuzz.faults import ENVIRONMENT_VARIABLE as FAULTS
-from sr_fuzz.script.errors import ConfigNotBooted, EngineError, NotPlayed
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError, NotPlayed, ProcessLost
 
 # Often enough that a death is reported well within the two seconds promised to users.
 _POLL_S = 0.05
@@ -50,6 +54,8 @@ _DUMP_S = 1.0
 _RESET_S = 60.0
 # Time to read a message that was sent just before the end of the process.
 _LAST_WORDS_S = 0.3
+# Three looks of the keeper: a process of the server that died has been reported after that time.
+_REPORT_S = 0.3
 
 _ERROR = re.compile(r"[\w.]*(?:Error|Exception|UnsupportedVersion): ")
 """The last line of a traceback in a log."""
@@ -77,8 +83,12 @@ class LiveScheduler:
         )
         self.problem: str | None = None
         """Why it can play no further jobs; None while it can."""
+        self.lost: str | None = None
+        """How one of its processes was ended from outside while no job was played; None if none was."""
+        self._oom_kills, self._log_at = outside.oom_kills(), 0
         self._resetting = False
         try:
+            self._steps = StepCounter(self._process.folder / STEPS)
             self._channel = Channel(self._process.folder / SOCKET, bind=True)
         except BaseException:
             self._process.close()
@@ -111,6 +121,7 @@ class LiveScheduler:
         self._await_reset()
         if self.problem is None:
             self.problem = self._process.death()
+            self.lost = self._ended_from_outside() if self.problem is not None else None
         return self.problem is None
 
     def submit(self, job: Run | Execute) -> Done:
@@ -119,8 +130,13 @@ class LiveScheduler:
             raise EngineError(f"the engine can play no more: {self.problem}")
         started = time.monotonic()
         self._oom_kills, self._log_at = outside.oom_kills(), self._process.log_size()
-        self._channel.send(job)
-        reply = self._receive(started + job.limit_s, step_s=job.limit_s if isinstance(job, Run) else None)
+        self._steps.set(0)
+        reply = None
+        with contextlib.suppress(zmq.Again):  # its socket is gone, so it has ended
+            self._channel.send(job)
+            reply = self._receive(Deadline(job, self.pid, self._steps.get))
+        if reply is None or _tells_of_a_broken_server(reply):
+            self._raise_if_lost(reply)
         if reply is None:
             self.problem = self._process.death() or f"no step was made within {job.limit_s:g} s"
             return self._ended(job, time.monotonic() - started)
@@ -140,15 +156,40 @@ class LiveScheduler:
         """End all its processes, and remove the files and shared memory that they left. Idempotent."""
         self.problem = self.problem or "it was shut down"
         self._channel.close()
+        self._steps.close()
         self._process.close()
+
+    def _raise_if_lost(self, reply: LiveReply | None) -> None:
+        """Raise `ProcessLost` if a process was ended from outside; what the scheduler says then is a consequence."""
+        deadline = time.monotonic() + (_REPORT_S if reply is not None else 0.0)
+        while self._process.death() is None and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        lost = self._ended_from_outside()
+        if lost is not None:
+            self.problem = lost
+            raise ProcessLost(lost)
+
+    def _ended_from_outside(self) -> str | None:
+        """Return how a process was ended from outside since the last job began; None if none was."""
+        if self._process.is_unwatched:
+            return self._process.death()
+        if self._process.death() is None:
+            return None
+        reason = outside.why_killed(self._signal_name(), self._oom_kills, outside.oom_kills())
+        return None if outside.ended_by_sglang(self._process.log_since(self._log_at)) else reason
+
+    def _signal_name(self) -> str:
+        # The server's main process may have reaped it before the keeper saw it, and has then logged how it ended.
+        logged = outside.signal_in(self._process.log_since(self._log_at))
+        return self._process.death_signal or logged or "ended"
 
     def _await_start(self, limit_s: float, ready: Callable[[], bool]) -> Attached:
         deadline = time.monotonic() + limit_s
-        first = self._receive(deadline)
+        first = self._receive(lambda: deadline)
         if isinstance(first, Failed):
             raise ConfigNotBooted(f"{first.message}\n{first.detail}".rstrip())
         if not isinstance(first, Attached):
-            raise EngineError(f"{self._why_no_start(limit_s)}\n{self._process.log_tail()}")
+            raise self._no_start(limit_s)
         if first.protocol != PROTOCOL:
             raise EngineError(
                 f"the scheduler process speaks protocol {first.protocol}, this one {PROTOCOL}: two versions of sr_fuzz "
@@ -156,63 +197,59 @@ class LiveScheduler:
             )
         while not ready():
             if self._process.death() is not None or time.monotonic() > deadline:
-                raise EngineError(f"{self._why_no_start(limit_s)}\n{self._process.log_tail()}")
+                raise self._no_start(limit_s)
             time.sleep(_POLL_S)
         return first
 
-    def _why_no_start(self, limit_s: float) -> str:
+    def _no_start(self, limit_s: float) -> EngineError:
         death = self._process.death() or f"it was not ready within {limit_s:g} s"
         # When one process fails SGLang kills the others. The log shows which error came first; the reported death does
         # not.
         errors = [line for line in self._process.log_tail(200).splitlines() if _ERROR.match(line)]
-        return f"the engine did not start: {errors[0][:400] if errors else death}"
+        if not errors and (lost := self._ended_from_outside()) is not None:
+            return ProcessLost(f"{lost}, while it started\n{self._process.log_tail()}")
+        why = errors[0][:400] if errors else death
+        return EngineError(f"the engine did not start: {why}\n{self._process.log_tail()}")
 
-    def _receive(self, deadline: float, step_s: float | None = None) -> LiveReply | None:
-        """Return the next message; None at the deadline or when a process has died.
-
-        ``step_s``: how far each sign of life moves the deadline, in seconds; None: not at all.
-        """
+    def _receive(self, deadline: Callable[[], float]) -> LiveReply | None:
+        """Return the next message; None at the deadline, which may move, or when a process has died."""
         while True:
             data = self._channel.receive(_POLL_S)
             if data is None and self._process.death() is not None:
                 data = self._channel.receive(_LAST_WORDS_S)
                 if data is None:
                     return None
-            reply = decode_live_reply(data) if data is not None else None
-            if isinstance(reply, Alive) and step_s is not None:
-                deadline = time.monotonic() + step_s
-            elif reply is not None and not isinstance(reply, Alive):
-                return reply
-            if time.monotonic() > deadline:
+            if data is not None:
+                return decode_live_reply(data)
+            if time.monotonic() > deadline():
                 return None
 
     def _await_reset(self) -> None:
         if not self._resetting or self.problem is not None:
             return
         self._resetting = False
-        reply = self._receive(time.monotonic() + _RESET_S)
+        deadline = time.monotonic() + _RESET_S
+        reply = self._receive(lambda: deadline)
         if isinstance(reply, Reset):
             self.problem = f"it could not be emptied after a script: {reply.problem}" if reply.problem else None
         elif isinstance(reply, Failed):
             self.problem = f"{reply.message} (after a script)"
         else:
             self.problem = self._process.death() or f"it was not emptied within {_RESET_S:g} s after a script"
+            self.lost = self._ended_from_outside()
 
     def _ended(self, job: Run | Execute, wall_s: float) -> Done:
         death = self._process.death()
         if death is None:
             self._ask_for_stack()
         attached = self.attached
-        told = {"sglang_version": attached.sglang_version, "wall_s": wall_s, "package": attached.sglang_folder}
+        told: dict[str, Any] = {
+            "sglang_version": attached.sglang_version, "step": self._steps.get(), "wall_s": wall_s,
+            "package": attached.sglang_folder,
+        }  # fmt: skip
         if death is None:
             return hung(job, self._stack(), **told)
-        log = self._process.log_since(self._log_at)
-        # The server's main process may have reaped it before the keeper saw it, and has then logged how it ended.
-        signal_name = self._process.death_signal or outside.signal_in(log) or "ended"
-        reason = outside.why_killed(signal_name, self._oom_kills, outside.oom_kills())
-        if reason is not None and not outside.ended_by_sglang(log):
-            raise EngineError(reason)
-        return crashed(job, signal_name, death, self._stack(), **told)
+        return crashed(job, self._signal_name(), death, self._stack(), **told)
 
     def _ask_for_stack(self) -> None:
         try:
@@ -236,51 +273,11 @@ class LiveScheduler:
             return ""
 
 
-class LiveHolder:
-    """Holds one live scheduler at a time, and starts another one when needed."""
-
-    def __init__(self, start: Callable[[], LiveScheduler]) -> None:
-        self._start = start
-        self._live: LiveScheduler | None = None
-        self._closed = False
-        self.played: list[Run | Execute] = []
-        """Jobs that the current scheduler has played, the latest one last."""
-
-    @property
-    def is_dead(self) -> bool:
-        """Whether there is no scheduler that can play."""
-        return self._live is None or not self._live.is_usable()
-
-    def ready(self) -> LiveScheduler:
-        """Return a scheduler that can play, a new one if the current one cannot. Raises `EngineError`."""
-        if self._closed:
-            raise EngineError("this engine is closed")
-        if self._live is None or not self._live.is_usable():
-            self.replace()
-        assert self._live is not None
-        return self._live
-
-    def replace(self) -> None:
-        """Replace the scheduler by a new one."""
-        if self._live is not None:
-            self._live.close()
-            self._live = None
-        self.played.clear()
-        self._live = self._start()
-
-    def submit(self, job: Run | Execute) -> Done:
-        live = self.ready()
-        self.played.append(job)
-        return live.submit(job)
-
-    def log_tail(self) -> str:
-        return self._live.log_tail() if self._live is not None else ""
-
-    def close(self) -> None:
-        """End the scheduler. Idempotent."""
-        self._closed = True
-        if self._live is not None:
-            self._live.close()
+def _tells_of_a_broken_server(reply: LiveReply) -> bool:
+    """Whether the scheduler says what it would also say when another process of the server has just died."""
+    if isinstance(reply, Done) and reply.outcome.violation is not None:
+        return reply.outcome.violation.invariant in ("http_answers", "exception")
+    return isinstance(reply, Failed)
 
 
 def process_environment(device: str, *, faults: Sequence[str] = (), sys_path: Sequence[str] = ()) -> dict[str, str]:

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sr_fuzz.engine.live.holder import LiveHolder
 from sr_fuzz.engine.live.persistent import LiveEngine, default_device, names
 from sr_fuzz.engine.live.ports import HOST, reserve
-from sr_fuzz.engine.live.scheduler import LiveHolder, LiveScheduler, encode_settings, process_environment
+from sr_fuzz.engine.live.scheduler import LiveScheduler, encode_settings, process_environment
 from sr_fuzz.engine.process_messages import Execute, Run
 from sr_fuzz.engine.settings import engine_kwargs
+from sr_fuzz.engine.step_limit import step_limit_s
 from sr_fuzz.oracle.settings import MODEL_PATH, oracle_settings
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, validate
@@ -157,7 +159,8 @@ class ScriptedHttpServer:
     ) -> Outcome:
         """Play a script. Its configuration is *ignored*: the server keeps the one that it was started with."""
         validate(script)
-        return self.holder.submit(Run(script, names(invariants), limit_s or self._run_timeout_s)).outcome
+        limit_s = limit_s or step_limit_s(script, self._run_timeout_s)
+        return self.holder.submit(Run(script, names(invariants), limit_s)).outcome
 
     def shutdown(self) -> None:
         """End the server, with all its processes, files and shared memory. Idempotent."""

@@ -8,18 +8,14 @@ reported as a violation.
 from __future__ import annotations
 
 import faulthandler
-import functools
 import gc
-import mmap
 import os
 import select
 import signal
-import struct
 import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from sr_fuzz.engine import outside
@@ -27,12 +23,23 @@ from sr_fuzz.engine.boot import Booted, boot
 from sr_fuzz.engine.crash_outcomes import crashed, hung
 from sr_fuzz.engine.local.child import play
 from sr_fuzz.engine.parent_death import die_with_parent, shed_threads
-from sr_fuzz.engine.process_messages import ALIVE_S, Alive, Boot, Done, Execute, Failed, Ready, Run, decode_job, encode
+from sr_fuzz.engine.process_messages import (
+    ALIVE_S,
+    Alive,
+    Boot,
+    Done,
+    Execute,
+    Failed,
+    Lost,
+    Ready,
+    Run,
+    decode_job,
+    encode,
+)
+from sr_fuzz.engine.step_limit import Deadline, StepCounter
 from sr_fuzz.faults import counts
 from sr_fuzz.script.errors import EngineError
 
-# The number of the step that a child is making.
-_STEPS = struct.Struct("q")
 # Time for a hung child to dump its stack; faulthandler writes it from the signal handler, without the GIL.
 _DUMP_S = 1.0
 
@@ -70,16 +77,16 @@ def serve(channel: Connection, request: Boot) -> None:
 def _run_in_child(booted: Booted, job: Run | Execute, alive: Callable[[], None]) -> bytes:
     read_end, write_end = os.pipe()
     dump = os.memfd_create("stack")
-    steps = mmap.mmap(-1, _STEPS.size)  # shared with the child
+    steps = StepCounter()
     started, oom_kills = time.monotonic(), outside.oom_kills()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        booted.hook.on_step = functools.partial(_STEPS.pack_into, steps, 0)
+        booted.hook.on_step = steps.set
         _child(booted, job, write_end, dump, parent)
     os.close(write_end)
     try:
-        data, timed_out = _read_until(read_end, _Deadline(job, pid, lambda: _STEPS.unpack_from(steps)[0], alive))
+        data, timed_out = _read_until(read_end, Deadline(job, pid, steps.get, alive))
         if timed_out:
             os.kill(pid, signal.SIGUSR1)
             _wait_exit(pid, _DUMP_S)
@@ -87,7 +94,7 @@ def _run_in_child(booted: Booted, job: Run | Execute, alive: Callable[[], None])
         _, status = os.waitpid(pid, 0)
         if data and not timed_out and status == 0:
             return data
-        stack = _read_all(dump)
+        stack, step = _read_all(dump), steps.get()
     finally:
         os.close(read_end)
         os.close(dump)
@@ -95,8 +102,8 @@ def _run_in_child(booted: Booted, job: Run | Execute, alive: Callable[[], None])
     if not timed_out and os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         if (reason := outside.why_killed(name, oom_kills, outside.oom_kills())) is not None:
-            return encode(Failed(reason, stack))
-    return encode(_died(booted, job, status, timed_out, stack, time.monotonic() - started))
+            return encode(Lost(reason, stack))
+    return encode(_died(booted, job, status, timed_out, stack, step=step, wall_s=time.monotonic() - started))
 
 
 def _child(booted: Booted, job: Run | Execute, write_end: int, dump: int, parent: int) -> None:
@@ -112,40 +119,6 @@ def _child(booted: Booted, job: Run | Execute, write_end: int, dump: int, parent
         code = 0
     finally:
         os._exit(code)
-
-
-def _kept_waiting_s(pid: int) -> float:
-    """Return how long a process waited for a processor. This time does not count towards the limit of a script."""
-    try:
-        # On Linux: time on the processor (ns), time waiting for one (ns), number of time slices.
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
-
-
-class _Deadline:
-    """When a job counts as hanging: a script a while after its last step, a script function after its start.
-
-    Calls ``alive`` when the number of ``steps`` has risen.
-    """
-
-    def __init__(self, job: Run | Execute, pid: int, steps: Callable[[], int], alive: Callable[[], None]) -> None:
-        self._job = job
-        self._pid = pid
-        self._steps = steps
-        self._alive = alive
-        self._seen = 0
-        self._since = time.monotonic()
-
-    def __call__(self) -> float:
-        waited = _kept_waiting_s(self._pid)
-        steps = self._steps()
-        if steps != self._seen:
-            self._seen = steps
-            self._alive()
-            if isinstance(self._job, Run):
-                self._since = time.monotonic() - waited
-        return self._since + waited + self._job.limit_s
 
 
 def _read_until(fd: int, deadline: Callable[[], float]) -> tuple[bytes, bool]:
@@ -176,8 +149,12 @@ def _read_all(fd: int) -> str:
     return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
 
 
-def _died(booted: Booted, job: Run | Execute, status: int, timed_out: bool, stack: str, wall_s: float) -> Done | Failed:
-    told: dict[str, Any] = {"sglang_version": booted.sglang_version, "wall_s": wall_s, "faults": counts()}
+def _died(
+    booted: Booted, job: Run | Execute, status: int, timed_out: bool, stack: str, *, step: int, wall_s: float
+) -> Done | Failed:
+    told: dict[str, Any] = {
+        "sglang_version": booted.sglang_version, "step": step, "wall_s": wall_s, "faults": counts(),
+    }  # fmt: skip
     if timed_out:
         return hung(job, stack, **told)
     if os.WIFSIGNALED(status):

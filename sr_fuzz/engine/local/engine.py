@@ -11,26 +11,21 @@ Processes are started from the thread that calls `run` first, and end with that 
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 from sr_fuzz.engine.contract import Isolation
+from sr_fuzz.engine.local.zygote_client import Zygote
 from sr_fuzz.engine.parallel_ranks import refuse_ranks
-from sr_fuzz.engine.process_messages import Alive, Boot, Done, Execute, Failed, Ready, Run, decode_reply, encode
+from sr_fuzz.engine.process_messages import Alive, Done, Execute, Failed, Lost, Ready, Run, decode_reply, encode
+from sr_fuzz.engine.step_limit import step_limit_s
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, validate
-from sr_fuzz.script.errors import ConfigNotBooted, EngineError, NotPlayed
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError, NotPlayed, ProcessLost
 from sr_fuzz.sglang_api.sources import tree_on
 
-# The import takes 6 to 15 s on an idle machine; a busy one may need several times that.
-_IMPORT_LIMIT_S = 180.0
 # A boot takes 1 to 2 s.
 _BOOT_LIMIT_S = 90.0
 # On a machine with up to this many runnable processes per processor, a script is still not reported as a hang.
@@ -41,85 +36,6 @@ _REPLY_SLACK_S = 15.0
 # would wait a second for a boot. A booted configuration takes some 45 MB in addition to the memory that it shares with
 # the zygote, and no CPU time.
 MAX_CONFIGS = 100
-
-
-class Zygote:
-    """The process that has imported SGLang. It is shared by engines that differ in their faults only."""
-
-    def __init__(self, sys_path: Sequence[str] = ()) -> None:
-        self._log = tempfile.TemporaryFile(mode="w+b")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = dict(os.environ)
-        self.sys_path = tuple(sys_path)
-        paths = [*sys_path, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "sr_fuzz.engine.local.zygote", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                env=environment,
-                # Ctrl-C is handled by the user's process, which then closes the engine.
-                start_new_session=True,
-            )
-        self._control = ours
-        try:
-            self.sglang_version = self._await_ready()
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    def _await_ready(self) -> str:
-        self._control.settimeout(_IMPORT_LIMIT_S)
-        try:
-            data = self._control.recv(65536)
-        except TimeoutError:
-            raise EngineError(f"SGLang was not imported within {_IMPORT_LIMIT_S:g} s\n{self.log_tail()}") from None
-        self._control.settimeout(None)
-        if not data:
-            raise EngineError(f"the process that imports SGLang died\n{self.log_tail()}")
-        reply = decode_reply(data)
-        if isinstance(reply, Failed):
-            raise EngineError(reply.message)
-        assert isinstance(reply, Ready)
-        return reply.sglang_version
-
-    def boot(self, config: EngineConfig, faults: tuple[str, ...]) -> Connection:
-        """Ask for a configuration process; returns our end of its job channel, whose first message is `Ready`."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                socket.send_fds(self._control, [encode(Boot(config, faults))], [theirs.fileno()])
-            except OSError as error:
-                ours.close()
-                raise EngineError(f"the zygote process is gone ({error})\n{self.log_tail()}") from None
-        return Connection(ours.detach())
-
-    def log_tail(self, lines: int = 15) -> str:
-        """Return the last lines that SGLang's processes printed; none once it is closed."""
-        if self._log.closed:
-            return ""
-        size = os.fstat(self._log.fileno()).st_size
-        text = os.pread(self._log.fileno(), 16384, max(0, size - 16384)).decode(errors="replace")
-        return "\n".join(text.splitlines()[-lines:])
-
-    def close(self) -> None:
-        """End the zygote, and with it every process that it started. Idempotent."""
-        self._control.close()
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        self._log.close()
 
 
 class LocalEngine:
@@ -146,6 +62,8 @@ class LocalEngine:
         self._sys_path = tuple(sys_path)
         self._zygote = zygote
         self._owns_zygote = zygote is None
+        self._started_by = 0
+        """The zygote's number when the configurations were booted."""
         self._configs: OrderedDict[EngineConfig, Connection] = OrderedDict()
         self._kept = MAX_CONFIGS
         self._closed = False
@@ -179,12 +97,11 @@ class LocalEngine:
         """End every process of this engine; the next run starts others.
 
         To import SGLang again takes ten seconds, so a zygote that is alive is kept at first. It is replaced when two
-        restarts have not helped. A zygote that is shared belongs to another engine.
+        restarts have not helped.
         """
         self._close_all_but(0)
-        if self._owns_zygote and self._zygote is not None and (self._restarts >= 2 or not self._zygote.is_alive):
-            self._zygote.close()
-            self._zygote = None
+        if self._zygote is not None and self._restarts >= 2:
+            self._zygote.end()
         self._restarts += 1
 
     def with_faults(self, *faults: str) -> LocalEngine:
@@ -218,7 +135,7 @@ class LocalEngine:
         """
         validate(script)
         wanted = tuple(invariants) if invariants is not None else None
-        job = Run(script, wanted, limit_s or self._limit_s)
+        job = Run(script, wanted, limit_s or step_limit_s(script, self._limit_s))
         return self._submit(script.config, job).outcome
 
     def execute(
@@ -256,9 +173,12 @@ class LocalEngine:
         except EngineError:
             self._drop(config)
             raise
+        except EOFError:
+            raise self._lost(config, "died at a job") from None
         except OSError as error:
-            self._drop(config)
-            raise EngineError(f"the configuration process is gone ({error})\n{self.zygote.log_tail()}") from None
+            raise self._lost(config, f"is gone ({error})") from None
+        if isinstance(reply, Lost):
+            raise ProcessLost(f"{reply.message}\n{reply.detail}".rstrip())
         if isinstance(reply, Failed):
             raise NotPlayed(f"{reply.message}\n{reply.detail}".rstrip())
         assert isinstance(reply, Done)
@@ -266,22 +186,38 @@ class LocalEngine:
         return reply
 
     def _channel(self, config: EngineConfig) -> Connection:
+        if self._started_by != self.zygote.number:
+            self._close_all_but(0)  # those of an earlier zygote ended with it
         channel = self._configs.get(config)
         if channel is not None:
             self._configs.move_to_end(config)
             return channel
         self._close_all_but(self._kept - 1)
         channel = self.zygote.boot(config, self.faults)
+        self._started_by = self.zygote.number
+        self._configs[config] = channel
         try:
             reply = self._receive(channel, _BOOT_LIMIT_S, "booting")
+        except (EOFError, OSError):
+            raise self._lost(config, "died at booting") from None
         except BaseException:
-            channel.close()
+            self._drop(config)
             raise
         if isinstance(reply, Failed):
-            channel.close()
+            self._drop(config)
             raise ConfigNotBooted(f"{reply.message}\n{reply.detail}".rstrip())
-        self._configs[config] = channel
         return channel
+
+    def _lost(self, config: EngineConfig, what: str) -> ProcessLost:
+        """Forget what has ended with the configuration process.
+
+        A booted one only forks and waits, so that it is no doing of SGLang; a crash of a boot shows again at the next.
+        """
+        if (zygote := self.zygote.death()) is not None:
+            self._close_all_but(0)
+            return ProcessLost(f"the process that has imported SGLang {zygote}\n{self.zygote.log_tail()}")
+        self._drop(config)
+        return ProcessLost(f"the configuration process {what}\n{self.zygote.log_tail()}")
 
     def _close_all_but(self, n: int) -> None:
         while len(self._configs) > n:
@@ -290,13 +226,11 @@ class LocalEngine:
     def _drop(self, config: EngineConfig) -> None:
         self._configs.pop(config).close()
 
-    def _receive(self, channel: Connection, limit_s: float, what: str) -> Ready | Failed | Done:
-        reply: Ready | Failed | Done | Alive = Alive()
+    def _receive(self, channel: Connection, limit_s: float, what: str) -> Ready | Failed | Lost | Done:
+        """Return the answer. Raises ``EOFError`` or ``OSError`` when the configuration process has ended."""
+        reply: Ready | Failed | Lost | Done | Alive = Alive()
         while isinstance(reply, Alive):
             if not channel.poll(limit_s):
                 raise EngineError(f"no answer to {what} within {limit_s:g} s\n{self.zygote.log_tail()}")
-            try:
-                reply = decode_reply(channel.recv_bytes())
-            except EOFError:
-                raise EngineError(f"the configuration process died at {what}\n{self.zygote.log_tail()}") from None
+            reply = decode_reply(channel.recv_bytes())
         return reply
