@@ -17,6 +17,7 @@ from sr_fuzz import cli
 from sr_fuzz.bugs.catalogue import shipped
 from sr_fuzz.campaign.events import Emitted, Event, FindingKnown, FindingNew, Finished, Minimised, Started, Summary
 from sr_fuzz.campaign.loop import run_campaign
+from sr_fuzz.engine.contract import Isolation
 from sr_fuzz.outcome import Outcome, Violation, signature
 from sr_fuzz.outcome.files import load
 from sr_fuzz.report.terminal import Terminal
@@ -168,6 +169,8 @@ def test_a_finding_is_not_confirmed_for_ever_where_each_run_starts_a_scheduler(t
     now = [0.0]
 
     class Slow(FakeEngine):
+        isolation: Isolation = "shared"
+
         def fresh(self) -> FakeEngine:
             def rule(script: Script) -> Violation | None:
                 now[0] += 30.0
