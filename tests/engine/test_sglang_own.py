@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import psutil
 import pytest
 from sr_fuzz.invariants import ALL
 
+from sr_fuzz import cli
+from sr_fuzz.bugs.catalogue import shipped
 from sr_fuzz.emit.public_api import to_public_api
+from sr_fuzz.emit.sglang_checks import checks_for
 from sr_fuzz.emit.sglang_repro import SCRIPT_FUNCTION, emit_sglang
 from sr_fuzz.engine.settings import engine_kwargs
 from sr_fuzz.engine.upstream.runner import complaint_of, run_file
@@ -24,12 +28,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def emitted(engine, script: Script, folder: Path) -> Path:
     """A test of what ``script`` breaks on ``engine``, after a translation into SGLang's API."""
+    return emit_sglang(found(engine, script), folder)
+
+
+def found(engine, script: Script) -> Finding:
     translated = to_public_api(script)
     # `admission` breaks before liveness does when a request waits although there is room, but the API cannot show it.
     wanted = [one.name for one in ALL if one.name != "admission"]
     violation = engine.run(translated, invariants=wanted).violation
     assert violation is not None
-    return emit_sglang(Finding(signature(violation, script.config), translated, violation, "0.5.23"), folder)
+    return Finding(signature(violation, script.config), translated, violation, "0.5.23")
 
 
 # One fault for each kind of check that a test can carry.
@@ -43,10 +51,22 @@ def emitted(engine, script: Script, folder: Path) -> Path:
 def test_its_own_checks_see_the_fault_and_nothing_without_it(sr_engine, name: str, tmp_path: Path):
     script = SCRIPTS[name]
     with sr_engine.with_faults(FAULTS[name].path) as engine:
-        path = emitted(engine, script, tmp_path)
+        finding = found(engine, script)
+        path = emit_sglang(finding, tmp_path)
         complaint = complaint_of(engine, path, SCRIPT_FUNCTION, script.config)
         assert complaint is not None
+        if finding.violation.invariant != "exception":  # of which SGLang's runtime says that its server died
+            said = checks_for(finding.violation, script.config).says
+            assert re.search(said, complaint), "with a known cause, this is what is expected"
     assert complaint_of(sr_engine, path, SCRIPT_FUNCTION, script.config) is None
+
+
+def test_the_text_for_an_issue_holds_a_test_that_was_tried(tmp_path: Path, capsys):
+    [path] = [path for path in shipped() if path.stem == "liveness_stuck_waiting_fcd3c6"]
+    assert cli.main(["emit", str(path), "--format", "issue", "--out", str(tmp_path)]) == 0
+    told = Path(capsys.readouterr().out.strip()).read_text()
+    assert "shown by 5 of 5 fresh runs" in told and f"Cause: {shipped()[path].reason}" in told
+    assert "class TestLivenessStuckWaiting(ScriptedTestCase):" in told and "t.start_req(prompt_len=505" in told
 
 
 # One server plays both, since the start of a server takes most of the time.
