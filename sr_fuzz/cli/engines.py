@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_fuzz.cli.options import EngineKind
@@ -45,12 +46,19 @@ def start(
 def search_path(sglang: str | None) -> list[str]:
     """Return the folders that an engine puts first on its path: that of ``--sglang``, and the current one.
 
-    The current one is there because faults may be defined in the current project, as with ``python -m``.
+    The current one is there because faults may be defined in the current project, as with ``python -m``. A source tree
+    that is found there, or by ``PYTHONPATH``, is named like one of ``--sglang``, so that a finding says where it was
+    found.
     """
-    from sr_fuzz.sglang_api.sources import sglang_folder
+    from sr_fuzz.sglang_api.sources import sglang_folder, tree_on
+    from sr_fuzz.sglang_api.versions import imported_package
 
-    source = [str(sglang_folder(sglang))] if sglang is not None else []
-    return [*source, os.getcwd()]
+    here = os.getcwd()
+    if sglang is not None:
+        return [str(sglang_folder(sglang)), here]
+    named = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    tree, package = tree_on([here, *named]), imported_package([here])
+    return [tree, here] if tree is not None and package == Path(tree, "sglang") else [here]
 
 
 def _mention_untested(folders: Sequence[str]) -> None:

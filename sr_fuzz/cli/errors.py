@@ -45,7 +45,8 @@ def exit_status(command: Callable[[], object]) -> int:
         with terminable():
             _check_current_folder()
             status = command()
-            flush()
+            if status != INTERRUPTED:
+                flush()
     except (InputError, ScriptError, KnownError) as error:
         return _fail(str(error))
     except NotExpressible as error:
@@ -53,6 +54,7 @@ def exit_status(command: Callable[[], object]) -> int:
     except EngineError as error:
         return _fail(_engine_trouble(str(error)))
     except (KeyboardInterrupt, typer.Abort):
+        give_up_output()
         return stopped_status()
     except OSError as error:
         return _fail(_system_error(error))
@@ -60,6 +62,7 @@ def exit_status(command: Callable[[], object]) -> int:
         # Usage errors of Typer have a base class that has been in two packages; all of them have ``format_message``.
         return _fail(error.format_message() if hasattr(error, "format_message") else _own_failure(error))
     if status == INTERRUPTED:
+        give_up_output()
         return stopped_status()  # Typer's own answer to a KeyboardInterrupt, whichever signal raised it
     return status if isinstance(status, int) else 0
 

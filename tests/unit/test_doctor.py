@@ -13,9 +13,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from sr_fuzz.cli import engines
 from sr_fuzz.doctor import installation as doctor
 from sr_fuzz.doctor import live_checks
 from sr_fuzz.doctor.check import Check, Torch
+from sr_fuzz.engine.local.engine import LocalEngine
 
 BROKEN_TORCH = Torch("", "OSError: libcudart.so.13: cannot open shared object file", ())
 CPU_TORCH = Torch("2.13.0+cpu", "", ())
@@ -157,6 +159,25 @@ def test_of_a_package_that_lacks_hundreds_of_names_a_screenful_is_listed(tmp_pat
     contract = found([str(tmp_path)])["contract"]
     assert len(contract.how.splitlines()) == 41 and contract.how.endswith(" names more")
     assert len(contract.found) < 400
+
+
+@pytest.mark.usefixtures("imports")
+def test_a_tree_that_an_engine_finds_by_itself_is_named_in_findings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, here = tmp_path / "tree", tmp_path / "here"
+    (package(tree) / "srt" / "managers").mkdir(parents=True)
+    (tree / "sglang" / "srt" / "managers" / "scheduler.py").write_text("")
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert engines.search_path(None) == [str(here)]
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{tree}")
+    monkeypatch.syspath_prepend(str(tree))
+    assert engines.search_path(None) == [str(tree), str(here)]
+    assert LocalEngine(sys_path=engines.search_path(None)).sglang_tree == str(tree)
+    # A package that hides the tree is what is imported.
+    package(here)
+    assert engines.search_path(None) == [str(here)]
 
 
 @pytest.mark.parametrize("by", ["the current folder", "PYTHONPATH", "--sglang"])

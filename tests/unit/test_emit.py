@@ -264,7 +264,7 @@ def _broken(tmp_path: Path, **changes: object) -> Path:
     ("changes", "complaint"),
     [
         ({"format": 99}, "format: this version reads findings of format 1, got 99"),
-        ({"finding": 3}, "finding: expected an object with the fields signature"),
+        ({"finding": 3}, "finding: expected an object with the fields signature, script, violation"),
         ({"finding__colour": "red"}, "finding: unknown field `colour`"),
         ({"finding__tried": -1}, "finding.tried: expected a whole number from 0, got -1"),
         ({"finding__script__config__page_size": 0}, "finding.script: config.page_size"),
