@@ -29,8 +29,10 @@ def start(
     ``sglang``: a release, a source tree or a wheel; None for the installed SGLang. ``keep``: how many configurations it
     keeps booted; ``limit_s``: how long a step may take. None for the defaults of this kind of engine.
     """
+    from sr_fuzz.sglang_api.releases import remove_unfinished
     from sr_fuzz.sglang_api.sources import sglang_folder
 
+    remove_unfinished()
     source = [str(sglang_folder(sglang))] if sglang is not None else []
     _mention_untested(Path(source[0], "sglang") if source else None)
     from sr_fuzz.engine.options import choose, make_engine
