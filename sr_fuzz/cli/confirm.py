@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,13 +65,14 @@ def _confirm_on_server(case: Case, n: int, fault: Sequence[str] | None, sglang: 
 
 
 def _confirm_on_sglang(case: Case, n: int, fault: Sequence[str] | None, sglang: str | None) -> int:
+    from sr_fuzz.lifetime.owned_folders import owned_folder
     from sr_fuzz.script.errors import EngineError
     from sr_fuzz.script.text import text
 
     shown = 0
-    with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as folder:
+    with owned_folder() as folder:
         with engines.start(fault, sglang=sglang) as engine:
-            test = sglang_own.write(engine, case, Path(folder), fault, purpose="confirm")
+            test = sglang_own.write(engine, case, folder, fault, purpose="confirm")
         typer.echo(f"script in the words of SGLang's API: {text(test.finding.script)}")
         typer.echo(f"its test fails on the local engine: {test.complaint}")
         for _ in range(n):

@@ -29,6 +29,9 @@ def start(
     ``sglang``: a release, a source tree or a wheel; None for the installed SGLang. ``keep``: how many configurations it
     keeps booted; ``limit_s``: how long a step may take. None for the defaults of this kind of engine.
     """
+    from sr_fuzz.sglang_api.releases import remove_unfinished
+
+    remove_unfinished()
     folders = search_path(sglang)
     _mention_untested(folders)
     from sr_fuzz.engine.options import choose, make_engine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from sr_fuzz.emit.public_api import NotExpressible, to_public_api
 from sr_fuzz.emit.sglang_repro import emit_sglang
+from sr_fuzz.lifetime.owned_folders import owned_folder
 from sr_fuzz.outcome import Finding, StepRecord, Violation
 from sr_fuzz.script import EngineConfig
 from sr_fuzz.shrink.minimise import Run
@@ -65,8 +65,8 @@ def write_sglang_test(
     script that SGLang's API cannot play. Raises `NotReplaced` where another test has that name, unless ``force``.
     """
     translated, trace = translate(finding, run)
-    with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as trial:
-        complaint = play(emit_sglang(translated, Path(trial), trace=trace), translated.script.config)
+    with owned_folder() as trial:
+        complaint = play(emit_sglang(translated, trial, trace=trace), translated.script.config)
     if complaint is None:
         raise NotExpressible(
             f"{_name(finding.violation)} does not show in what SGLang's scripted runtime lets a test look at"

@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sr_fuzz.cpu import adapter_loading
 from sr_fuzz.engine import settings
 from sr_fuzz.faults import activate, activate_from_environment
+from sr_fuzz.lifetime.owned_folders import owned_folder
 from sr_fuzz.oracle import adapter_weights
 from sr_fuzz.runtime.hook import ScriptedSchedulerHook
 from sr_fuzz.runtime.recorder import OutputRecorder, RecordingSender
@@ -60,7 +60,7 @@ def boot(
     }
     os.environ.update(server_args.engine_environment(config))
     clock.set_clock(VirtualClock())
-    with _private_temporary_files():
+    with _private_files():
         args = settings.build(config, device=device, model=model)
         hooked = seams.seams(channels=channels, hook_factory=ScriptedSchedulerHook)
         with hooked, process_groups.private():
@@ -75,7 +75,6 @@ def boot(
     session_clock.install(scheduler)
     # Done once here instead of in each child, because the first message of a process is slow to create.
     messages.generate_message(rid="warm", input_ids=[1], sampling={"max_new_tokens": 1})
-    _unlink_load_report(scheduler)
     transport = LocalTransport(proxy, recorder, adapters=ADAPTERS if config.enable_lora else ())
     return Booted(scheduler, scheduler.scripted_scheduler_hook, proxy, recorder, transport, version)
 
@@ -96,22 +95,15 @@ def bind_oracle(scheduler: Any) -> None:
         model.bind(scheduler.req_to_token_pool, scheduler.token_to_kv_pool_allocator.get_kvcache())
 
 
-def _unlink_load_report(scheduler: Any) -> None:
-    """Remove the file in /dev/shm through which SGLang reports its load.
-
-    SGLang never removes it; it is not read here.
-    """
-    path = getattr(getattr(scheduler, "load_snapshot_writer", None), "path", None)
-    if path is not None:
-        Path(path).unlink(missing_ok=True)
-
-
 @contextmanager
-def _private_temporary_files() -> Iterator[None]:
-    """Redirect the temporary files that SGLang creates for the names of its sockets and never removes."""
+def _private_files() -> Iterator[None]:
+    """Redirect the files that SGLang creates for the names of its sockets and for its load, and never removes.
+
+    None of them is read here.
+    """
     before = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as folder:
-        tempfile.tempdir = folder
+    with owned_folder() as folder, seams.load_reports_in(folder):
+        tempfile.tempdir = str(folder)
         try:
             yield
         finally:

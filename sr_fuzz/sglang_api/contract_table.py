@@ -117,6 +117,10 @@ CONTRACT: tuple[Name, ...] = (
     ),
     *_seams("srt.server_args", "ServerArgs", "PortArgs.init_new", read_by="sglang_api/seams, engine/settings"),
     Name(
+        "srt.managers.load_snapshot", ("shm_path_for",), "sglang_api/seams",
+        "that nothing is left: each boot may leave a small file in /dev/shm",
+    ),
+    Name(
         "srt.environ", ("Envs.SGLANG_EXTERNAL_MODEL_PACKAGE",), "engine", "the oracle model cannot be loaded", seam=True
     ),
     *_seams("srt.layers.logits_processor", "LogitsProcessor", read_by="oracle/models"),

@@ -51,7 +51,10 @@ PATCHES: tuple[Patch, ...] = (
           "listens on every interface", f"{_ALL}; on the local engine only while a scheduler is made"),
     Patch("tempfile.tempdir", "engine/boot",
           "SGLang makes a temporary file for the name of each socket and leaves it there",
-          "local engine, while a scheduler is made"),
+          "local and persistent engine, while a scheduler is made"),
+    Patch("load_snapshot.shm_path_for", "sglang_api/seams",
+          "SGLang reports its load in shared memory and leaves it there; nothing reads it here",
+          "local and persistent engine, while a scheduler is made"),
     # -- what needs a GPU
     Patch("AutoConfig.register", "cpu/standins",
           "model configurations may be registered again: a newer `transformers` has some of them itself",

@@ -8,17 +8,19 @@ the neighbouring releases (see `sr_fuzz.sglang_api.versions`).
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
+from sr_fuzz.lifetime import with_parent
+from sr_fuzz.lifetime.owned_folders import OwnedFolder, remove_leftovers
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.user_folders import home_folder
 
 # A wheel has 14 to 39 MB; a slow connection may take minutes.
 _DOWNLOAD_S = 600.0
+
+_PACKAGE = "package"
+"""Subfolder that is unpacked into, beside pip's temporary files."""
 
 
 def cache_folder() -> Path:
@@ -29,6 +31,16 @@ def cache_folder() -> Path:
     """
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (named if named.is_absolute() else home_folder() / ".cache") / "sr-fuzz"
+
+
+def remove_unfinished() -> None:
+    """Remove what downloads that were killed have left in the cache."""
+    try:
+        folder = cache_folder()
+    except EngineError:
+        return  # a user without a home has no cache
+    if folder.is_dir():
+        remove_leftovers(folder)
 
 
 def release_folder(version: str) -> Path:
@@ -60,39 +72,40 @@ def _unpack(folder: Path, name: str, requirement: str) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Unpacked beside its final place and moved there atomically: two processes may need the same release at once.
-        staging = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
+        staging = OwnedFolder(folder.parent)
     except OSError as error:
         todo = "set XDG_CACHE_HOME to a folder that can be written to"
         raise EngineError(f"{name} cannot be unpacked in {folder.parent}: {error.strerror}; {todo}") from None
     try:
-        _install(staging, name, requirement)
-        for path in [*staging.rglob("*"), staging]:
+        _install(staging.path, name, requirement)
+        package = staging.path / _PACKAGE
+        for path in package.rglob("*"):
             path.chmod(path.stat().st_mode & ~0o222)
         try:
-            staging.rename(folder)
+            package.rename(folder)
+            folder.chmod(folder.stat().st_mode & ~0o222)  # not before: a read-only folder cannot be moved
         except OSError:
             if not folder.is_dir():
                 raise
     finally:
-        if staging.is_dir():
-            _remove(staging)
+        staging.remove()
 
 
-def _install(folder: Path, name: str, requirement: str) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-deps"]
+def _install(staging: Path, name: str, requirement: str) -> None:
+    pip = ["-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-deps"]
     # Compiled now, because the folder is read-only later, and each configuration process would compile its imports.
-    command += ["--only-binary", ":all:", "--compile", "--target", str(folder), requirement]
+    pip += ["--only-binary", ":all:", "--compile", "--target", str(staging / _PACKAGE), requirement]
+    temporary = staging / "tmp"
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_DOWNLOAD_S)
+        done = subprocess.run(
+            with_parent.command(*pip), capture_output=True, text=True, errors="replace", timeout=_DOWNLOAD_S,
+            env=environment,
+        )
     except subprocess.TimeoutExpired:
         raise EngineError(f"{name} could not be downloaded within {_DOWNLOAD_S:g} s") from None
     if done.returncode != 0:
         told = [line for line in done.stderr.splitlines() if line.strip()] or ["pip said nothing"]
         raise EngineError(f"{name} cannot be had: {told[-1].removeprefix('ERROR: ')}")
 
-
-def _remove(folder: Path) -> None:
-    for path in [folder, *folder.rglob("*")]:
-        if path.is_dir():
-            path.chmod(0o700)
-    shutil.rmtree(folder)

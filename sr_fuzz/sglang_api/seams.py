@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -63,6 +64,27 @@ def seams(*, channels: dict[str, Any], hook_factory: Any):
     finally:
         SchedulerIpcChannels.create = create
         Scheduler.maybe_init_scripted_scheduler_hook = init_hook
+
+
+@contextmanager
+def load_reports_in(folder: Path) -> Iterator[None]:
+    """While the context is active, a new scheduler reports its load in ``folder`` instead of in /dev/shm.
+
+    SGLang never removes that file, and not at all when the scheduler cannot be made.
+    """
+    try:
+        from sglang.srt.managers import load_snapshot
+    except ImportError:
+        load_snapshot = None
+    before = getattr(load_snapshot, "shm_path_for", None)
+    if before is None:
+        yield
+        return
+    load_snapshot.shm_path_for = lambda name: str(folder / "load")
+    try:
+        yield
+    finally:
+        load_snapshot.shm_path_for = before
 
 
 def live_seams(*, wrap_channels: Any, make_hook: Any, run_loop: Any) -> None:

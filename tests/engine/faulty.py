@@ -187,3 +187,25 @@ def waits_for_a_kill():
 
     Scheduler.abort_request = waits
     yield
+
+
+@contextmanager
+def ends_its_boot():
+    """A scheduler that is nearly made waits to be killed, and says so as `waits_for_a_kill` does; once that file is
+    there it is refused instead, and the error names where it would report its load."""
+    from sglang.srt.managers.scheduler import Scheduler
+
+    make = Scheduler.__init__
+    mark = Path(os.environ["SR_FUZZ_TEST_MARK"])
+
+    def refuse(self, *args, **kwargs):
+        make(self, *args, **kwargs)
+        if not mark.exists():
+            mark.with_suffix(".unfinished").write_text(str(os.getpid()))
+            mark.with_suffix(".unfinished").rename(mark)
+            time.sleep(1000)
+        assert Path(self.load_snapshot_writer.path).exists()
+        raise ValueError(f"refused: {self.load_snapshot_writer.path}")
+
+    Scheduler.__init__ = refuse
+    yield

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from sr_fuzz.engine.local.engine import LocalEngine
 from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
 
+ROOT = str(Path(__file__).parents[2])
+
 
 def main(stage: str) -> None:
-    engine = LocalEngine()
+    engine = LocalEngine(faults=["tests.engine.faulty:ends_its_boot"] if stage == "boot" else [], sys_path=[ROOT])
     script = Script(EngineConfig(), (StartReq("r0", Prompt(0, 40), 60, ignore_eos=True), Step(20)))
-    if stage == "import":
+    if stage in ("import", "boot"):
         # Printed before the zygote has finished importing: the parent of the test kills this process meanwhile.
         print("importing", flush=True)
     engine.run(script)

@@ -37,8 +37,8 @@ def keep(segment: str) -> KeptProcess:
     return KeptProcess([sys.executable, "-c", TREE, segment], dict(os.environ) | {"FOLDER": "{folder}"})
 
 
-def wait_until(holds) -> bool:
-    deadline = time.monotonic() + GONE_S
+def wait_until(holds, limit_s: float = GONE_S) -> bool:
+    deadline = time.monotonic() + limit_s
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.02)
     return bool(holds())
@@ -100,6 +100,23 @@ def test_shared_memory_of_others_is_left_alone(segment):
     finally:
         kept.close()
     assert path.exists()
+
+
+def test_what_a_killed_keeper_leaves_is_removed_when_its_engine_sees_it(segment):
+    kept = keep(segment)
+    assert wait_until(lambda: "up" in kept.log_tail())
+    assert wait_until(lambda: (kept.folder / "shared-memory").exists()), "noted while the keeper lives"
+    family = psutil.Process(kept.keeper_pid).children(recursive=True)
+    try:
+        os.kill(kept.keeper_pid, signal.SIGKILL)
+        assert wait_until(kept.death)
+        assert kept.death() == "the process that watches over the engine was ended from outside"
+        kept.close()
+        assert not kept.folder.exists()
+        assert not Path("/dev/shm", segment).exists()
+    finally:
+        for process in family:  # an engine's processes end with their keeper by themselves
+            process.kill()
 
 
 OWNER = """

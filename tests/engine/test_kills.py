@@ -28,6 +28,9 @@ from tests.engine.test_kept import wait_until
 CONFIG = EngineConfig()
 SCRIPT = Script(CONFIG, (StartReq("r0", Prompt(0, 8), 20, ignore_eos=True), Step(3), AbortAll(), Step(2)))
 
+# Bounds a test that has failed already: the script may wait for an engine that is started anew.
+STARTED_S = 300.0
+
 FAULTS = ["tests.engine.faulty:waits_for_a_kill"]
 
 
@@ -104,7 +107,7 @@ def test_a_killed_process_is_started_again_and_the_script_is_played_again(kind: 
             kill(victim())
             _played_again(resumed, healthy.trace, lost, f"{name}, between", told)
         mark.unlink()
-        killer = threading.Thread(target=lambda: wait_until(mark.exists) and kill(victim()))
+        killer = threading.Thread(target=lambda: wait_until(mark.exists, STARTED_S) and kill(victim()))
         killer.start()
         _played_again(resumed, healthy.trace, lost, f"{name}, during", told)
         killer.join()

@@ -6,15 +6,26 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
 import psutil
+import pytest
+
+from sr_fuzz.engine.live.keeper_client import KeptProcess
+from sr_fuzz.engine.local.engine import LocalEngine
+from sr_fuzz.script import EngineConfig
+from sr_fuzz.script.errors import ConfigNotBooted, ProcessLost
+from tests.engine.test_kept import wait_until
 
 PARENT = Path(__file__).parent / "parent.py"
 
 # A killed process tree is gone within milliseconds; this only bounds a test that has already failed.
 GONE_S = 10.0
+# The same for a boot, which includes an import.
+BOOTED_S = 120.0
 
 
 def start(stage: str, temporary: Path) -> subprocess.Popen:
@@ -22,7 +33,7 @@ def start(stage: str, temporary: Path) -> subprocess.Popen:
     command = [sys.executable, str(PARENT), stage]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     line = process.stdout.readline().strip()
-    assert line == ("importing" if stage == "import" else "running"), line
+    assert line == ("running" if stage == "run" else "importing"), line
     return process
 
 
@@ -71,3 +82,41 @@ def test_close_ends_every_process(sr_engine):
         started = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
         assert started
     assert survivors(started) == []
+
+
+def test_a_boot_that_is_refused_or_killed_leaves_no_file(tmp_path, monkeypatch):
+    mark, temporary = tmp_path / "mark", tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("SR_FUZZ_TEST_MARK", str(mark))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with LocalEngine(faults=["tests.engine.faulty:ends_its_boot"]) as engine:
+        killer = threading.Thread(
+            target=lambda: wait_until(mark.exists, BOOTED_S) and os.kill(int(mark.read_text()), signal.SIGKILL)
+        )
+        killer.start()
+        with pytest.raises(ProcessLost, match="the configuration process died at booting"):
+            engine.start(EngineConfig())
+        killer.join()
+        assert list(temporary.iterdir()) == []
+        with pytest.raises(ConfigNotBooted, match="ValueError: refused: ") as refused:
+            engine.start(EngineConfig())
+        assert list(temporary.iterdir()) == []
+    report = Path(str(refused.value).splitlines()[0].rpartition(" ")[2])
+    assert report.name and not report.exists()
+
+
+def test_what_a_killed_owner_left_at_a_boot_is_removed_at_the_next_start(tmp_path, monkeypatch):
+    mark, temporary = tmp_path / "mark", tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("SR_FUZZ_TEST_MARK", str(mark))
+    owner = start("boot", temporary)
+    assert wait_until(mark.exists, BOOTED_S)
+    family = tree(owner.pid)
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.wait()
+    assert survivors(family) == []
+    assert len(list(temporary.iterdir())) == 1, "nobody was left who could remove it"
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    KeptProcess([sys.executable, "-c", ""], os.environ).close()
+    assert list(temporary.iterdir()) == []

@@ -15,18 +15,17 @@ import json
 import os
 import resource
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from sr_fuzz.engine.parent_death import adopt_orphans
+from sr_fuzz.lifetime.owned_folders import SHARED_MEMORY, OwnedFolder
+from sr_fuzz.lifetime.parent_death import adopt_orphans
 
 # Interval of the checks of the watched processes; a death is reported well within the two seconds promised to users.
 _WATCH_S = 0.1
@@ -38,7 +37,6 @@ _LOOKS_AT_SEGMENT = 20
 # After SIGKILL a process ends within milliseconds; one that hangs in the kernel must not block the keeper for ever.
 _KILL_S = 10.0
 
-SHARED_MEMORY = Path("/dev/shm")
 PROCESSES = "processes"
 """Subfolder of the private folder, in which each SGLang process writes a file, named by its pid, with its role."""
 
@@ -51,8 +49,8 @@ def main() -> None:
     if not line:
         return  # the user's process was killed before it sent what to start
     order = json.loads(line)
-    folder = Path(tempfile.mkdtemp(prefix="sr-fuzz-"))
-    segments = _Segments()
+    owned = OwnedFolder()
+    folder, segments = owned.path, _Segments(owned)
     try:
         for name, text in order["files"].items():
             (folder / name).write_text(text)
@@ -62,8 +60,7 @@ def main() -> None:
     finally:
         segments.look(_family())
         _kill_all()
-        segments.remove()
-        shutil.rmtree(folder, ignore_errors=True)
+        owned.remove()
 
 
 def _start(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.Popen:
@@ -124,7 +121,9 @@ def _as_wait_status(returncode: int) -> int:
 class _Segments:
     """The shared memory of the tree: segments that appear while it runs and that one of its processes has mapped."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: OwnedFolder) -> None:
+        """``folder``: with which they are removed."""
+        self._folder = folder
         # Existing segments belong to other programs, even if the tree maps them.
         self._others = set(os.listdir(SHARED_MEMORY))
         self._looks_left: dict[str, int] = {}
@@ -145,11 +144,11 @@ class _Segments:
     def look(self, family: list[psutil.Process]) -> None:
         appeared = set(os.listdir(SHARED_MEMORY)) - self._others
         if appeared:
-            self._ours |= appeared & set().union(*(_mapped(process.pid) for process in family))
-
-    def remove(self) -> None:
-        for name in self._ours:
-            (SHARED_MEMORY / name).unlink(missing_ok=True)
+            mapped = appeared & set().union(*(_mapped(process.pid) for process in family))
+            if not mapped <= self._ours:
+                self._ours |= mapped
+                # At once, since this process may be killed before the tree ends.
+                self._folder.note_segments(self._ours)
 
 
 def _mapped(pid: int) -> set[str]:

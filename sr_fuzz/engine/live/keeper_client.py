@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sr_fuzz.lifetime.owned_folders import remove_leftovers
 from sr_fuzz.script.errors import EngineError, ProcessLost
 
 # The keeper imports little more than the standard library; a busy machine may still need some time for it.
@@ -35,6 +36,7 @@ class KeptProcess:
         self, command: Sequence[str], environment: Mapping[str, str], *, files: Mapping[str, str] | None = None
     ) -> None:
         """``files``: texts that are written into the private folder before the command starts, by file name."""
+        remove_leftovers()
         self._keeper = subprocess.Popen(
             [sys.executable, "-m", "sr_fuzz.engine.live.keeper"],
             stdin=subprocess.PIPE,
@@ -136,6 +138,8 @@ class KeptProcess:
             raise EngineError(f"the engine's processes were not gone within {_CLOSE_LIMIT_S:g} s") from None
         finally:
             self._keeper.stdout.close()
+        if self._keeper.returncode < 0:
+            remove_leftovers()  # it was killed, and its tree has ended with it
 
     def _read(self, wait_s: float) -> dict[str, Any] | None:
         """Return the keeper's next message; None when none arrives within ``wait_s`` seconds."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from sr_fuzz.cpu import missing_kernels, standins
-from sr_fuzz.engine.parent_death import die_with_parent
+from sr_fuzz.lifetime.parent_death import die_with_parent
 from sr_fuzz.script import EngineConfig
 
 

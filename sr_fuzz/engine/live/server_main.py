@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from sr_fuzz.cpu import missing_kernels, standins
-from sr_fuzz.engine.parent_death import die_with_parent
+from sr_fuzz.lifetime.parent_death import die_with_parent
 
 if standins.wanted():
     standins.mend_imports()

@@ -22,7 +22,6 @@ from sr_fuzz.engine import outside
 from sr_fuzz.engine.boot import Booted, boot
 from sr_fuzz.engine.crash_outcomes import crashed, hung
 from sr_fuzz.engine.local.child import play
-from sr_fuzz.engine.parent_death import die_with_parent, shed_threads
 from sr_fuzz.engine.process_messages import (
     ALIVE_S,
     Alive,
@@ -38,6 +37,7 @@ from sr_fuzz.engine.process_messages import (
 )
 from sr_fuzz.engine.step_limit import Deadline, StepCounter
 from sr_fuzz.faults import counts
+from sr_fuzz.lifetime.parent_death import die_with_parent, shed_threads
 from sr_fuzz.script.errors import EngineError
 
 # Time for a hung child to dump its stack; faulthandler writes it from the signal handler, without the GIL.

@@ -6,7 +6,7 @@ per script (10 s of import each), and one scheduler that is reset between script
 finding of the next).
 
 Processes are started from the thread that calls `run` first, and end with that thread (see
-`sr_fuzz.engine.parent_death`): use an engine from the main thread.
+`sr_fuzz.lifetime.parent_death`): use an engine from the main thread.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sr_fuzz.engine.local.zygote_client import Zygote
 from sr_fuzz.engine.parallel_ranks import refuse_ranks
 from sr_fuzz.engine.process_messages import Alive, Done, Execute, Failed, Lost, Ready, Run, decode_reply, encode
 from sr_fuzz.engine.step_limit import step_limit_s
+from sr_fuzz.lifetime.owned_folders import remove_leftovers
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, validate
 from sr_fuzz.script.errors import ConfigNotBooted, EngineError, NotPlayed, ProcessLost
@@ -213,6 +214,7 @@ class LocalEngine:
 
         A booted one only forks and waits, so that it is no doing of SGLang; a crash of a boot shows again at the next.
         """
+        remove_leftovers()  # it may have ended while it booted
         if (zygote := self.zygote.death()) is not None:
             self._close_all_but(0)
             return ProcessLost(f"the process that has imported SGLang {zygote}\n{self.zygote.log_tail()}")

@@ -14,7 +14,7 @@ import sys
 import traceback
 from multiprocessing.connection import Connection
 
-from sr_fuzz.engine.parent_death import adopt_orphans, die_with_parent
+from sr_fuzz.lifetime.parent_death import adopt_orphans, die_with_parent
 
 # Interval at which ended configuration processes are reaped while no message arrives.
 _REAP_S = 0.5

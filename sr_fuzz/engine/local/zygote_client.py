@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 from sr_fuzz.engine.process_messages import Boot, Failed, Ready, decode_reply, encode
+from sr_fuzz.lifetime.owned_folders import remove_leftovers
 from sr_fuzz.script import EngineConfig
 from sr_fuzz.script.errors import EngineError, ProcessLost
 
@@ -30,6 +31,7 @@ class Zygote:
     """
 
     def __init__(self, sys_path: Sequence[str] = ()) -> None:
+        remove_leftovers()
         self._log = tempfile.TemporaryFile(mode="w+b")
         self.sys_path = tuple(sys_path)
         self._closed = False

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sr_fuzz.cpu import missing_modules, standins
-from sr_fuzz.engine.parent_death import die_with_parent
+from sr_fuzz.lifetime.parent_death import die_with_parent
 
 if __name__ in ("__main__", "__mp_main__"):
     die_with_parent(os.getppid())

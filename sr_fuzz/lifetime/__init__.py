@@ -1,0 +1,1 @@
+"""What ends with its owner: processes, folders, shared memory."""
