@@ -14,7 +14,11 @@ import msgspec
 from sr_fuzz.outcome import Finding, Violation
 
 
-class Started(msgspec.Struct, frozen=True):
+class _Event(msgspec.Struct, frozen=True, tag=True, tag_field="event"):
+    """The base of all events: the name of its class tells one from another when it is encoded."""
+
+
+class Started(_Event, frozen=True):
     """The campaign begins. ``time_s`` is the budget in seconds."""
 
     sglang_version: str
@@ -30,7 +34,7 @@ class Started(msgspec.Struct, frozen=True):
     """Findings that earlier campaigns have left in ``out``."""
 
 
-class Resumed(msgspec.Struct, frozen=True):
+class Resumed(_Event, frozen=True):
     """A finding that an earlier campaign could not follow up to its end was played again, before the search."""
 
     path: Path
@@ -38,7 +42,7 @@ class Resumed(msgspec.Struct, frozen=True):
     """Whether its script still shows it."""
 
 
-class ScriptDone(msgspec.Struct, frozen=True):
+class ScriptDone(_Event, frozen=True):
     """A script has run. ``elapsed_s`` counts from the start of the campaign; ``wall_s`` is the time of this run."""
 
     config: str
@@ -49,7 +53,7 @@ class ScriptDone(msgspec.Struct, frozen=True):
     signature: str | None = None
 
 
-class FindingNew(msgspec.Struct, frozen=True):
+class FindingNew(_Event, frozen=True):
     """A violation whose signature is neither on the known list nor seen before in this campaign, or a suspect."""
 
     signature: str
@@ -60,14 +64,14 @@ class FindingNew(msgspec.Struct, frozen=True):
     """Whether its signature is known, and its cause perhaps is not."""
 
 
-class FindingKnown(msgspec.Struct, frozen=True):
+class FindingKnown(_Event, frozen=True):
     """A violation was seen again. ``reason`` comes from the known list; it is None for one found in this campaign."""
 
     signature: str
     reason: str | None = None
 
 
-class Minimising(msgspec.Struct, frozen=True):
+class Minimising(_Event, frozen=True):
     """The script of a new finding is about to be shrunk, with at most ``max_runs`` runs."""
 
     signature: str
@@ -75,7 +79,7 @@ class Minimising(msgspec.Struct, frozen=True):
     max_runs: int
 
 
-class Minimised(msgspec.Struct, frozen=True):
+class Minimised(_Event, frozen=True):
     """The script of the new finding has been shrunk."""
 
     signature: str
@@ -83,7 +87,7 @@ class Minimised(msgspec.Struct, frozen=True):
     runs: int
 
 
-class Confirmed(msgspec.Struct, frozen=True):
+class Confirmed(_Event, frozen=True):
     """The minimal script was run again ``tried`` times and showed the finding ``reproduced`` times."""
 
     signature: str
@@ -91,7 +95,7 @@ class Confirmed(msgspec.Struct, frozen=True):
     tried: int
 
 
-class Explained(msgspec.Struct, frozen=True):
+class Explained(_Event, frozen=True):
     """The finding is a known bug after all, or several: those of ``tests``, files of the known list."""
 
     signature: str
@@ -102,7 +106,7 @@ class Explained(msgspec.Struct, frozen=True):
     """Whether the finding was a suspect."""
 
 
-class Emitted(msgspec.Struct, frozen=True):
+class Emitted(_Event, frozen=True):
     """The repro has been written."""
 
     finding: Finding
@@ -121,7 +125,7 @@ class Trouble(msgspec.Struct):
     """The first script that met it; the traceback is written beside it as ``.txt``."""
 
 
-class TroubleMet(msgspec.Struct, frozen=True):
+class TroubleMet(_Event, frozen=True):
     """A script could not be played, or a finding could not be followed up. The campaign continues."""
 
     what: str
@@ -134,7 +138,7 @@ class TroubleMet(msgspec.Struct, frozen=True):
 Verdict = Literal["found", "blind", "undecided"]
 
 
-class CanaryPlayed(msgspec.Struct, frozen=True):
+class CanaryPlayed(_Event, frozen=True):
     """A script was played on the engine with the canary fault; counts are those of its configuration so far.
 
     The run is not counted as a script of the campaign; ``wall_s`` is the time it took, including a boot.
@@ -296,7 +300,7 @@ class Summary(msgspec.Struct):
         return [tally for tally in self.findings.values() if tally.status == "known" and tally.count > 0]
 
 
-class Finished(msgspec.Struct, frozen=True):
+class Finished(_Event, frozen=True):
     """The campaign is over."""
 
     summary: Summary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ import typer
 from sr_fuzz.cli import engines
 from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.options import OUT, EngineKind, EngineOption, FaultOption, LimitOption, SglangOption, duration
-from sr_fuzz.cli.shared import check_folder, find_configs
+from sr_fuzz.cli.shared import check_folder, check_target, find_configs
 from sr_fuzz.cli.signals import stopped_status
 from sr_fuzz.cli.statuses import BLIND, OK, TROUBLE
 from sr_fuzz.script.errors import ConfigNotBooted
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sr_fuzz.bugs.known import Known
-    from sr_fuzz.campaign.events import Summary
+    from sr_fuzz.campaign.events import Event, Listener, Summary
     from sr_fuzz.campaign.triage import Triage
     from sr_fuzz.engine.contract import Engine
     from sr_fuzz.script import EngineConfig
@@ -47,6 +47,10 @@ _AllNew = Annotated[
 _Example = Annotated[
     bool,
     typer.Option("--example", help="At the end, play a known bug of this SGLang, to show what a finding looks like."),
+]
+_Log = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Append each event to FILE as a line of JSON, for other programs."),
 ]
 _MaxScripts = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many scripts.")]
 _Exhausters = Annotated[
@@ -91,6 +95,7 @@ def run(
     fault: FaultOption = None,
     differential: _Differential = None,
     limit: LimitOption = None,
+    log: _Log = None,
 ) -> int:
     """Look for findings until the time is up.
 
@@ -107,6 +112,7 @@ def run(
     if all_new and known is not None:
         raise InputError("--all-new: takes the known findings away, so not with --known")
     check_folder(out)
+    check_target("--log", log)
     shares = _shares(configs, engine_kind, asked=config is not None)
 
     from sr_fuzz.campaign.loop import run_campaign
@@ -118,7 +124,11 @@ def run(
     if len(shares) > 1:
         console.print(_shares_line(shares, engine_kind, time_s), soft_wrap=True)
     kept = _KEPT.get(engine_kind)
-    with engines.start(fault, engine_kind, sglang, keep=kept, limit_s=limit) as engine, Terminal(console) as terminal:
+    with (
+        engines.start(fault, engine_kind, sglang, keep=kept, limit_s=limit) as engine,
+        Terminal(console) as terminal,
+        _logged(terminal, log) as listener,
+    ):
         with contextlib.suppress(ConfigNotBooted):  # in the summary, unless no other configuration boots either
             engine.start(shares[0][0])
         done = run_campaign(
@@ -128,7 +138,7 @@ def run(
             seed=seed if seed is not None else secrets.randbits(32),
             out=out,
             known=_known(known, engine.sglang_version, all_new=all_new),
-            on_event=terminal,
+            on_event=listener,
             max_scripts=max_scripts,
             canary=(lambda: engines.start_canary(engine)) if canary is not False and not fault else None,
             triage=_triage(engine, known, server=engine_kind is EngineKind.SERVER, all_new=all_new),
@@ -137,6 +147,25 @@ def run(
         if example and not done.interrupted and not done.gave_up:
             _show_example(engine, done, console, sglang)
     return _status(done)
+
+
+@contextlib.contextmanager
+def _logged(terminal: Listener, path: Path | None) -> Iterator[Listener]:
+    """Yield a listener that passes events on to the terminal and to the log, if there is one."""
+    if path is None:
+        yield terminal
+        return
+    from sr_fuzz.report.event_log import EventLog
+
+    with EventLog(path) as log:
+
+        def both(event: Event) -> None:
+            log(event)
+            terminal(event)
+
+        yield both
+    if log.problem:
+        typer.echo(f"sr-fuzz: note: the log ends before the campaign: {log.problem}", err=True)
 
 
 def _show_example(engine: Engine, done: Summary, console: Console, sglang: str | None) -> None:

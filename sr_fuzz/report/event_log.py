@@ -1,0 +1,41 @@
+"""The log of a campaign: each event as a line of JSON, for other programs, written when it happens."""
+
+from __future__ import annotations
+
+import datetime
+from io import FileIO
+from pathlib import Path
+
+from sr_fuzz.campaign.event_codec import encode_line
+from sr_fuzz.campaign.events import Event
+
+
+class EventLog:
+    """A listener that appends to a file; a context manager.
+
+    A line that the disk does not take ends the log and not the campaign: ``problem`` says why.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises `OSError` where the file cannot be opened."""
+        self.problem = ""
+        self._path = path
+        self._file = FileIO(path, "a")  # unbuffered: a campaign may be killed at any moment
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._file.close()
+
+    def __call__(self, event: Event) -> None:
+        if self.problem:
+            return
+        line = encode_line(event, datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")) + b"\n"
+        try:
+            written = self._file.write(line)
+        except OSError as error:
+            self.problem = f"{self._path}: {error.strerror}"
+            return
+        if written != len(line):
+            self.problem = f"{self._path}: no room for a whole line"
