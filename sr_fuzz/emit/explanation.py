@@ -149,7 +149,7 @@ def _events(names: Sequence[str], trace: Sequence[StepRecord]) -> Iterator[tuple
             if answer.split()[0] in concerned and ("finish" in answer or "abort" in answer):
                 yield f"{step}: sent {answer}", places.ANSWERED
         if back := [n for n in concerned if n in record.waiting and n in (*before.running, *before.batch)]:
-            yield f"{step}: {back[0]} back in the queue", places.RETRACTED
+            yield f"{step}: {back[0]} queued again", places.RETRACTED
         if record.mode is not None and any(name in record.batch for name in concerned):
             yield f"{step}: {record.mode} of {' '.join(record.batch)}", places.BY_MODE.get(record.mode, ())
         for action in reversed(record.actions):
