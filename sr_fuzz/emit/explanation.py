@@ -98,13 +98,13 @@ def where_to_look(finding: Finding, trace: Sequence[StepRecord]) -> list[str]:
     lines = []
     for what, of in _touched(finding, trace):
         known = [found for place in of if (found := located(place, package))]
-        lines += [f"    {'' if index else what:<{_WHAT}}  {found}" for index, found in enumerate(known)]
+        lines += [f"    {'' if index else what[:_WHAT]:<{_WHAT}}  {found}" for index, found in enumerate(known)]
     head = "Cause candidates in SGLang: what the trace shows last, and what handles it there:"
     return [head, *lines] if lines else []
 
 
-_WHAT = 30
-"""Columns for what happened; longer text is cut."""
+_WHAT = 26
+"""Columns for what happened; longer text is cut. The longest place has 88, and a line of a file 120."""
 
 
 def raised_at(finding: Finding) -> list[str]:
@@ -137,7 +137,7 @@ def _touched(finding: Finding, trace: Sequence[StepRecord]) -> Iterator[tuple[st
 def _actions(script: Script) -> list[tuple[str, tuple[Place, ...]]]:
     """Return the actions of the script, the last one first: a trace that was cut at its head no longer has them."""
     tags = [(action, str(action.__struct_config__.tag)) for action in reversed(script.actions)]
-    return [(action_text(action)[:_WHAT], places.BY_ACTION.get(tag, ())) for action, tag in tags]
+    return [(action_text(action), places.BY_ACTION.get(tag, ())) for action, tag in tags]
 
 
 def _events(names: Sequence[str], trace: Sequence[StepRecord]) -> Iterator[tuple[str, tuple[Place, ...]]]:
@@ -149,13 +149,13 @@ def _events(names: Sequence[str], trace: Sequence[StepRecord]) -> Iterator[tuple
             if answer.split()[0] in concerned and ("finish" in answer or "abort" in answer):
                 yield f"{step}: sent {answer}", places.ANSWERED
         if back := [n for n in concerned if n in record.waiting and n in (*before.running, *before.batch)]:
-            yield f"{step}: {back[0]} back in the queue", places.RETRACTED
+            yield f"{step}: {back[0]} queued again", places.RETRACTED
         if record.mode is not None and any(name in record.batch for name in concerned):
-            yield f"{step}: {record.mode} of {' '.join(record.batch)}"[:_WHAT], places.BY_MODE.get(record.mode, ())
+            yield f"{step}: {record.mode} of {' '.join(record.batch)}", places.BY_MODE.get(record.mode, ())
         for action in reversed(record.actions):
             tag = action.partition(" = ")[2].partition("(")[0] or action.partition("(")[0]
             if not names or tag not in ("start_req", "abort") or any(re.search(rf"\b{n}\b", action) for n in names):
-                yield f"before {step}: {action}"[:_WHAT], places.BY_ACTION.get(tag, ())
+                yield f"before {step}: {action}", places.BY_ACTION.get(tag, ())
 
 
 # -- which known bug it may be ---------------------------------------------------------------------------------

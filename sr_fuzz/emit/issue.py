@@ -50,9 +50,9 @@ def _description(finding: Finding, trace: Sequence[StepRecord], cause: str | Non
     ]
     if cause is not None:
         parts += [f"Cause: {printable(cause)}"]
-    elif violation.location:
+    if violation.location:
         parts += ["In SGLang, innermost first:", _block("\n".join(raised_at(finding)))]
-    elif where := where_to_look(finding, trace):
+    elif cause is None and (where := where_to_look(finding, trace)):
         parts += [where[0], _block("\n".join(line[4:] for line in where[1:]))]
     if trace:
         steps = "\n".join(record.line for record in tuple(trace)[-TRACE_STEPS:])

@@ -131,7 +131,7 @@ def test_a_silent_violation_names_what_last_touched_the_request_it_speaks_of():
         "process_batch_result_prefill",
         "handle_generate_request",
     ]
-    assert any("step 3: r0 back in the queue" in line for line in told)
+    assert any("step 3: r0 queued again" in line for line in told)
     assert not any("r1" in line.partition(" of ")[0] for line in told[1:]), "r1 is not what broke"
 
 

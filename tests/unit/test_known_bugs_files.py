@@ -11,6 +11,7 @@ from sr_fuzz.bugs.catalogue import KnownError, read_bug, shipped
 from sr_fuzz.bugs.known import all_known
 from sr_fuzz.emit.pytest_repro import stem
 from sr_fuzz.outcome import Finding
+from sr_fuzz.sglang_api.versions import RELEASES
 
 ONE, BUG = next(iter(shipped().items()))
 
@@ -54,3 +55,17 @@ SEEN = [path for path, bug in shipped().items() if bug.violation is not None]
 def test_it_has_the_name_under_which_it_would_be_written_anew(path: Path):
     bug = shipped()[path]
     assert path.stem == stem(Finding(bug.signature, bug.script, bug.violation, bug.sglang_version))
+
+
+PAGES = Path(__file__).parents[2] / "docs" / "findings"
+
+OPEN = [path for path, bug in shipped().items() if bug.engine == "local" and bug.is_open_in(RELEASES[-1])]
+
+
+@pytest.mark.parametrize("path", OPEN, ids=[path.stem for path in OPEN])
+def test_a_page_leads_to_the_text_for_an_issue(path: Path):
+    """Written by ``python -m bench.issues`` for the newest release; it quotes the bug's file."""
+    told = (PAGES / "issues" / f"{path.stem}.md").read_text()
+    assert f"Cause: {shipped()[path].reason}" in told
+    assert all(head in told for head in ("### Describe the bug", "### Reproduction", "### Environment"))
+    assert any(f"](issues/{path.stem}.md)" in page.read_text() for page in PAGES.glob("*.md"))
