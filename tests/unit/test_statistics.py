@@ -44,7 +44,9 @@ class CountingEngine:
         self.missing = missing
         self.played: list[Script] = []
 
-    def run(self, script: Script, *, invariants: Sequence[str] | None = None) -> Outcome:
+    def run(
+        self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
+    ) -> Outcome:
         self.played.append(script)
         kinds = [kind for kind in KINDS if kind not in self.missing and applies(kind, script.config)]
         violation = Violation("kv_pages", "leaked", "page 5", 3) if script.config == BARE else None

@@ -29,6 +29,9 @@ class ResumedEngine(WrappedEngine):
     def around(self, engine: Engine) -> ResumedEngine:
         return ResumedEngine(engine, self._on_loss)
 
+    def fresh(self) -> Engine:
+        return self.around(self._engine.fresh())
+
     def run(
         self, script: Script, *, invariants: Sequence[str] | None = None, limit_s: float | None = None
     ) -> Outcome:

@@ -27,7 +27,7 @@ _DEATH_S = 0.5
 class Zygote:
     """The process that has imported SGLang. It is shared by engines that differ in their faults only.
 
-    When it has ended, the next boot starts another one in its place.
+    When it has ended, that is told once, and the next boot starts another one in its place.
     """
 
     def __init__(self, sys_path: Sequence[str] = ()) -> None:
@@ -49,6 +49,7 @@ class Zygote:
 
     def _start(self) -> None:
         self.number += 1
+        self._death_told = False
         environment = dict(os.environ)
         paths = [*self.sys_path, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
         environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
@@ -97,6 +98,7 @@ class Zygote:
             code = self._process.wait(_DEATH_S)
         except subprocess.TimeoutExpired:
             return None
+        self._death_told = True
         if code in _KILLED:
             return f"was ended from outside by {signal.Signals(-code).name}"
         return f"died by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
@@ -106,7 +108,9 @@ class Zygote:
         if self._closed:
             raise EngineError("this engine is closed")
         if self._process.poll() is not None:
-            self.end()
+            if not self._death_told:
+                raise self._lost()
+            self._control.close()
             self._start()
         ours, theirs = socket.socketpair()
         with theirs:
@@ -114,9 +118,11 @@ class Zygote:
                 socket.send_fds(self._control, [encode(Boot(config, faults))], [theirs.fileno()])
             except OSError as error:
                 ours.close()
-                how = self.death() or f"is gone ({error})"
-                raise ProcessLost(f"the process that has imported SGLang {how}\n{self.log_tail()}") from None
+                raise self._lost(f"is gone ({error})") from None
         return Connection(ours.detach())
+
+    def _lost(self, otherwise: str = "") -> ProcessLost:
+        return ProcessLost(f"the process that has imported SGLang {self.death() or otherwise}\n{self.log_tail()}")
 
     def log_tail(self, lines: int = 15) -> str:
         """Return the last lines that SGLang's processes printed; none once it is closed."""
@@ -129,6 +135,7 @@ class Zygote:
     def end(self) -> None:
         """End the process, and with it every process that it started."""
         self._control.close()
+        self._death_told = True
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
