@@ -34,10 +34,22 @@ STARTED_S = 300.0
 FAULTS = ["tests.engine.faulty:waits_for_a_kill"]
 
 
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that have not been killed before, and wait for their parents to notice."""
+    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+OTHERS: set[psutil.Process] = set()
+"""Processes of other engines of the test session."""
+
+
+def family() -> list[psutil.Process]:
+    return [each for each in alive(psutil.Process().children(recursive=True)) if each not in OTHERS]
+
+
 def find(word: str) -> psutil.Process:
-    """The process below this one whose command line, or name where it has no other, has that word."""
-    family = psutil.Process().children(recursive=True)
-    found = [each for each in family if word in " ".join([*each.cmdline(), each.name()])]
+    """The oldest process of the engine whose command line, or name where it has no other, has that word."""
+    found = [each for each in family() if word in " ".join([*each.cmdline(), each.name()])]
     return min(found, key=lambda each: each.create_time())
 
 
@@ -47,7 +59,7 @@ def playing_child() -> psutil.Process:
 
 def configuration_process() -> psutil.Process:
     zygote = find("local.zygote")
-    return next(each for each in zygote.children() if each.is_running())
+    return alive(zygote.children())[0]
 
 
 # What to kill, and what is told of it.
@@ -85,6 +97,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def engine(kind: str, mark: Path) -> Iterator[Engine]:
+    OTHERS.update(psutil.Process().children(recursive=True))
     with ENGINES[kind](faults=FAULTS) as engine:
         yield engine
 
@@ -126,9 +139,9 @@ def test_who_does_not_play_again_is_told_and_can_go_on(engine: Engine, mark: Pat
     """A test fails of what was killed under it, and the one after it does not."""
     mark.touch()
     assert engine.run(SCRIPT).ok
-    family = psutil.Process().children()
-    for process in family:
-        kill(process)
+    for process in family():
+        if process.ppid() == os.getpid():
+            kill(process)
     with pytest.raises(ProcessLost, match="ended from outside"):
         engine.run(SCRIPT)
     assert engine.run(SCRIPT).ok
@@ -137,6 +150,7 @@ def test_who_does_not_play_again_is_told_and_can_go_on(engine: Engine, mark: Pat
 def test_a_campaign_goes_on_after_kills_and_shows_them(tmp_path: Path):
     """Of the zygote, which all its engines share, and of a configuration process."""
     played: list[ScriptDone] = []
+    OTHERS.update(psutil.Process().children(recursive=True))
 
     def on_event(event: object) -> None:
         if isinstance(event, ScriptDone):
