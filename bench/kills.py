@@ -164,7 +164,7 @@ def play(case: Case, folder: Path, engine: str) -> list[str]:
     draw = random.Random(f"{case}")
     campaign = Campaign(folder, case.seed, engine)
     _reach(campaign, case.stage, draw)
-    campaign.wait_for(lambda: (found := _pick(campaign, case.target)) is not None and _sent(found, case.number))
+    sent = campaign.wait_for(lambda: (found := _pick(campaign, case.target)) is not None and _sent(found, case.number))
     campaign.processes()
     try:
         status = campaign.process.wait(_PATIENCE_S)
@@ -172,6 +172,8 @@ def play(case: Case, folder: Path, engine: str) -> list[str]:
         campaign.process.kill()
         return [f"it did not end within {_PATIENCE_S:g} s"]
     wrong = _left(campaign) + _files(campaign.out) + _lost(campaign)
+    if not sent:
+        wrong.append("it ended before it was killed")
     allowed = {0}
     if case.target == "searcher":
         allowed |= {-signal.SIGKILL} if case.number == signal.SIGKILL else {STATUSES[case.number]}

@@ -90,18 +90,20 @@ def known_signatures(folder: Path, sglang_version: str | None = None) -> Known:
     return Known(known)
 
 
-def emitted_in(folder: Path) -> Iterator[tuple[Path, list[str], str]]:
+def emitted_in(folder: Path, sglang_version: str | None = None) -> Iterator[tuple[Path, list[str], str]]:
     """Give each emitted test in ``folder``, marked or not: its path, its signatures, and the reason of its mark or "".
 
-    A file that cannot be read is none: the folder is a user's, and may hold anything.
+    One whose mark names other releases than ``sglang_version`` is left out. A file that cannot be read is none: the
+    folder is a user's, and may hold anything.
     """
     for path in sorted(folder.glob("*.py")):
         try:
             tree = _parse(path)
             signatures, mark = _renewed(_signatures(tree), path), _mark(tree)
+            is_open = mark is None or _open_in(sglang_version, mark, path)
         except KnownError:
             continue
-        if signatures:
+        if signatures and is_open:
             yield path, signatures, mark.reason if mark is not None else ""
 
 

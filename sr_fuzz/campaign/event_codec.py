@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from sr_fuzz.campaign.events import Event
+from sr_fuzz.outcome.plain_text import storable
 
 EVENT_FORMAT = 1
 """Format version of the lines; raised whenever an old line would be read with another meaning."""
@@ -44,7 +45,7 @@ class _Versioned(msgspec.Struct, frozen=True):
 
 def _to_data(value: Any) -> str:
     if isinstance(value, Path):
-        return str(value)
+        return storable(str(value))
     raise NotImplementedError(f"{type(value).__name__} is part of no event")
 
 

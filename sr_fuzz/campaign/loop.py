@@ -25,14 +25,13 @@ from sr_fuzz.campaign.events import (
     Started,
     Summary,
 )
-from sr_fuzz.campaign.out_folder import OutFolder
+from sr_fuzz.campaign.out_folder import OutFolder, Unfinished
 from sr_fuzz.campaign.sightings import Sightings
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, RESUMING, TroubleLog
 from sr_fuzz.engine.around.resumed import ResumedEngine
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome, signature
-from sr_fuzz.outcome.files import Case
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script.errors import ConfigNotBooted
 from sr_fuzz.script.text import config_text
@@ -141,7 +140,8 @@ class _Campaign:
         self._played: set[str] = set()
         self._not_booted: dict[EngineConfig, ConfigNotBooted] = {}
         self._counts = Counts(self.summary)
-        self.out = OutFolder(out, faults=engine.faults, taken=_files(known))
+        fixes = [path for paths in triage.fixes.values() for path in paths] if triage is not None else []
+        self.out = OutFolder(out, engine, fixes=fixes, taken=_files(known))
         self._sightings = Sightings(
             engine, self.out, self.summary,
             known=known, troubles=self._troubles, restart=self._restart, on_event=on_event, triage=triage,
@@ -156,6 +156,7 @@ class _Campaign:
         self.summary.elapsed_s = self._clock() - self._start
         with ExitStack() as closing:
             closing.callback(self._sightings.close)
+            closing.callback(self.out.end)
             if self._canary is not None:
                 closing.callback(self._canary.close)
         canary_s = self._canary.spent_s if self._canary is not None else 0.0
@@ -163,38 +164,43 @@ class _Campaign:
         self.summary.search_s = self.summary.elapsed_s - canary_s - beside_s
         self._counts.end()
 
-    def read_out(self) -> list[Case]:
+    def read_out(self) -> list[Unfinished]:
         """Read the folder; returns what an earlier campaign has not finished there."""
-        try:
-            unfinished = self.out.read()
-        except OSError as error:
-            self._troubles.keep(None, error, "reading")
-            return []
+        unfinished = self.out.read(lambda error: self._troubles.keep(None, error, "reading"))
         self._sightings.add_found_before()
         return unfinished
 
-    def resume(self, unfinished: Sequence[Case]) -> None:
-        """Play the scripts of findings that an earlier campaign could not follow up to their end."""
-        for case in unfinished:
-            shows = self._shows_again(case)
-            if shows is None:
-                continue  # it could not be played, which is told as trouble
+    def resume(self, unfinished: Sequence[Unfinished]) -> None:
+        """Play the scripts of findings that an earlier campaign could not follow up to their end.
+
+        One that cannot be played, and one whose follow-up meets trouble, stays unfinished.
+        """
+        for each in unfinished:
+            before = self._number_of_troubles()
+            shows = self._shows_again(each)
+            if shows is None or self._number_of_troubles() > before:
+                continue
             try:
-                self.out.close(case, shows=shows)
+                self.out.close(each.case, shows=shows)
             except OSError as error:
                 self._troubles.keep(None, error, "writing")
-            self._on_event(Resumed(case.path, shows))
+            self._on_event(Resumed(each.case.path, shows))
 
-    def _shows_again(self, case: Case) -> bool | None:
+    def _number_of_troubles(self) -> int:
+        return sum(trouble.count for trouble in self.summary.troubles)
+
+    def _shows_again(self, unfinished: Unfinished) -> bool | None:
         """Whether a script still shows its finding, in one of a few runs; then it is followed up. None: not played."""
+        case, fixes = unfinished
         for _ in range(CONFIRM_RUNS):
-            outcome = self._run(case.script)
+            outcome = self._run(case.script, self._sightings.engine_with(fixes) if fixes else None)
             if outcome is None:
                 return None
             if outcome.violation is not None and signature(outcome.violation, case.script.config) == case.signature:
-                self._played.add(script_hash(case.script))
-                self._count(case.script, outcome, case.signature)
-                self._sightings.take(case.signature, case.script, outcome)
+                if not fixes:
+                    self._played.add(script_hash(case.script))
+                    self._count(case.script, outcome, case.signature)
+                self._sightings.resume(unfinished, outcome)
                 return True
         return False
 
@@ -250,12 +256,12 @@ class _Campaign:
         if found is not None:
             self._sightings.take(found, script, outcome)
 
-    def _run(self, script: Script) -> Outcome | None:
-        """None where the script could not be played, which is counted."""
+    def _run(self, script: Script, engine: Engine | None = None) -> Outcome | None:
+        """None where the script could not be played, which is counted. ``engine``: another one than that under test."""
         if script.config in self._not_booted:
             return None
         try:
-            outcome = self._engine.run(script)
+            outcome = (engine or self._engine).run(script)
         except ConfigNotBooted as error:
             self._not_booted[script.config] = error
             self._counts.add_not_booted(self._name_of(script.config), str(error).partition("\n")[0])

@@ -9,17 +9,18 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterable
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
 from sr_fuzz.bugs.known import emitted_in
-from sr_fuzz.emit.pytest_repro import TRACE_STEPS, emit, emit_again, repro_path, stem
-from sr_fuzz.emit.replacing import KeptBetter, KeptForeign, is_better
+from sr_fuzz.emit.pytest_repro import TRACE_STEPS, complete, emit, repro_path, stem
+from sr_fuzz.emit.replacing import KeptBetter, KeptOther, is_better
+from sr_fuzz.engine.contract import Engine
+from sr_fuzz.lifetime import locks
 from sr_fuzz.outcome import Finding
-from sr_fuzz.outcome.files import Case, finding_beside, load, save_finding
+from sr_fuzz.outcome.files import Case, load, save_finding
 from sr_fuzz.outcome.writing import remove_abandoned
 from sr_fuzz.script import ScriptError
 from sr_fuzz.shrink.finding_steps import Investigated
@@ -30,8 +31,6 @@ NOT_REPRODUCED = "not-reproduced"
 UNFINISHED = "unfinished"
 """Subfolder for findings that are being followed up; of those that were, when a campaign was killed."""
 
-_SUSPECT = "suspect"
-
 
 class FoundBefore(NamedTuple):
     """A test that an earlier campaign has written."""
@@ -41,15 +40,29 @@ class FoundBefore(NamedTuple):
     reason: str
 
 
-class OutFolder:
-    """The only writer of findings of a campaign. Its methods raise `OSError`."""
+class Unfinished(NamedTuple):
+    """A finding that an earlier campaign could not follow up to its end."""
 
-    def __init__(self, folder: Path, *, faults: tuple[str, ...] = (), taken: Iterable[Path] = ()) -> None:
-        """``faults``: those of the engine under test. ``taken``: the files of known bugs, which are never written."""
+    case: Case
+    fixes: tuple[str, ...]
+    """The fixes of known bugs with which it was seen: without them another bug hides it."""
+
+
+class OutFolder:
+    """The only writer of findings of a campaign. Its methods raise `OSError` unless they say otherwise."""
+
+    def __init__(
+        self, folder: Path, engine: Engine, *, fixes: Collection[str] = (), taken: Iterable[Path] = ()
+    ) -> None:
+        """``engine``: the one under test. ``fixes``: import paths of the fixes of known bugs. ``taken``: the files of
+        known bugs, which are never written."""
         self.folder = folder
-        self._faults = faults
+        self._engine = engine
+        self._fixes = frozenset(fixes)
         self._taken = {path.resolve() for path in taken}
         self._raw: dict[str, Path] = {}
+        self._token = secrets.token_hex(4)
+        self._lock = -1
         self.found: list[FoundBefore] = []
         """What was there at the start, without suspects."""
         self.suspects: dict[str, FoundBefore] = {}
@@ -57,39 +70,70 @@ class OutFolder:
 
     # -- what is there -----------------------------------------------------------------------------------------
 
-    def read(self) -> list[Case]:
+    def read(self, on_error: Callable[[OSError], object]) -> list[Unfinished]:
         """Read what earlier campaigns have left. Returns their findings that were not confirmed, by a kill or Ctrl-C.
 
         What a killed one has left half done is completed (a test that was not written beside its finding), or removed
-        (temporary files).
+        (temporary files). ``on_error`` is called with what the disk refuses; the rest is read all the same.
         """
+
+        def tried(work: Callable[[], object]) -> None:
+            try:
+                work()
+            except OSError as error:
+                on_error(error)
+
         for folder in (self.folder, self.folder / UNFINISHED, self.folder / NOT_REPRODUCED):
-            remove_abandoned(folder)
-        unfinished = [case for file in sorted((self.folder / UNFINISHED).glob("*.json")) if (case := _abandoned(file))]
+            tried(lambda folder=folder: remove_abandoned(folder))  # type: ignore[misc]
+        unfinished = list(self._abandoned())
         for file in sorted(self.folder.glob("test_*.json")):
             case = _case(file)
-            if case is None or case.finding is None or case.finding.faults != self._faults:
+            if case is None or case.finding is None:
                 continue
-            if not case.finding.tried:
-                unfinished.append(case)
-            emit_again(file)
-        self._read_tests(skip={case.path.with_suffix(".py") for case in unfinished})
+            tried(lambda file=file: complete(file))  # type: ignore[misc]
+            fixes = self._seen_with(case.finding)
+            if fixes is not None and not case.finding.tried and self._is_of_this(case.finding):
+                unfinished.append(Unfinished(case, fixes))
+        self._read_tests(skip={each.case.path.with_suffix(".py") for each in unfinished})
         return unfinished
 
+    def _abandoned(self) -> Iterator[Unfinished]:
+        """The findings of campaigns that run no more, as far as this engine can show them."""
+        folder = self.folder / UNFINISHED
+        for file in sorted(folder.glob("*.json")):
+            lock = folder / f".{file.stem.rpartition('.')[2]}.lock"
+            if lock.exists() and not locks.is_free(lock):
+                continue  # it is being followed up
+            case = _case(file)
+            if case is None or case.finding is None or not self._is_of_this(case.finding):
+                continue
+            fixes = self._seen_with(case.finding)
+            if fixes is not None:
+                yield Unfinished(case, fixes)
+
+    def _is_of_this(self, finding: Finding) -> bool:
+        """Whether it was found in the SGLang under test."""
+        engine = self._engine
+        return (finding.sglang_version, finding.sglang_tree) == (engine.sglang_version, engine.sglang_tree)
+
+    def _seen_with(self, finding: Finding) -> tuple[str, ...] | None:
+        """Return the fixes with which it was seen; None where other faults were seeded than now."""
+        own = self._engine.faults
+        more = tuple(path for path in finding.faults if path not in own)
+        return more if set(own) <= set(finding.faults) and self._fixes.issuperset(more) else None
+
     def _read_tests(self, skip: set[Path]) -> None:
-        for path, signatures, reason in emitted_in(self.folder):
+        for path, signatures, reason in emitted_in(self.folder, self._engine.sglang_version):
             if path in skip or path.resolve() in self._taken:
                 continue
-            try:
-                finding = finding_beside(path)
-            except ScriptError:
-                finding = None
-            if finding is not None and finding.faults != self._faults:
+            case = _case(path.with_suffix(".json"))
+            finding = case.finding if case is not None else None
+            if finding is not None and self._seen_with(finding) is None:
                 continue
             where = f" on SGLang {finding.sglang_version}" if finding is not None else ""
             for signature in signatures:
                 before = FoundBefore(signature, path, reason or f"found before{where}, and not explained yet")
-                if f"_{_SUSPECT}" in path.stem:
+                if case is not None and case.suspect:
                     self.suspects.setdefault(signature, before)
                 else:
                     self.found.append(before)
@@ -101,18 +145,24 @@ class OutFolder:
 
     # -- what is written ---------------------------------------------------------------------------------------
 
-    def begin(self, key: str, seen: Investigated) -> None:
-        """Keep a finding as it is known so far, until `write` or `put_aside` is called for it.
+    def begin(self, key: str, seen: Investigated, *, suspect: bool) -> None:
+        """Keep a finding as it is known so far, until `write`, `put_aside` or `forget` is called for it.
 
         ``key``: its name in the campaign: its signature, and what tells it from others with that signature.
         """
-        name = f"{stem(seen.finding)}{_own(seen.finding, key)}.{os.getpid()}.json"
-        path = self.folder / UNFINISHED / name
+        path = self.folder / UNFINISHED / f"{stem(seen.finding)}{_own(seen.finding, key)}.{self._token}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_finding(seen.finding, path, seen.outcome.trace[-TRACE_STEPS:])
+        if self._lock < 0:
+            self._lock = locks.hold(self._lock_file)
+        save_finding(seen.finding, path, seen.outcome.trace[-TRACE_STEPS:], suspect=suspect)
         self._raw[key] = path
 
-    def write(self, key: str, seen: Investigated, known_cause: str | None = None) -> Path:
+    @property
+    def _lock_file(self) -> Path:
+        """Held while this campaign follows findings up, so that others leave these alone."""
+        return self.folder / UNFINISHED / f".{self._token}.lock"
+
+    def write(self, key: str, seen: Investigated, *, known_cause: str | None, suspect: bool) -> Path:
         """Write a finding as a test; returns the path of the test that shows it, an older one where that is better.
 
         A test that somebody has edited, and one of a known bug, is left alone, and the finding is written beside it.
@@ -122,13 +172,14 @@ class OutFolder:
                 continue
             try:
                 path = emit(
-                    seen.finding, self.folder, trace=seen.outcome.trace, known_cause=known_cause, suffix=suffix
-                )
-            except KeptForeign:
+                    seen.finding, self.folder, trace=seen.outcome.trace, known_cause=known_cause, suffix=suffix,
+                    suspect=suspect,
+                )  # fmt: skip
+            except KeptOther:
                 continue
             except KeptBetter as kept:
                 path = kept.path
-            self._end(key)
+            self.forget(key)
             return path
         raise AssertionError("there are always more names")
 
@@ -140,7 +191,7 @@ class OutFolder:
     def put_aside(self, key: str, finding: Finding) -> Path:
         """Write a finding that no fresh run showed as a script: it is no test. A shorter script of it is kept."""
         path = self._save_aside(finding)
-        self._end(key)
+        self.forget(key)
         return path
 
     def _save_aside(self, finding: Finding) -> Path:
@@ -158,17 +209,34 @@ class OutFolder:
         if not shows and case.finding is not None:
             self._save_aside(case.finding)
         case.path.unlink(missing_ok=True)
-        _remove_if_empty(case.path.parent)
+        self._tidy()
 
     def forget(self, key: str) -> None:
-        """End what `begin` began, where nothing more is to be written."""
-        self._end(key)
-
-    def _end(self, key: str) -> None:
+        """End what `begin` began."""
         raw = self._raw.pop(key, None)
         if raw is not None:
             raw.unlink(missing_ok=True)
-            _remove_if_empty(raw.parent)
+            self._tidy()
+
+    def end(self) -> None:
+        """Leave what is unfinished to the next campaign."""
+        self._raw.clear()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove the folder of unfinished findings if nothing is in it, and the locks of campaigns that have ended."""
+        folder = self.folder / UNFINISHED
+        if not self._raw and self._lock >= 0:
+            self._lock_file.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = -1
+        for lock in folder.glob(".*.lock"):
+            if locks.is_free(lock):
+                lock.unlink(missing_ok=True)
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # it holds other findings
 
 
 def _own(finding: Finding, key: str) -> str:
@@ -177,23 +245,8 @@ def _own(finding: Finding, key: str) -> str:
 
 
 def _case(file: Path) -> Case | None:
+    """Return what is in a file; None where it is no finding: a user may keep anything there."""
     try:
         return load(file)
     except ScriptError:
-        return None  # not a finding; a user may keep anything there
-
-
-def _abandoned(file: Path) -> Case | None:
-    """Return the finding of a campaign that runs no more."""
-    pid = file.stem.rpartition(".")[2]
-    if pid.isdigit() and psutil.pid_exists(int(pid)):
         return None
-    case = _case(file)
-    return case if case is not None and case.finding is not None else None
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        return  # it holds other findings

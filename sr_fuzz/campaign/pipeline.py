@@ -115,7 +115,7 @@ class Pipeline:
     def _begin(self, key: str, seen: Investigated) -> None:
         """Put what is known of a finding on the disk, since a campaign may be killed at any moment."""
         try:
-            self._out.begin(key, seen)
+            self._out.begin(key, seen, suspect=self._statuses[key] == "suspect")
         except OSError as error:
             self._troubles.keep(None, error, "writing")
 
@@ -153,7 +153,7 @@ class Pipeline:
             return
         tally.status = status if cause is None else "known"
         tally.reason = cause or tally.reason
-        tally.path = self._written(lambda: self._out.write(key, seen, cause))
+        tally.path = self._written(lambda: self._out.write(key, seen, known_cause=cause, suspect=status == "suspect"))
         if tally.path is not None:
             self._on_event(Emitted(finding, tally.path))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from sr_fuzz.bugs.known import Known, script_of
 from sr_fuzz.campaign.events import FindingKnown, FindingNew, FindingTally, Listener, Summary
 from sr_fuzz.campaign.known_hits import KnownHits, Look
-from sr_fuzz.campaign.out_folder import OutFolder
+from sr_fuzz.campaign.out_folder import OutFolder, Unfinished
 from sr_fuzz.campaign.pipeline import ALONE, Against, Pipeline
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.trouble import TroubleLog
@@ -77,6 +77,27 @@ class Sightings:
         """Make known what earlier campaigns have found and left in the folder: bugs without a fix."""
         for found in self._out.found:
             self._known.add(found.signature, (found.path, found.reason))
+
+    def resume(self, unfinished: Unfinished, outcome: Outcome) -> None:
+        """Take a violation that an earlier campaign has seen and not followed up to its end.
+
+        ``outcome``: of a run with the fixes with which it was seen then.
+        """
+        case, fixes = unfinished
+        assert case.signature is not None
+        look = Look("suspect", outcome, fixes=fixes)
+        if case.suspect:
+            self._suspect(case.signature, case.script, look)
+        elif fixes:
+            self._masked(case.script, look)
+        else:
+            self.take(case.signature, case.script, outcome)
+
+    def engine_with(self, fixes: tuple[str, ...]) -> Engine:
+        """The engine under test with these fixes of known bugs."""
+        if self._hits is None:
+            raise ValueError("fixes are played with a triage only")
+        return self._hits.engine_with(fixes)
 
     def close(self) -> None:
         """End the engines on which known bugs are fixed."""

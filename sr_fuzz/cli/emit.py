@@ -15,6 +15,7 @@ from sr_fuzz.cli.options import OUT, FaultOption, FileArgument, SglangOption
 from sr_fuzz.cli.shared import check_folder, mention_origin, violating
 
 if TYPE_CHECKING:
+    from sr_fuzz.emit.replacing import Replace
     from sr_fuzz.outcome import Finding, StepRecord
 
 
@@ -71,7 +72,6 @@ def emit(
     """
     from sr_fuzz.engine.around.differential import compared
     from sr_fuzz.outcome.files import load, named
-    from sr_fuzz.sglang_api.sources import sglang_folder
     from sr_fuzz.shrink.finding_steps import first_seen, reproduce
 
     if releases is not None and (cause is None or format in (EmitFormat.SGLANG, EmitFormat.ISSUE)):
@@ -80,9 +80,9 @@ def emit(
         raise InputError("--cause: expected a text: which lines of SGLang are to blame")
     if format is EmitFormat.BUG and cause is None:
         raise InputError("--format bug: needs --cause: which lines of SGLang are to blame")
+    if format is EmitFormat.BUG and force:
+        raise InputError("--force: a known bug is written anew in any case, with what was filled in by hand kept")
     case = load(file)
-    if sglang is not None:
-        sglang_folder(sglang)  # refused also where no engine is needed
     check_folder(out)
     if format is EmitFormat.SGLANG:
         mention_origin(case, fault, sglang)
@@ -92,7 +92,7 @@ def emit(
     if format is EmitFormat.ISSUE:
         mention_origin(case, fault, sglang)
         with engines.start(fault, sglang=sglang) as engine:
-            typer.echo(sglang_own.write_issue(engine, case, out, fault, cause=cause))
+            typer.echo(_replacing(lambda: sglang_own.write_issue(engine, case, out, fault, cause=cause, force=force)))
         return 0
     finding, trace = case.finding, case.trace
     if finding is not None and (fault or sglang):
@@ -125,7 +125,8 @@ def _write(
     from sr_fuzz.emit.pytest_repro import emit as emit_test
 
     if format is EmitFormat.PYTEST or cause is None:
-        return emit_test(finding, out, known_cause=cause, releases=releases, trace=trace, force=force)
+        replace: Replace = "any" if force else "as good"
+        return emit_test(finding, out, known_cause=cause, releases=releases, trace=trace, replace=replace)
     try:
         return emit_bug(finding, out, cause=cause, releases=releases, trace=trace)
     except ValueError as error:

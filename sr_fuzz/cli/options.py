@@ -63,7 +63,7 @@ LimitOption = Annotated[
     typer.Option(
         "--limit", parser=duration, metavar="TIME",
         help="How long a step may take before it counts as a hang, such as 30s; 20s if not given, 2m on a server. "
-        "Doubled for each 10,000 tokens of a script's prompts, and waiting for a processor does not count.",
+        "As much again for each 10,000 tokens of a script's prompts; waiting for a processor does not count.",
     ),
 ]  # fmt: skip
 

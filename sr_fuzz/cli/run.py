@@ -16,7 +16,7 @@ from sr_fuzz.cli.options import OUT, EngineKind, EngineOption, FaultOption, Limi
 from sr_fuzz.cli.shared import check_folder, check_target, find_configs
 from sr_fuzz.cli.signals import stopped_status
 from sr_fuzz.cli.statuses import BLIND, OK, TROUBLE
-from sr_fuzz.script.errors import ConfigNotBooted
+from sr_fuzz.script.errors import ConfigNotBooted, EngineError, ProcessLost
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +42,11 @@ _KnownFolder = Annotated[
 ]
 _AllNew = Annotated[
     bool,
-    typer.Option("--all-new", help="Without the list of known bugs: each is found, minimised and written out as new."),
+    typer.Option(
+        "--all-new",
+        help="Without the list of known bugs: each is found, minimised and written out as new, but for those that are "
+        "in --out already.",
+    ),
 ]
 _Example = Annotated[
     bool,
@@ -109,8 +113,9 @@ def run(
     """
     configs = find_configs(config or ["default"])
     _check_options(engine_kind, known, canary=canary, fault=fault, differential=differential)
-    if all_new and known is not None:
-        raise InputError("--all-new: takes the known findings away, so not with --known")
+    if all_new and (known is not None or example):
+        option = "--known" if known is not None else "--example"
+        raise InputError(f"--all-new: takes the known bugs away, so not with {option}")
     check_folder(out)
     check_target("--log", log)
     shares = _shares(configs, engine_kind, asked=config is not None)
@@ -129,8 +134,7 @@ def run(
         Terminal(console) as terminal,
         _logged(terminal, log) as listener,
     ):
-        with contextlib.suppress(ConfigNotBooted):  # in the summary, unless no other configuration boots either
-            engine.start(shares[0][0])
+        _start(engine, shares[0][0])
         done = run_campaign(
             engine if differential is None else DifferentialEngine(engine, differential),
             scripts=[scripts(share, exhausters=exhausters) for share in shares],
@@ -146,7 +150,19 @@ def run(
         )
         if example and not done.interrupted and not done.gave_up:
             _show_example(engine, done, console, sglang)
+    if terminal.error is not None and not done.interrupted:
+        raise terminal.error
     return _status(done)
+
+
+def _start(engine: Engine, config: EngineConfig) -> None:
+    """Start the engine, once more if one of its processes was killed meanwhile; later the campaign sees to that."""
+    with contextlib.suppress(ConfigNotBooted):  # in the summary, unless no other configuration boots either
+        try:
+            engine.start(config)
+        except ProcessLost as error:
+            typer.echo(f"sr-fuzz: note: {str(error).splitlines()[0]}; it is started again", err=True)
+            engine.start(config)
 
 
 @contextlib.contextmanager
@@ -171,8 +187,13 @@ def _logged(terminal: Listener, path: Path | None) -> Iterator[Listener]:
 def _show_example(engine: Engine, done: Summary, console: Console, sglang: str | None) -> None:
     from sr_fuzz.campaign.example import play_example
     from sr_fuzz.report.example import print_example
+    from sr_fuzz.report.summary import first_line
 
-    played = play_example(engine, done)
+    try:
+        played = play_example(engine, done)
+    except EngineError as error:
+        console.print(f"The example could not be played: {first_line(str(error))}", markup=False)
+        return
     if played is None:
         console.print(f"No known bug of SGLang {engine.sglang_version} that could be shown as an example.")
     else:

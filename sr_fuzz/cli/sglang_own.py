@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_fuzz.cli.engines import search_path
+from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.shared import violating
 
 if TYPE_CHECKING:
@@ -35,30 +36,38 @@ def write(
 
 
 def write_issue(
-    engine: Engine, case: Case, out: Path, fault: Sequence[str] | None, *, cause: str | None = None
+    engine: Engine, case: Case, out: Path, fault: Sequence[str] | None, *, cause: str | None = None, force: bool = False
 ) -> Path:
     """Write the text for an issue of SGLang, with a test for its own scripted runtime where there can be one."""
-    import tempfile
-
     from sr_fuzz.emit.issue import issue_text
+    from sr_fuzz.emit.known_bug import why_not_told
     from sr_fuzz.emit.public_api import NotExpressible
     from sr_fuzz.emit.pytest_repro import stem
-    from sr_fuzz.outcome.files import write_whole
+    from sr_fuzz.emit.replacing import check_same
+    from sr_fuzz.engine.around.differential import compared
+    from sr_fuzz.lifetime.owned_folders import owned_folder
+    from sr_fuzz.outcome.writing import write_whole
     from sr_fuzz.shrink.finding_steps import first_seen, reproduce
 
     finding, trace = case.finding, case.trace
     if finding is None:
+        engine = compared(engine, case.signature)
         seen = first_seen(case.script, violating(engine, case, "emit"), engine)
         finding, trace = reproduce(seen, engine).finding, seen.outcome.trace
+    if why := why_not_told(finding):
+        raise InputError(f"--format issue: {why}")
     cause = cause or _known_cause(case)
     test = None
-    with tempfile.TemporaryDirectory(prefix="sr-fuzz-") as folder:
+    with owned_folder() as folder:
         try:
-            test = write(engine, case, Path(folder), fault).path.read_text()
+            test = write(engine, case, folder, fault).path.read_text()
         except NotExpressible:
             pass  # then the script itself is the reproduction
     path = out / f"issue_{stem(finding)}.md"
-    write_whole(path, issue_text(finding, trace, cause=cause, test=test).encode())
+    data = issue_text(finding, trace, cause=cause, test=test).encode()
+    if not force:
+        check_same(path, data)
+    write_whole(path, data)
     return path
 
 

@@ -51,11 +51,18 @@ def emit_bug(
     return path
 
 
-def _why_no_bug(finding: Finding) -> str | None:
+def why_not_told(finding: Finding) -> str | None:
+    """Return why a finding cannot be told to others as a bug of SGLang; None where it can."""
     if finding.faults:
         return f"found with a seeded fault, {', '.join(finding.faults)}: no bug of SGLang"
     if finding.tried and not finding.reproduced:
         return f"{finding.reliability}: what did not reproduce is not written out as a bug"
+    return None
+
+
+def _why_no_bug(finding: Finding) -> str | None:
+    if (why := why_not_told(finding)) is not None:
+        return why
     if needs_comparison(finding):
         return f"{finding.violation.invariant}: two runs are compared for it; a known bug shows in one"
     return None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace as replaced
 
 from sr_fuzz.emit.explanation import (
     TRACE_LEGEND,
@@ -26,11 +27,11 @@ from sr_fuzz.emit.explanation import (
     where_to_look,
 )
 from sr_fuzz.emit.python_text import in_docstring, literal, quoted
-from sr_fuzz.emit.replacing import check_replaceable, digest
+from sr_fuzz.emit.replacing import Replace, check_replaceable, digest
 from sr_fuzz.outcome import Finding, StepRecord
 from sr_fuzz.outcome.files import EmittedTest, finding_data, load
 from sr_fuzz.outcome.plain_text import storable
-from sr_fuzz.outcome.writing import write_together
+from sr_fuzz.outcome.writing import write_together, write_whole
 from sr_fuzz.script import Script
 from sr_fuzz.script.defaults import defaults_of
 from sr_fuzz.script.text import text
@@ -50,40 +51,53 @@ def emit(
     releases: str | None = None,
     trace: Sequence[StepRecord] = (),
     suffix: str = "",
-    force: bool = False,
+    suspect: bool = False,
+    replace: Replace = "better",
 ) -> Path:
     """Write ``finding`` into ``folder`` as ``test_<invariant>_<rule>_<hash><suffix>.py``, and beside it as ``.json``.
 
-    The hash is that of the signature, so a finding that is emitted again replaces its older repro, unless that one is
-    better or somebody has edited it (`sr_fuzz.emit.replacing`): then `NotReplaced` is raised, without ``force``.
-    ``known_cause`` marks the test as a strict ``xfail``, which fails once the bug is fixed. ``releases``, a version
-    specifier, limits this mark to these releases of SGLang; on any other release the test must pass. ``trace`` is that
-    of the run that showed the violation. Creates ``folder``; returns the path of the test. Raises `OSError`.
+    The hash is that of the signature, so a finding that is emitted again replaces its older repro, as far as
+    ``replace`` allows: only if it is *better* than that one, if it is at least *as good*, or in *any* case. An edited
+    test is replaced by *any* alone; otherwise `NotReplaced` is raised (`sr_fuzz.emit.replacing`).
+    ``known_cause`` marks the test as a strict ``xfail``, which fails once the bug is fixed; without one that of the
+    replaced test stays. ``releases``, a version specifier, limits this mark to these releases of SGLang; on any other
+    release the test must pass. ``trace`` is that of the run that showed the violation. ``suspect``: whether it is a
+    finding behind a known signature. Creates ``folder``; returns the path of the test. Raises `OSError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = repro_path(finding, folder, suffix)
-    if not force:
-        check_replaceable(path, finding)
+    before = check_replaceable(path, finding, as_good=replace == "as good") if replace != "any" else None
+    if before is not None and known_cause is None:
+        known_cause, releases = before.known_cause, before.releases
     module = _module(finding, path, tuple(trace), known_cause, releases).encode()
-    written = EmittedTest(digest(module), storable(known_cause) if known_cause else None, releases)
-    data = finding_data(finding, tuple(trace)[-TRACE_STEPS:], written)
+    cause = storable(known_cause) if known_cause else None
+
+    def data(*, complete: bool) -> bytes:
+        written = EmittedTest(digest(module), cause, releases, complete)
+        return finding_data(finding, tuple(trace)[-TRACE_STEPS:], written, suspect=suspect)
+
     # The finding comes first: from it alone the test can be made again.
-    write_together({path.with_suffix(".json"): data, path: module})
+    write_together({path.with_suffix(".json"): data(complete=False), path: module})
+    write_whole(path.with_suffix(".json"), data(complete=True))
     return path
 
 
-def emit_again(file: Path) -> Path | None:
-    """Write the test of a finding file whose test is missing: a campaign was killed before it had written both.
+def complete(file: Path) -> None:
+    """Write the test of a finding file if a campaign was killed before it had written both.
 
-    Returns its path; None where it is there, or the file is of a finding without one. Raises `ScriptError`, `OSError`.
+    A test that is there, edited since or not, and one that a person has removed, stay so. Raises `ScriptError`,
+    `OSError`.
     """
     case, path = load(file), file.with_suffix(".py")
-    if case.finding is None or case.test is None or path.exists():
-        return None
-    module = _module(case.finding, path, case.trace, case.test.known_cause, case.test.releases).encode()
-    written = EmittedTest(digest(module), case.test.known_cause, case.test.releases)
-    write_together({file: finding_data(case.finding, case.trace, written), path: module})
-    return path
+    if case.finding is None or case.test is None or case.test.complete:
+        return
+    if path.exists():
+        done = replaced(case.test, complete=True)
+    else:
+        module = _module(case.finding, path, case.trace, case.test.known_cause, case.test.releases).encode()
+        write_whole(path, module)
+        done = replaced(case.test, sha256=digest(module), complete=True)
+    write_whole(file, finding_data(case.finding, case.trace, done, suspect=case.suspect))
 
 
 def repro_path(finding: Finding, folder: Path, suffix: str = "") -> Path:

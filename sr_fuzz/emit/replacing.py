@@ -1,13 +1,17 @@
-"""Which emitted test may be replaced by another one: the own one, unedited, by one that is at least as good."""
+"""Which emitted test may be replaced by another one: an unedited one, by a better one of the same finding."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 from sr_fuzz.outcome import Finding
-from sr_fuzz.outcome.files import load
+from sr_fuzz.outcome.files import Case, EmittedTest, load
 from sr_fuzz.script import ScriptError, to_json
+
+Replace = Literal["better", "as good", "any"]
+"""What may take the place of an unedited test: what is better, what is at least as good, or anything."""
 
 
 class NotReplaced(FileExistsError):
@@ -15,30 +19,35 @@ class NotReplaced(FileExistsError):
 
 
 class KeptBetter(NotReplaced):
-    """The test that is there shows the same finding, and is better."""
+    """The test that is there shows the same finding, and is better, or as good."""
 
     def __init__(self, path: Path, there: Finding) -> None:
         super().__init__(
-            f"{path}: not replaced: it is better ({_quality_text(there)}) than what would be written instead"
+            f"{path}: not replaced: it is not worse ({_quality_text(there)}) than what would be written instead"
         )
         self.path, self.finding = path, there
 
 
-class KeptForeign(NotReplaced):
-    """The file that is there was edited, or sr_fuzz did not write it for this finding."""
+class KeptOther(NotReplaced):
+    """The file that is there was edited, or is of another finding, or sr_fuzz did not write it."""
 
 
-def check_replaceable(path: Path, finding: Finding) -> None:
-    """Raise `NotReplaced` where the emitted test at ``path`` must not be replaced by that of ``finding``."""
+def check_replaceable(path: Path, finding: Finding, *, as_good: bool) -> EmittedTest | None:
+    """Raise `NotReplaced` where the emitted test at ``path`` must not be replaced by that of ``finding``.
+
+    ``as_good``: whether one that is as good may take its place. Returns the test that is to be replaced, if any.
+    """
     if not path.exists():
-        return
-    there = unedited(path)
-    if there is None:
-        raise KeptForeign(f"{path}: not replaced: it was edited since it was written, or not written by sr_fuzz")
+        return None
+    case = unedited(path)
+    if case is None or case.finding is None:
+        raise KeptOther(f"{path}: not replaced: it was edited since it was written, or not written by sr_fuzz")
+    there = case.finding
     if (there.signature, there.faults) != (finding.signature, finding.faults):
-        raise KeptForeign(f"{path}: not replaced: it is of another finding, {there.signature}")
-    if is_better(there, finding):
+        raise KeptOther(f"{path}: not replaced: it is of another finding, {there.signature}")
+    if is_better(there, finding) or not (as_good or is_better(finding, there)):
         raise KeptBetter(path, there)
+    return case.test
 
 
 def is_better(finding: Finding, other: Finding) -> bool:
@@ -49,11 +58,11 @@ def is_better(finding: Finding, other: Finding) -> bool:
 def check_same(path: Path, data: bytes) -> None:
     """Raise `NotReplaced` where there is a file ``path`` with another content."""
     if path.exists() and path.read_bytes() != data:
-        raise KeptForeign(f"{path}: not replaced: there is another test with that name, perhaps an edited one")
+        raise KeptOther(f"{path}: not replaced: there is another test with that name, perhaps an edited one")
 
 
-def unedited(path: Path) -> Finding | None:
-    """Return the finding of the emitted test ``path``; None where it was edited, or was not emitted as it is.
+def unedited(path: Path) -> Case | None:
+    """Return the finding file beside the emitted test ``path``; None where the test was edited, or not emitted.
 
     A test that an older version has emitted has no checksum in the file beside it, and counts as edited.
     """
@@ -62,7 +71,7 @@ def unedited(path: Path) -> Finding | None:
         data = path.read_bytes()
     except (ScriptError, OSError):
         return None
-    return case.finding if case.test is not None and case.test.sha256 == digest(data) else None
+    return case if case.test is not None and case.test.sha256 == digest(data) else None
 
 
 def digest(data: bytes) -> str:

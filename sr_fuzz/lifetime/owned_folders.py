@@ -1,24 +1,29 @@
 """Folders that do not outlive their owner for long: what a killed process has left is removed at the next start.
 
-The owner holds a lock on its folder, which the kernel frees when the owner ends, however it does. So a folder whose
-name and user say that it is ours, and whose lock is free, belongs to nobody any more. Process ids would not prove that:
-they are used again, and mean nothing in another container that sees the same folder.
+The owner holds a lock on a file in its folder (see `sr_fuzz.lifetime.locks`). So a folder whose name and user say that
+it is ours, and whose lock is free, belongs to nobody any more.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sr_fuzz.lifetime import locks
+
 PREFIX = "sr-fuzz-own-"
 
 SHARED_MEMORY = Path("/dev/shm")
+
+_LOCK = "lock"
+"""The file that the owner holds."""
 
 _SEGMENTS = "shared-memory"
 """The file of a folder that lists shared memory of its owner, by name, with the inode: names are used again."""
@@ -29,19 +34,27 @@ class OwnedFolder:
 
     def __init__(self, parent: Path | None = None) -> None:
         """``parent``: an existing folder; None for that of temporary files. Raises `OSError`."""
-        self.path, self._lock = _make(parent)
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        self._lock = locks.hold(self.path / _LOCK)
+        self._segments: dict[str, int] = {}
 
     def note_segments(self, names: Iterable[str]) -> None:
-        """Note which shared memory goes with the folder."""
+        """Note which shared memory goes with the folder.
+
+        Where the disk takes no more, only the owner itself knows it: what `remove` does needs no file.
+        """
         inodes = {name: _inode(SHARED_MEMORY / name) for name in names}
+        self._segments = {name: inode for name, inode in inodes.items() if inode is not None}
         file = self.path / _SEGMENTS
         unfinished = file.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps({name: inode for name, inode in inodes.items() if inode is not None}))
-        unfinished.replace(file)
+        with contextlib.suppress(OSError):
+            unfinished.write_text(json.dumps(self._segments))
+            unfinished.replace(file)
 
     def remove(self) -> None:
         """Remove the folder with its content, and the shared memory that was noted. Idempotent."""
         if self._lock >= 0:
+            _unlink(self._segments)
             _remove(self.path)
             os.close(self._lock)
             self._lock = -1
@@ -61,50 +74,42 @@ def remove_leftovers(parent: Path | None = None) -> None:
     """Remove the folders in ``parent`` whose owners have ended; None: in the folder of temporary files."""
     for path in (parent or Path(tempfile.gettempdir())).glob(f"{PREFIX}*"):
         try:
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            state = path.lstat()
         except OSError:
-            continue  # no folder, somebody else's, or removed meanwhile
-        try:
-            if os.fstat(lock).st_uid == os.geteuid() and _is_free(lock):
-                _remove(path)
-        finally:
-            os.close(lock)
+            continue  # removed meanwhile
+        if state.st_uid == os.geteuid() and path.is_dir() and not path.is_symlink() and _is_abandoned(path, state):
+            _remove(path)
 
 
-def _make(parent: Path | None) -> tuple[Path, int]:
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        try:
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            continue
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if _inode(path) == os.fstat(lock).st_ino:
-            return path, lock
-        # Another process, which looked for leftovers, saw it before it was locked.
-        os.close(lock)
+# Between making a folder and locking its file an owner needs a millisecond.
+_UNLOCKED_S = 60.0
 
 
-def _is_free(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _is_abandoned(path: Path, state: os.stat_result) -> bool:
+    if (path / _LOCK).exists():
+        return locks.is_free(path / _LOCK)
+    return time.time() - state.st_mtime > _UNLOCKED_S
 
 
 def _remove(folder: Path) -> None:
+    """Remove a folder as far as that is possible; the next start tries again."""
     try:
         segments = json.loads((folder / _SEGMENTS).read_text())
     except (OSError, ValueError):
         segments = {}
-    for name, inode in segments.items():
-        if _inode(SHARED_MEMORY / name) == inode:
-            (SHARED_MEMORY / name).unlink(missing_ok=True)
+    _unlink(segments if isinstance(segments, dict) else {})
     for path in [folder, *folder.rglob("*")]:
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o700)  # an unpacked release is read-only
+        with contextlib.suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o700)  # an unpacked release is read-only
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unlink(segments: dict[str, int]) -> None:
+    for name, inode in segments.items():
+        with contextlib.suppress(OSError):
+            if _inode(SHARED_MEMORY / Path(name).name) == inode:
+                (SHARED_MEMORY / Path(name).name).unlink()
 
 
 def _inode(path: Path) -> int | None:

@@ -47,6 +47,8 @@ class EmittedTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     """Of the test as it was written. A test with another one was edited since, and belongs to who edited it."""
     known_cause: str | None = None
     releases: str | None = None
+    complete: bool = True
+    """False while it is being written, and after a kill in that moment."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -60,6 +62,8 @@ class Case(msgspec.Struct, frozen=True):
     """The last steps of the run that showed the finding."""
     test: EmittedTest | None = None
     """Of a finding file: the test that was written beside it."""
+    suspect: bool = False
+    """Whether the finding is one behind a known signature."""
 
 
 class _FindingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -67,17 +71,20 @@ class _FindingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     finding: Finding
     trace: tuple[StepRecord, ...] = ()
     test: EmittedTest | None = None
+    suspect: bool = False
 
 
-def finding_data(finding: Finding, trace: Sequence[StepRecord] = (), test: EmittedTest | None = None) -> bytes:
+def finding_data(
+    finding: Finding, trace: Sequence[StepRecord] = (), test: EmittedTest | None = None, *, suspect: bool = False
+) -> bytes:
     """Return ``finding`` and the steps before its violation as indented JSON."""
-    data = msgspec.json.encode(_FindingFile(FINDING_FORMAT, finding, tuple(trace), test))
+    data = msgspec.json.encode(_FindingFile(FINDING_FORMAT, finding, tuple(trace), test, suspect))
     return msgspec.json.format(data, indent=2) + b"\n"
 
 
-def save_finding(finding: Finding, path: Path, trace: Sequence[StepRecord] = ()) -> None:
+def save_finding(finding: Finding, path: Path, trace: Sequence[StepRecord] = (), *, suspect: bool = False) -> None:
     """Write ``finding`` into a finding file of its own. Raises `OSError`."""
-    write_whole(path, finding_data(finding, trace))
+    write_whole(path, finding_data(finding, trace, suspect=suspect))
 
 
 def load(path: Path) -> Case:
@@ -125,7 +132,7 @@ def _load_finding(path: Path, raw: dict[str, Any]) -> Case:
     file = converted(raw, _FindingFile, source)
     refuse_unwritable(raw, source)
     found = replace(file.finding, signature=renewed(file.finding.signature, file.finding.violation))
-    return Case(path, file.finding.script, found.signature, found, file.trace, file.test)
+    return Case(path, file.finding.script, found.signature, found, file.trace, file.test, file.suspect)
 
 
 def _load_bug(path: Path, raw: dict[str, Any]) -> Case:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
+from sr_fuzz.lifetime import locks
 
-# The process that writes it is part of the name, so that two never share one, and that what a killed one left is known.
-_UNFINISHED = re.compile(r"\.(?P<file>.+)\.(?P<pid>\d+)\.unfinished")
+_SUFFIX = "unfinished"
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -22,33 +22,31 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_together(files: Mapping[Path, bytes]) -> None:
-    """Write files that belong together: all are complete on the disk before the first one gets its name.
+    """Write files that belong together: the data of all of them is written before the first one gets its name.
 
-    So an error leaves existing files unchanged, all of them. They get their names in the order given; only a process
-    that is killed between two of these renamings leaves the first without the second. Raises `OSError`, which names
-    the file.
+    So a full disk leaves existing files unchanged, all of them. They get their names in the order given; a process that
+    is killed between two of these renamings leaves the first without the second. Raises `OSError`, which names a file.
     """
     # The target of a link is replaced, not the link.
-    unfinished = {path.resolve(): _unfinished(path.resolve()) for path in files}
-    target = next(iter(unfinished))
-    try:
-        for (target, temporary), data in zip(unfinished.items(), files.values(), strict=True):
-            temporary.write_bytes(data)
-        for target, temporary in unfinished.items():
-            temporary.replace(target)
-    except OSError as error:
-        for temporary in unfinished.values():
-            temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(target)) from None
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    targets = {path.resolve(): data for path, data in files.items()}
+    written: dict[Path, Path] = {}
+    target = next(iter(targets))
+    with contextlib.ExitStack() as held:
+        try:
+            for target, data in targets.items():
+                temporary = written[target] = target.with_name(f".{target.name}.{secrets.token_hex(4)}.{_SUFFIX}")
+                held.callback(os.close, locks.hold(temporary, 0o666))
+                temporary.write_bytes(data)
+            for target, temporary in written.items():
+                temporary.replace(target)
+        except OSError as error:
+            for temporary in written.values():
+                temporary.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(target)) from None
 
 
 def remove_abandoned(folder: Path) -> None:
     """Remove what processes that were killed while they wrote have left in ``folder``. Raises `OSError`."""
-    for path in folder.glob(".*.unfinished"):
-        match = _UNFINISHED.fullmatch(path.name)
-        if match is not None and not psutil.pid_exists(int(match["pid"])):
+    for path in folder.glob(f".*.{_SUFFIX}"):
+        if locks.is_free(path):
             path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from io import FileIO
 from pathlib import Path
 
@@ -20,7 +21,17 @@ class EventLog:
         """Raises `OSError` where the file cannot be opened."""
         self.problem = ""
         self._path = path
-        self._file = FileIO(path, "a")  # unbuffered: a campaign may be killed at any moment
+        self._file = FileIO(path, "a+")  # unbuffered: a campaign may be killed at any moment
+        self._end_line()
+
+    def _end_line(self) -> None:
+        """End the half line that a killed campaign, or a full disk, has left."""
+        try:
+            size = self._file.seek(0, os.SEEK_END)
+        except OSError:
+            return  # a pipe or a terminal
+        if size and os.pread(self._file.fileno(), 1, size - 1) != b"\n":
+            self._file.write(b"\n")
 
     def __enter__(self) -> EventLog:
         return self
@@ -31,9 +42,12 @@ class EventLog:
     def __call__(self, event: Event) -> None:
         if self.problem:
             return
-        line = encode_line(event, datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")) + b"\n"
         try:
+            line = encode_line(event, datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")) + b"\n"
             written = self._file.write(line)
+        except UnicodeEncodeError as error:
+            self.problem = f"{self._path}: an event that cannot be encoded: {error.reason}"
+            return
         except OSError as error:
             self.problem = f"{self._path}: {error.strerror}"
             return

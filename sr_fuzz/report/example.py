@@ -36,7 +36,7 @@ def print_example(console: Console, example: Example, sglang: str | None) -> Non
         "To see every known bug found, minimised and written out as if it were new:",
         f"    sr-fuzz run --all-new{source}",
         "On a release with more of them:",
-        f"    sr-fuzz run --all-new --sglang {_MORE_BUGS}",
+        f"    sr-fuzz run --all-new --sglang {_MORE_BUGS} --out findings-{_MORE_BUGS}",
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)

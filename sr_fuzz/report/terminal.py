@@ -86,7 +86,8 @@ class Terminal:
         self._suspects = 0
         self._doing = ""
         self._canary_found = False
-        self._closed = False
+        self.error: OSError | None = None
+        """Why nothing more is shown."""
 
     def __enter__(self) -> Terminal:
         return self
@@ -100,12 +101,12 @@ class Terminal:
 
         A campaign does not end for it: what it finds is on the disk.
         """
-        if self._closed:
+        if self.error is not None:
             return
         try:
             self._on(event)
-        except OSError:
-            self._closed = True
+        except OSError as error:
+            self.error = error
             _discard(self._console.file)
 
     # -- events ------------------------------------------------------------------------------------------------

@@ -92,7 +92,8 @@ def package_of(version: str, tree: str | None) -> Path | None:
     """Return the package of a release or a source tree, where it lies on this machine; nothing is fetched."""
     try:
         if tree is not None:
-            return sglang_folder(tree) / "sglang"
+            # A file names it, so only a folder counts: another source could start a download.
+            return sglang_folder(tree) / "sglang" if Path(tree).is_absolute() and Path(tree).is_dir() else None
         installed = installed_package()
         if installed is not None and version_in(installed) == version:
             return installed

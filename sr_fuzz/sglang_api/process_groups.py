@@ -22,7 +22,10 @@ _INTERFACES = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
 @contextmanager
 def private(folder: Path | None = None) -> Iterator[None]:
-    """While the context is active, process groups are made as `keep_private` says."""
+    """While the context is active, process groups are made as `keep_private` says.
+
+    The variables that name the interface stay set, since a library may read them later.
+    """
     from torch import distributed
 
     before = distributed.init_process_group, distributed.new_group

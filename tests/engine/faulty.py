@@ -181,7 +181,9 @@ def waits_for_a_kill():
 
     def waits(self, message):
         if message.abort_all and not mark.exists():
-            mark.write_text(str(os.getpid()))
+            ready = mark.with_suffix(".new")
+            ready.write_text(str(os.getpid()))
+            ready.rename(mark)
             time.sleep(1000)
         return abort(self, message)
 

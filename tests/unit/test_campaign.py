@@ -316,7 +316,7 @@ def test_without_the_list_a_known_bug_is_new(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_all_new_and_a_list_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["run", "--all-new", "--known", str(tmp_path)]) == 2
-    assert "--all-new: takes the known findings away" in capsys.readouterr().err
+    assert "--all-new: takes the known bugs away" in capsys.readouterr().err
 
 
 def test_the_example_is_a_known_bug_as_it_would_have_been_found(

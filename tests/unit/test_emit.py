@@ -16,6 +16,7 @@ from sr_fuzz.strategies.scripts import scripts
 
 from sr_fuzz.emit import commands
 from sr_fuzz.emit.pytest_repro import WIDTH, emit, to_source
+from sr_fuzz.emit.replacing import KeptBetter
 from sr_fuzz.outcome import Finding, Outcome, StepRecord, Violation, signature
 from sr_fuzz.outcome.files import load
 from sr_fuzz.script import (
@@ -190,6 +191,16 @@ def test_the_same_finding_replaces_its_older_repro_and_another_does_not(tmp_path
 
 
 HOSTILE = 'it says """done""" and C:\\new\\x41 and \x00\x1b[31m, and ends in \\'
+
+
+def test_a_finding_that_is_found_again_keeps_the_mark_of_its_test(tmp_path: Path):
+    first = emit(FINDING, tmp_path, known_cause="a cause", releases="<0.5.22")
+    before = first.read_text()
+    with pytest.raises(KeptBetter, match="not replaced: it is not worse"):
+        emit(FINDING, tmp_path)
+    assert emit(FINDING, tmp_path, replace="as good").read_text() == before
+    assert "a cause" not in emit(FINDING, tmp_path, replace="any").read_text()
+
 
 
 @pytest.mark.parametrize(

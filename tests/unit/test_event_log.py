@@ -93,3 +93,19 @@ def test_the_command_appends_to_the_log(monkeypatch: pytest.MonkeyPatch, tmp_pat
         assert cli.main(["run", *options, "--out", str(tmp_path), "--log", str(tmp_path / "log")]) == 0
         events = [decode_line(line).event for line in (tmp_path / "log").read_bytes().splitlines()]
         assert len(kinds(events, Finished)) == number
+
+
+def test_a_path_that_is_not_utf_8_is_written_as_it_can_be(tmp_path: Path):
+    out = Path("caf\udce9")
+    assert decode_line(encode_line(Started("0.5.23", 1, 60.0, None, out, 3), "")).event.out == Path("caf\\udce9")  # type: ignore[union-attr]
+
+
+def test_a_torn_line_spoils_no_other(tmp_path: Path):
+    log = tmp_path / "log"
+    log.write_bytes(b'{"format": 1, "ti')
+    with EventLog(log) as listener:
+        events_of(lambda script: None, tmp_path / "out", listener)
+    torn, *lines = log.read_bytes().splitlines()
+    assert [type(decode_line(line).event) for line in lines][0] is Started
+    with pytest.raises(ValueError, match="no line of an event log"):
+        decode_line(torn)

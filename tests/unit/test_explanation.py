@@ -163,7 +163,7 @@ def test_a_known_bug_with_the_same_rule_is_named_with_the_command_that_tells(tmp
     source = emit(finding, tmp_path, trace=TRACE).read_text()
     assert "May be the same bug as" in source and "liveness_stuck_waiting_fcd3c6" in source
     assert ".json --fault sr_fuzz.faults.fixes.admission:refused_at_the_door" in source
-    assert "May be the same bug as" not in emit(finding, tmp_path, known_cause="it is known").read_text()
+    assert "May be the same bug as" not in emit(finding, tmp_path / "known", known_cause="it is known").read_text()
 
 
 def test_what_has_nothing_in_common_or_is_mended_in_that_release_is_not_named():
@@ -209,4 +209,5 @@ def test_each_shipped_bug_can_be_told():
         if bug.violation is not None:
             finding = Finding(bug.signature, bug.script, bug.violation, bug.sglang_version or HERE)
             assert where_to_look(finding, bug.trace) and how_to_run(finding, Path("x.py"))
-            assert issue_text(finding, bug.trace).isprintable() is False
+            told = issue_text(finding, bug.trace)
+            assert all(f"\n### {head}\n" in told for head in ("Describe the bug", "Reproduction", "Environment"))

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = (
     "cli", "doctor", "testing", "report", "campaign", "emit", "shrink", "strategies", "engine", "bugs", "faults",
-    "play", "invariants", "view", "runtime", "cpu", "oracle", "sglang_api", "lifetime", "outcome", "script",
+    "play", "invariants", "view", "runtime", "cpu", "oracle", "sglang_api", "outcome", "script", "lifetime",
 )  # fmt: skip
 """From the top: each room may import those after it here, none before it. ARCHITECTURE.md says what each is for."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +15,14 @@ from fake_engine import FakeEngine, Rule
 from forked import forked, kill_self
 from test_campaign import SCRIPTS
 
+from sr_fuzz.bugs.known import Known
 from sr_fuzz.campaign.events import Event, FindingNew, Resumed, Summary
 from sr_fuzz.campaign.loop import run_campaign
+from sr_fuzz.campaign.triage import Triage
+from sr_fuzz.lifetime import locks
 from sr_fuzz.outcome import Violation
 from sr_fuzz.outcome.files import load
+from sr_fuzz.outcome.writing import write_whole
 from sr_fuzz.script import Script
 
 FOUND = "kv_pages:leaked:radix+overlap"
@@ -178,26 +184,105 @@ def test_an_unfinished_finding_of_a_campaign_that_still_runs_is_left_to_it(tmp_p
     assert looked and not looked[0].exists()
 
 
-def test_a_kill_between_a_finding_and_its_test_is_made_good(tmp_path: Path):
+@pytest.mark.parametrize("last", [".json", ".py"])
+def test_a_kill_between_a_finding_and_its_test_is_made_good(tmp_path: Path, last: str):
+    out = tmp_path / "findings"
+    campaign(leak_on_abort, out)
+    whole = snapshot(out)
+    shutil.rmtree(out)
+
+    def work() -> None:
+        replace = Path.replace
+
+        def replace_and_end(self: Path, target: Path) -> Path:
+            done = replace(self, target)
+            if target.name.startswith("test_") and target.suffix == last:
+                kill_self()
+            return done
+
+        Path.replace = replace_and_end  # type: ignore[method-assign,assignment]
+        campaign(leak_on_abort, out)
+
+    assert forked(work) == -signal.SIGKILL
+    assert len(list(out.glob("test_*.py"))) == (last == ".py")
+    summary, _ = campaign(leak_on_abort, out)
+    assert not summary.new and snapshot(out) == whole
+
+
+def test_a_test_that_a_person_has_removed_stays_removed(tmp_path: Path):
     campaign(leak_on_abort, tmp_path)
-    before = snapshot(tmp_path)
     only(tmp_path, "test_*.py").unlink()
     campaign(lambda script: None, tmp_path)
-    assert snapshot(tmp_path) == before
+    assert not list(tmp_path.glob("test_*.py"))
+    summary, _ = campaign(leak_on_abort, tmp_path, seed=2)
+    assert len(summary.new) == 1 and only(tmp_path, "test_*.py") == summary.new[0].path
+
+
+def test_an_unfinished_finding_of_another_engine_is_left_to_it(tmp_path: Path):
+    def work() -> None:
+        engine = FakeEngine(at_run(2, kill_self))
+        engine.faults = ("faulty:drops",)
+        run_campaign(
+            engine, scripts=SCRIPTS, time_s=600, seed=1, out=tmp_path, known={}, max_scripts=40, on_event=print
+        )
+
+    assert forked(work) == -signal.SIGKILL
+    raw = only(tmp_path / "unfinished", "*.json")
+    _, events = campaign(lambda script: None, tmp_path)
+    assert raw.exists() and not any(isinstance(event, Resumed) for event in events)
+
+
+def test_on_a_full_disk_an_unfinished_finding_stays(tmp_path: Path):
+    assert forked(lambda: campaign(at_run(12, kill_self), tmp_path) and None) == -signal.SIGKILL
+    raw = only(tmp_path / "unfinished", "*.json")
+    before = raw.read_bytes()
+    assert forked(lambda: campaign(leak_on_abort, tmp_path, seed=2) and None, max_file_bytes=100) == 0
+    assert raw.read_bytes() == before and not list(tmp_path.glob("test_*.py"))
+
+
+def test_what_the_disk_refuses_at_the_start_makes_it_forget_nothing_else(tmp_path: Path):
+    campaign(leak_on_abort, tmp_path)
+    finding = only(tmp_path, "test_*.json")
+    torn = json.loads(finding.read_text())
+    torn["test"]["complete"] = False
+    (tmp_path / "test_a_torn_one.json").write_text(json.dumps(torn))
+
+    def work() -> None:
+        summary, _ = campaign(leak_on_abort, tmp_path, seed=2)
+        assert not summary.new and [trouble.doing for trouble in summary.troubles] == ["reading"]
+
+    assert forked(work, max_file_bytes=100) == 0
+
+
+def test_a_suspect_that_was_found_before_is_known(tmp_path: Path):
+    listed, fix = tmp_path / "listed.json", "fixes:one"
+    known = Known([(FOUND, (listed, "a cause"))])
+
+    def search(seed: int) -> Summary:
+        engine = FakeEngine(leak_on_abort, {fix: leak_on_abort})
+        return run_campaign(
+            engine, scripts=SCRIPTS, time_s=600, seed=seed, out=tmp_path / "out", known=known, max_scripts=40,
+            triage=Triage(engine, {listed: (fix,)}), script_of=lambda path: None, on_event=lambda event: None,
+        )  # fmt: skip
+
+    assert len(search(1).suspects) == 1
+    before = snapshot(tmp_path / "out")
+    again = search(2)
+    assert not again.suspects and not again.new and snapshot(tmp_path / "out") == before
+    (tally,) = [tally for tally in again.known if "found before" in tally.reason]
+    assert tally.path == only(tmp_path / "out", "test_*_suspect.py")
 
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path):
-    assert forked(lambda: None) == 0
-    dead = _number_of_no_process()
-    (tmp_path / f".test_a.json.{dead}.unfinished").write_bytes(b"{")
-    alive = tmp_path / ".test_b.json.1.unfinished"
-    alive.write_bytes(b"{")
+    def work() -> None:
+        Path.replace = lambda self, target: kill_self()  # type: ignore[method-assign,assignment,return-value]
+        write_whole(tmp_path / "test_a.json", b"{}")
+
+    assert forked(work) == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 1
+    lock = locks.hold(alive := tmp_path / ".test_b.json.01234567.unfinished")
     campaign(lambda script: None, tmp_path)
     assert list(tmp_path.iterdir()) == [alive]
-
-
-def _number_of_no_process() -> int:
-    return int(Path("/proc/sys/kernel/pid_max").read_text()) + 1
+    os.close(lock)
 
 
 # -- a disk that takes no more ---------------------------------------------------------------------------------

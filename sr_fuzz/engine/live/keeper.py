@@ -58,9 +58,11 @@ def main() -> None:
         _say(folder=str(folder), pid=process.pid)
         _watch(process, folder, segments)
     finally:
-        segments.look(_family())
-        _kill_all()
-        owned.remove()
+        try:
+            segments.look(_family())
+        finally:
+            _kill_all()
+            owned.remove()
 
 
 def _start(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.Popen:
