@@ -81,7 +81,8 @@ def judge(engine: Engine, wanted: Wanted) -> Verdict:
     """
     config = wanted.script.config
     try:
-        version = engine.sglang_version
+        if engine.isolation == "fresh":  # the schedulers of the others import SGLang each for itself, when they boot
+            engine.sglang_version
     except EngineError as error:
         return Verdict("does not boot", _told(error))
     try:
@@ -89,7 +90,7 @@ def judge(engine: Engine, wanted: Wanted) -> Verdict:
     except EngineError as error:
         return _not_booted(engine, config, error)
     try:
-        return _at_most_twice(engine, lambda: _play(compared(engine.fresh(), wanted.signature), wanted, version))
+        return _at_most_twice(engine, lambda: _play(compared(engine.fresh(), wanted.signature), wanted))
     except UNPLAYABLE as error:
         return Verdict("cannot be expressed", _told(error))
     except EngineError as error:
@@ -106,14 +107,14 @@ def _at_most_twice(engine: Engine, do: Callable[[], _Done]) -> _Done:
         return do()
 
 
-def _play(engine: Engine, wanted: Wanted, version: str) -> Verdict:
+def _play(engine: Engine, wanted: Wanted) -> Verdict:
     other: Verdict | None = None
     for run in range(1, wanted.runs + 1):
         outcome = engine.run(wanted.script)
         if outcome.violation is None:
             continue
         found = signature(outcome.violation, wanted.script.config)
-        if wanted.matches(found, version):
+        if wanted.matches(found, outcome.sglang_version):
             return Verdict(SHOWS, _seen(outcome), found, run)
         other = Verdict("shows something else", _seen(outcome), found, run)
     # A run that left something out, or ended before its time, says nothing about what it might have shown.

@@ -13,11 +13,13 @@ from fake_engine import FakeEngine, leak
 from msgspec.structs import replace
 
 from sr_fuzz import cli
+from sr_fuzz.campaign import bisecting
 from sr_fuzz.cli import bisect as command
 from sr_fuzz.outcome import Finding, Violation, signature
 from sr_fuzz.outcome.files import save_finding
 from sr_fuzz.script import EngineConfig, to_json
 from sr_fuzz.script.errors import EngineError
+from sr_fuzz.sglang_api import releases
 from sr_fuzz.sglang_api.versions import RELEASES
 from tests.repositories import Repository
 
@@ -121,6 +123,21 @@ def test_where_nothing_could_tell_the_status_is_2(engines: list[Path], cache: Pa
     told = capsys.readouterr()
     assert "0.5.16  does not boot" in told.out and "0.5.17  shows something else" in told.out
     assert told.err == f"sr-fuzz: error: {finding}: whether it shows could not be told anywhere\n"
+
+
+def test_a_release_that_cannot_be_fetched_is_no_verdict_and_an_end_that_does_not_exist_is_refused(
+    engines: list[Path], cache: Path, finding: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    def release_folder(version: str) -> Path:
+        if version in ("0.5.17", "0.5.99"):
+            raise EngineError(f"SGLang {version} cannot be had: no network")
+        return cache / f"sglang-{version}"
+
+    for module in (releases, bisecting):
+        monkeypatch.setattr(module, "release_folder", release_folder)
+    assert cli.main(["bisect", str(finding), "--to", "0.5.18"]) == 0
+    assert "0.5.17  trouble: SGLang 0.5.17 cannot be had: no network\n" in capsys.readouterr().out
+    assert "0.5.99 cannot be had: no network" in error_of(["bisect", str(finding), "--to", "0.5.99"], capsys)
 
 
 # -- commits ---------------------------------------------------------------------------------------------------
