@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,16 +84,15 @@ def bisect(
     releases = _releases(first, last, is_quick, repo)
     commits = _commits(repo, good, bad)
     mention_origin(case, fault, sglang="")  # which SGLang it was found in does not matter here
-    with opened(None, engine_kind, fault or ()) as engine:
-        engine.refuse(wanted.script.config)
+    open_engine = partial(opened, kind=engine_kind, faults=fault or ())
+    _check_engine(wanted, engine_kind, open_engine)
 
     from sr_fuzz.report.bisection import BisectionOutput, answers
     from sr_fuzz.report.terminal import make_console
 
     console = make_console()
     with BisectionOutput(console, make_console(stderr=True)) as output:
-        at = lambda folder: opened(folder, engine_kind, fault or ())  # noqa: E731
-        found = _bisected(wanted, releases, is_quick, commits, at, output)
+        found = _bisected(wanted, releases, is_quick, commits, open_engine, output)
     for line in answers(found):
         console.print(line, markup=False, soft_wrap=True)
     if json is not None:
@@ -108,6 +108,15 @@ def opened(folder: Path | None, kind: EngineKind, faults: Sequence[str]) -> Engi
 
     path = [*([str(folder)] if folder is not None else []), *engines.search_path(None)]
     return make_engine(choose(kind.value), faults=tuple(faults), sys_path=path)
+
+
+def _check_engine(wanted: Wanted, kind: EngineKind, open_engine: OpenEngine) -> None:
+    """Refuse a finding that this kind of engine cannot show, whatever the SGLang."""
+    needs_server = wanted.bug.engine == "server" if wanted.bug else wanted.signature.startswith("http_answers:")
+    if needs_server and kind is not EngineKind.SERVER:
+        raise InputError(f"--engine {kind.value}: {wanted.rule} shows on a server alone; try --engine server")
+    with open_engine(None) as engine:
+        engine.refuse(wanted.script.config)
 
 
 def _releases(first: str | None, last: str | None, is_quick: bool, repo: Path | None) -> tuple[str, ...]:
@@ -146,16 +155,16 @@ def _bisected(
     releases: Sequence[str],
     is_quick: bool,
     commits: Commits | None,
-    at: OpenEngine,
+    open_engine: OpenEngine,
     on_event: OnEvent,
 ) -> Bisection:
     from sr_fuzz.campaign.bisecting import over_commits, over_releases
     from sr_fuzz.campaign.bisection import WrongEnd
 
     if commits is None:
-        return over_releases(wanted, releases, at, on_event, halving=is_quick)
+        return over_releases(wanted, releases, open_engine, on_event, halving=is_quick)
     try:
-        return over_commits(wanted, commits, at, on_event, mended=commits.is_reversed)
+        return over_commits(wanted, commits, open_engine, on_event, mended=commits.is_reversed)
     except WrongEnd as error:
         option = "--bad" if error.expected == "shows" else "--good"
         raise InputError(f"{option}: {error}") from None

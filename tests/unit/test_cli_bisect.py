@@ -13,11 +13,12 @@ from fake_engine import FakeEngine, leak
 from msgspec.structs import replace
 
 from sr_fuzz import cli
+from sr_fuzz.bugs.catalogue import shipped
 from sr_fuzz.campaign import bisecting
 from sr_fuzz.cli import bisect as command
 from sr_fuzz.outcome import Finding, Violation, signature
 from sr_fuzz.outcome.files import save_finding
-from sr_fuzz.script import EngineConfig, to_json
+from sr_fuzz.script import EngineConfig
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api import releases
 from sr_fuzz.sglang_api.versions import RELEASES
@@ -50,7 +51,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
         "broken": lambda: Unbootable(lambda script: None),
     }
 
-    def open_engine(folder: Path | None, *_given: object) -> FakeEngine:
+    def open_engine(folder: Path | None, **_given: object) -> FakeEngine:
         opened.append(folder)
         file = folder / "sglang/srt/managers/scheduler.py" if folder is not None else None
         word = file.read_text().strip() if file is not None and file.exists() else ""
@@ -219,9 +220,13 @@ def test_a_script_that_says_nothing_is_refused(script_file: Path, engines: list[
     assert "it does not say what it breaks" in error_of(["bisect", str(script_file)], capsys)
 
 
-def test_a_configuration_for_another_engine_is_refused_at_once(tmp_path: Path, cache: Path, capsys):
-    script = replace(SCRIPT, config=EngineConfig(tp_size=2))
+def test_what_this_kind_of_engine_cannot_show_is_refused_at_once(tmp_path: Path, cache: Path, capsys):
     path = tmp_path / "finding.json"
-    save_finding(Finding(LEAKED, script, leak(), "0.0.fake"), path)
+    save_finding(Finding(LEAKED, replace(SCRIPT, config=EngineConfig(tp_size=2)), leak(), "0.0.fake"), path)
     assert "tp_size=2" in error_of(["bisect", str(path)], capsys)
-    assert to_json(script)
+    save_finding(Finding("http_answers:not_passed_on:radix", SCRIPT, leak(), "0.0.fake"), path)
+    assert "http_answers:not_passed_on shows on a server alone; try --engine server" in error_of(
+        ["bisect", str(path)], capsys
+    )
+    bug = next(path for path, bug in shipped().items() if bug.engine == "server")
+    assert "try --engine server" in error_of(["bisect", str(bug)], capsys)
