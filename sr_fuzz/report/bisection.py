@@ -54,7 +54,9 @@ def answers(found: Bisection) -> list[str]:
         return [f"{found.finding}: none of {plural(len(found.rows), 'point')} could tell whether it shows"]
     if not found.periods:
         left = [row.point for row in found.rows if row.verdict.shows is None]
-        return [f"{found.finding} does not show from {decided[0].point} to {decided[-1].point}{_but(left)}"]
+        several = f"from {decided[0].point} to {decided[-1].point}"
+        where = several if len(decided) > 1 else f"in {decided[0].point}, the only one that could tell"
+        return [f"{found.finding} does not show {where}{_but(left)}"]
     lines = [line for number, period in enumerate(found.periods) for line in _of_period(period, number)]
     if found.periods[-1].mended is None:
         newest = max(number for number, row in enumerate(found.rows) if row.verdict.shows is not None)

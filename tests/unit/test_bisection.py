@@ -211,6 +211,8 @@ def test_the_answers_in_words(verdicts: str, told: list[str]):
 
 def test_a_finding_that_shows_nowhere_is_said_with_what_could_not_tell():
     assert answers(played("--?-")) == [f"{FINDING} does not show from p0 to p3 (no verdict: p2)"]
+    only = f"{FINDING} does not show in p1, the only one that could tell (no verdict: p0)"
+    assert answers(played("?-")) == [only]
     assert answers(played("?n")) == [f"{FINDING}: none of 2 points could tell whether it shows"]
 
 
