@@ -75,7 +75,7 @@ class Triage:
         acted: tuple[str, ...] = ()
         try:
             with self._engine.with_faults(*finding.faults, *fixes) as engine:
-                for _ in range(_clean_runs(finding)):
+                for _ in range(clean_runs(finding)):
                     outcome = compared(engine, finding.signature).run(finding.script)
                     if outcome.violation is not None:
                         return ()
@@ -93,7 +93,7 @@ def _acted(fixes: tuple[str, ...], outcome: Outcome) -> tuple[str, ...]:
     return tuple(fix for fix in fixes if fix.rpartition(":")[2] in acted)
 
 
-def _clean_runs(finding: Finding) -> int:
+def clean_runs(finding: Finding) -> int:
     """How many runs without the violation say that it is gone: (1 - k/n) ** runs <= 0.01."""
     if not 0 < finding.reproduced < finding.tried:
         return 1

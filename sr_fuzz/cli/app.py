@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sr_fuzz.cli.bisect import bisect
 from sr_fuzz.cli.configs import configs
 from sr_fuzz.cli.confirm import confirm
 from sr_fuzz.cli.doctor import doctor
@@ -18,7 +19,7 @@ from sr_fuzz.cli.sensitivity import sensitivity
 from sr_fuzz.cli.statistics import statistics
 from sr_fuzz.cli.statuses import MEANINGS
 
-COMMANDS = (run, replay, minimise, emit, confirm, sensitivity, statistics, doctor, configs)
+COMMANDS = (run, replay, minimise, emit, confirm, bisect, sensitivity, statistics, doctor, configs)
 
 app = typer.Typer(
     add_completion=False,

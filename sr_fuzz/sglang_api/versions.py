@@ -117,6 +117,24 @@ def untested(version: str) -> str | None:
     return None if tested else f"SGLang {' '.join(version.split())}: this sr_fuzz was tested with {low} to {high}"
 
 
+def releases_between(first: str | None = None, last: str | None = None) -> tuple[str, ...]:
+    """Return ``first``, the tested releases after it, and ``last``, oldest first; None for the oldest and the newest.
+
+    Raises ``ValueError``, one line, for what is no version, and where ``first`` comes after ``last``.
+    """
+    ends = [first or RELEASES[0], last or RELEASES[-1]]
+    for end in ends:
+        try:
+            Version(end)
+        except ValueError:
+            raise ValueError(f"{end[:_LONGEST]!r}: no version of SGLang such as 0.5.20") from None
+    low, high = map(Version, ends)
+    if low > high:
+        raise ValueError(f"{ends[0]} comes after {ends[1]}")
+    versions = {Version(one) for one in (*RELEASES, *ends)}
+    return tuple(str(one) for one in sorted(versions) if low <= one <= high)
+
+
 def is_among(version: str | None, releases: str) -> bool | None:
     """Whether a version specifier (PEP 440) contains that version; None if the version is not known.
 

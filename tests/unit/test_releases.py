@@ -13,6 +13,7 @@ from sr_fuzz import cli
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api import releases
 from sr_fuzz.sglang_api.sources import sglang_folder
+from sr_fuzz.sglang_api.versions import RELEASES, releases_between
 
 FILES = ["sglang/__init__.py", "sglang/srt/managers/scheduler.py"]
 
@@ -139,3 +140,30 @@ def test_a_wheel_of_something_else_is_refused(pip: SimpleNamespace, tmp_path: Pa
     (tmp_path / "a.whl").write_bytes(b"1")
     with pytest.raises(EngineError, match="a.whl: no wheel of SGLang: there is no sglang.srt.managers"):
         sglang_folder(str(tmp_path / "a.whl"))
+
+
+# -- ranges of releases ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (None, None, RELEASES),
+        ("0.5.21", None, ("0.5.21", "0.5.22", "0.5.23")),
+        (None, "0.5.17", ("0.5.16", "0.5.17")),
+        ("0.5.20", "0.5.20", ("0.5.20",)),
+        ("0.5.15.post1", "0.5.17", ("0.5.15.post1", "0.5.16", "0.5.17")),
+        ("0.5.22.post1", "0.6", ("0.5.22.post1", "0.5.23", "0.6")),
+    ],
+)
+def test_the_releases_between_two_are_the_tested_ones_and_the_two(first: str, last: str, expected: tuple[str, ...]):
+    assert releases_between(first, last) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "complaint"),
+    [("soon", None, "'soon': no version"), ("0.5.20", "0.5.19", "0.5.20 comes after 0.5.19"), ("0.6", None, "after")],
+)
+def test_a_range_that_is_none_is_refused(first: str, last: str, complaint: str):
+    with pytest.raises(ValueError, match=complaint):
+        releases_between(first, last)
