@@ -81,6 +81,9 @@ def remove_leftovers(parent: Path | None = None) -> None:
             _remove(path)
 
 
+# A process that is just being ended may still write into its folder.
+_REMOVALS = 3
+
 # Between making a folder and locking its file an owner needs a millisecond.
 _UNLOCKED_S = 60.0
 
@@ -102,7 +105,10 @@ def _remove(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if path.is_dir() and not path.is_symlink():
                 path.chmod(0o700)  # an unpacked release is read-only
-    shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 def _unlink(segments: dict[str, int]) -> None:

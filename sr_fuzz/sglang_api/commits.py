@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from sr_fuzz.lifetime.owned_folders import owned_folder
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.script.wording import one_line, shortened
 
 _SCHEDULER = "sglang/srt/managers/scheduler.py"
 """A file by which the sources are recognised."""
-
-_REMOVALS = 3
-"""Attempts to remove a folder; the processes that may write there are ended before the first."""
 
 
 class Commit(NamedTuple):
@@ -54,8 +50,7 @@ class Commits(NamedTuple):
     @contextmanager
     def exported(self, commit: Commit) -> Iterator[Path]:
         """Yield a folder for an engine's path with the sources of that commit; it is removed afterwards."""
-        folder = Path(tempfile.mkdtemp(prefix="sr-fuzz-bisect-"))
-        try:
+        with owned_folder() as folder:
             tree = folder / "sources"
             target = tree if self.sources == "python" else tree / self.sources
             target.mkdir(parents=True)
@@ -63,8 +58,6 @@ class Commits(NamedTuple):
             _git(self.git_dir, "read-tree", f"{commit.id}:{self.sources}", **into)
             _git(self.git_dir, "checkout-index", "--all", **into)
             yield tree
-        finally:
-            _remove(folder)
 
 
 def commits_between(repository: Path, one: str, other: str) -> Commits:
@@ -140,11 +133,3 @@ def _started(arguments: Sequence[str], environment: Mapping[str, str]) -> subpro
 def _of_one_repository() -> frozenset[str]:
     """Environment variables that say which repository git works on, such as ``GIT_DIR``, as git itself lists them."""
     return frozenset(_started(["rev-parse", "--local-env-vars"], os.environ).stdout.split())
-
-
-def _remove(folder: Path) -> None:
-    # A process of the engine that is just being ended may still write compiled modules there.
-    for _ in range(_REMOVALS):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return

@@ -74,7 +74,7 @@ def test_nothing_is_left_after_ctrl_c(repository: Repository, finding: Path, tmp
     command = [sys.executable, "-m", "sr_fuzz", *arguments(repository, finding)]
     environment = dict(os.environ) | {"TMPDIR": str(temporary)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
-        scheduler = "sr-fuzz-bisect-*/sources/sglang/srt/managers/scheduler.py"
+        scheduler = "sr-fuzz-own-*/sources/sglang/srt/managers/scheduler.py"
         while running.poll() is None and not list(temporary.glob(scheduler)):
             time.sleep(0.1)
         running.send_signal(signal.SIGINT)
