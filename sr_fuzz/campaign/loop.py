@@ -184,7 +184,8 @@ class _Campaign:
                 self.out.close(each.case, shows=shows)
             except OSError as error:
                 self._troubles.keep(None, error, "writing")
-            self._on_event(Resumed(each.case.path, shows))
+            if not shows:
+                self._on_event(Resumed(each.case.path, shows))
 
     def _number_of_troubles(self) -> int:
         return sum(trouble.count for trouble in self.summary.troubles)
@@ -200,6 +201,7 @@ class _Campaign:
                 if not fixes:
                     self._played.add(script_hash(case.script))
                     self._count(case.script, outcome, case.signature)
+                self._on_event(Resumed(case.path, True))
                 self._sightings.resume(unfinished, outcome)
                 return True
         return False

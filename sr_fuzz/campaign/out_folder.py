@@ -138,6 +138,10 @@ class OutFolder:
                 else:
                     self.found.append(before)
 
+    def has(self, path: Path) -> bool:
+        """Whether it is a test that an earlier campaign has written here."""
+        return any(path == before.path for before in self.found)
+
     @property
     def number_of_files(self) -> int:
         """Number of tests of findings that were there at the start."""

@@ -86,6 +86,8 @@ class Pipeline:
         """What a finding is if it reproduces and is not explained, by its key."""
         self.explained: dict[str, tuple[Path, ...]] = {}
         """The known bugs whose fixes remove a finding, by its key: they have its signature, too."""
+        self._same: dict[str, Path] = {}
+        """The test of an earlier campaign that shows the same, by the key of a finding."""
         self.spent_s = 0.0
 
     def is_due(self, tally: FindingTally, key: str) -> bool:
@@ -125,7 +127,12 @@ class Pipeline:
         That is the minimal script, or the whole one if only that one reproduces.
         """
         seen = states[-1]
-        states.append(self._stage("minimising", seen, lambda: self._minimise(seen, engine)) or seen)
+
+        def gain(so_far: Investigated) -> None:
+            states.append(so_far)
+            self._begin(key, so_far)
+
+        states.append(self._stage("minimising", seen, lambda: self._minimise(seen, engine, gain)) or states[-1])
         small = states[-1]
         self._begin(key, small)
         states.append(self._stage("confirming", small, lambda: self._confirm(small, engine())) or small)
@@ -153,6 +160,10 @@ class Pipeline:
             return
         tally.status = status if cause is None else "known"
         tally.reason = cause or tally.reason
+        if (same := self._same.get(key)) is not None:
+            tally.path = same  # its test is there already
+            self._out.forget(key)
+            return
         tally.path = self._written(lambda: self._out.write(key, seen, known_cause=cause, suspect=status == "suspect"))
         if tally.path is not None:
             self._on_event(Emitted(finding, tally.path))
@@ -178,6 +189,8 @@ class Pipeline:
         if not seen.finding.reproduced:
             return None  # a finding that does not reproduce would be gone with any fix
         if (bug := against.fits(seen.outcome)) is not None:
+            if self._out.has(bug):
+                self._same[key] = bug
             self._on_event(Explained(seen.finding.signature, (bug,), by="face", suspect=suspect))
             return f"the minimal script has the face of the bug of {bug.name}, which has no fix"
         if self._triage is None:
@@ -191,13 +204,15 @@ class Pipeline:
         names = " and ".join(path.name for path in tests)
         return f"another face of the bug of {names}: gone when that is mended"
 
-    def _minimise(self, seen: Investigated, engine: Callable[[], Engine]) -> Investigated:
+    def _minimise(
+        self, seen: Investigated, engine: Callable[[], Engine], on_simpler: Callable[[Investigated], None]
+    ) -> Investigated:
         found = seen.finding.signature
         self._on_event(Minimising(found, len(seen.finding.script.actions), self._max_runs))
         give_up = self._clock() + PATIENCE_S
         small = shrink(
             seen, lambda script: self._try(script, engine), max_runs=self._max_runs,
-            stop=lambda: self._clock() > give_up,
+            stop=lambda: self._clock() > give_up, on_simpler=on_simpler,
         )  # fmt: skip
         self._on_event(Minimised(found, len(small.finding.script.actions), small.finding.reruns))
         return small

@@ -58,6 +58,10 @@ def exit_status(command: Callable[[], object]) -> int:
         return stopped_status()
     except OSError as error:
         return _fail(_system_error(error))
+    except SystemExit as error:
+        # Rich ends the interpreter where the reader of a help text has gone. Files of the user's are asked for theirs
+        # when they are read.
+        return _fail("standard output: its reader has ended" if error.code == 1 else _own_failure(error))
     except BaseException as error:
         # Usage errors of Typer have a base class that has been in two packages; all of them have ``format_message``.
         return _fail(error.format_message() if hasattr(error, "format_message") else _own_failure(error))

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from sr_fuzz.script import EngineConfig
 
 _Time = Annotated[
-    float, typer.Option("--time", parser=duration, metavar="DURATION", help="How long, such as 60s, 5m, 1h.")
+    float,
+    typer.Option(
+        "--time", parser=duration, metavar="DURATION",
+        help="How long, such as 60s, 5m, 1h, following up what is found included; a finding at the end is completed.",
+    ),
 ]
 _Configs = Annotated[
     list[str] | None,
@@ -38,7 +42,9 @@ _Seed = Annotated[int | None, typer.Option(min=0, metavar="N", help="Draws the s
 _Out = Annotated[Path, typer.Option(metavar="DIR", help="Where repros go.")]
 _KnownFolder = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Emitted tests that are only counted, as the bugs known to sr_fuzz are."),
+    typer.Option(
+        metavar="DIR", help="Tests that `emit --cause` has marked: only counted, as the bugs known to sr_fuzz are."
+    ),
 ]
 _AllNew = Annotated[
     bool,

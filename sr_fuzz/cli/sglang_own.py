@@ -63,6 +63,7 @@ def write_issue(
             test = write(engine, case, folder, fault).path.read_text()
         except NotExpressible:
             pass  # then the script itself is the reproduction
+    out.mkdir(parents=True, exist_ok=True)
     path = out / f"issue_{stem(finding)}.md"
     data = issue_text(finding, trace, cause=cause, test=test).encode()
     if not force:

@@ -59,8 +59,10 @@ def how_to_go_on(done: Summary, out: Path) -> list[str]:
         if not_for_sglang(finding) is None:
             lines += ["The same as a test for SGLang's own suite, where sr_fuzz is not needed:"]
             lines += [f"  {sr_fuzz_command(finding, 'emit', data, '--format', 'sglang')}"]
-        lines += ["As a text for an issue of SGLang:"]
-        return [*lines, f"  {sr_fuzz_command(finding, 'emit', data, '--format', 'issue')}"]
+        if finding.reproduced and not finding.faults:
+            lines += ["As a text for an issue of SGLang:"]
+            lines += [f"  {sr_fuzz_command(finding, 'emit', data, '--format', 'issue')}"]
+        return lines
     return []
 
 

@@ -130,7 +130,7 @@ class Terminal:
 
     @_on.register
     def _(self, event: Resumed) -> None:
-        shows = "shows again" if event.shows else "does not show any more"
+        shows = "shows again, and is followed up" if event.shows else "does not show any more"
         self._say(f"unfinished in an earlier campaign: {escape(str(event.path))}: {shows}")
 
     @_on.register

@@ -11,7 +11,7 @@ from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Finding, Outcome, signature
 from sr_fuzz.script import Script
 from sr_fuzz.shrink.confirm import confirm
-from sr_fuzz.shrink.minimise import MAX_RUNS, Run, minimise
+from sr_fuzz.shrink.minimise import MAX_RUNS, Minimised, Run, minimise
 
 
 class Investigated(NamedTuple):
@@ -42,13 +42,25 @@ def first_seen(script: Script, outcome: Outcome, engine: Engine) -> Investigated
 
 
 def shrink(
-    seen: Investigated, run: Run, *, max_runs: int = MAX_RUNS, stop: Callable[[], bool] = lambda: False
+    seen: Investigated,
+    run: Run,
+    *,
+    max_runs: int = MAX_RUNS,
+    stop: Callable[[], bool] = lambda: False,
+    on_simpler: Callable[[Investigated], None] = lambda so_far: None,
 ) -> Investigated:
-    """Minimise the script; the signature does not change."""
+    """Minimise the script; the signature does not change. ``on_simpler`` is called with the finding at each gain."""
     finding, outcome = seen
-    small = minimise(finding.script, finding.violation, run, max_runs=max_runs, outcome=outcome, stop=stop)
-    shrunk = replace(finding, script=small.script, violation=small.violation, reruns=small.runs)
-    return Investigated(shrunk, small.outcome)
+
+    def with_script(small: Minimised) -> Investigated:
+        shrunk = replace(finding, script=small.script, violation=small.violation, reruns=small.runs)
+        return Investigated(shrunk, small.outcome)
+
+    small = minimise(
+        finding.script, finding.violation, run, max_runs=max_runs, outcome=outcome, stop=stop,
+        on_simpler=lambda so_far: on_simpler(with_script(so_far)),
+    )  # fmt: skip
+    return with_script(small)
 
 
 def reproduce(

@@ -92,23 +92,25 @@ def minimise(
     max_runs: int = MAX_RUNS,
     outcome: Outcome | None = None,
     stop: Callable[[], bool] = lambda: False,
+    on_simpler: Callable[[Minimised], None] = lambda so_far: None,
 ) -> Minimised:
     """Shrink ``script`` while ``run`` shows a violation with the signature of ``violation``.
 
     ``outcome`` is the run that showed the violation, if available: its trace guides the search. Without it the script
     is run again, which counts. ``stop`` is called before each run; once it returns True the search ends with the result
-    so far. Raises `EngineError` only if that first run does; a candidate that the engine cannot run (for example
-    because it refuses the configuration) is rejected like any other.
+    so far. ``on_simpler`` is called with each simpler script, so that an interrupt loses none. Raises `EngineError`
+    only if that first run does; a candidate that the engine cannot run (for example because it refuses the
+    configuration) is rejected like any other.
     """
     runs = 0
     if outcome is None:
         outcome, runs = run(script), 1
         if not _shows(outcome, script.config, signature(violation, script.config)):
             return Minimised(script, violation, runs, outcome)
-    search = _Search(script, violation, outcome, run, stop, max_runs, runs)
+    search = _Search(script, violation, outcome, run, stop, max_runs, runs, on_simpler)
     for each in _PASSES:
         each(search)
-    return Minimised(search.script, search.violation, search.runs, search.outcome)
+    return search.so_far
 
 
 def _shows(outcome: Outcome, config: EngineConfig, target: str) -> bool:
@@ -130,6 +132,7 @@ class _Search:
         stop: Callable[[], bool],
         max_runs: int,
         runs: int,
+        on_simpler: Callable[[Minimised], None],
     ) -> None:
         self.state = State(script.config, dict(enumerate(script.actions)))
         self.script = script
@@ -139,6 +142,7 @@ class _Search:
         self._run = run
         self._stop = stop
         self._max_runs = max_runs
+        self._on_simpler = on_simpler
         self._target = signature(violation, script.config)
         self._rejected: set[str] = set()
 
@@ -146,6 +150,10 @@ class _Search:
     def cosmetics_left(self) -> bool:
         """False once half of the budget is used: going from 40 tokens to 37 helps no reader."""
         return self.runs < self._max_runs // 2
+
+    @property
+    def so_far(self) -> Minimised:
+        return Minimised(self.script, self.violation, self.runs, self.outcome)
 
     def accept(self, *edits: Edit) -> bool:
         """Try all ``edits`` together; keep them if the run shows the same signature."""
@@ -167,6 +175,7 @@ class _Search:
         assert outcome.violation is not None
         self.state, self.script = state, script
         self.outcome, self.violation = outcome, outcome.violation
+        self._on_simpler(self.so_far)
         return True
 
     def _try(self, script: Script) -> Outcome | None:

@@ -136,6 +136,28 @@ def test_a_finding_that_ctrl_c_left_unconfirmed_is_completed_by_the_next_campaig
 
 
 @pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_keeps_what_the_minimiser_has_reached(tmp_path: Path):
+    campaign(at_run(5, lambda: signal.raise_signal(signal.SIGINT)), tmp_path)
+    finding = load(only(tmp_path, "test_*.json")).finding
+    assert finding is not None and len(finding.script.actions) < finding.original_actions and not finding.tried
+
+
+def test_the_same_bug_in_another_situation_gets_no_second_test(tmp_path: Path):
+    def search(seed: int) -> Summary:
+        engine = FakeEngine(leak_on_abort)
+        return run_campaign(
+            engine, scripts=SCRIPTS, time_s=600, seed=seed, out=tmp_path, known={}, max_scripts=60,
+            triage=Triage(engine, {}), on_event=lambda event: None,
+        )  # fmt: skip
+
+    assert len(search(1).new) == 1
+    before = snapshot(tmp_path)
+    again = search(2)
+    assert not again.new and not again.suspects and snapshot(tmp_path) == before
+    assert {tally.path for tally in again.known} == {only(tmp_path, "test_*.py")}
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_edited_test_is_never_replaced(tmp_path: Path):
     campaign(at_run(2, lambda: signal.raise_signal(signal.SIGINT)), tmp_path)
     test = only(tmp_path, "test_*.py")
