@@ -13,6 +13,7 @@ import pytest
 from command_line import CORE, leak_on_abort
 from fake_engine import FakeEngine, Rule
 from forked import forked, kill_self
+from msgspec.structs import replace
 from test_campaign import SCRIPTS
 
 from sr_fuzz.bugs.known import Known
@@ -20,7 +21,7 @@ from sr_fuzz.campaign.events import Event, FindingNew, Resumed, Summary
 from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.lifetime import locks
-from sr_fuzz.outcome import Violation
+from sr_fuzz.outcome import Outcome, Violation
 from sr_fuzz.outcome.files import load
 from sr_fuzz.outcome.writing import write_whole
 from sr_fuzz.script import Script
@@ -142,9 +143,19 @@ def test_ctrl_c_keeps_what_the_minimiser_has_reached(tmp_path: Path):
     assert finding is not None and len(finding.script.actions) < finding.original_actions and not finding.tried
 
 
+class Busy(FakeEngine):
+    """Where a script has more actions than the minimal one, another request is in the last batch."""
+
+    def run(self, script: Script, **options: object) -> Outcome:
+        outcome = super().run(script)
+        if len(script.actions) == len(CORE) or not outcome.trace:
+            return outcome
+        return replace(outcome, trace=(*outcome.trace[:-1], replace(outcome.trace[-1], mode="decode")))
+
+
 def test_the_same_bug_in_another_situation_gets_no_second_test(tmp_path: Path):
     def search(seed: int) -> Summary:
-        engine = FakeEngine(leak_on_abort)
+        engine = Busy(leak_on_abort)
         return run_campaign(
             engine, scripts=SCRIPTS, time_s=600, seed=seed, out=tmp_path, known={}, max_scripts=60,
             triage=Triage(engine, {}), on_event=lambda event: None,
