@@ -136,7 +136,7 @@ class LiveScheduler:
             self._channel.send(job)
             reply = self._receive(Deadline(job, self.pid, self._steps.get))
         if reply is None or _tells_of_a_broken_server(reply):
-            self._raise_if_lost(reply)
+            self._raise_if_lost()
         if reply is None:
             self.problem = self._process.death() or f"no step was made within {job.limit_s:g} s"
             return self._ended(job, time.monotonic() - started)
@@ -159,9 +159,9 @@ class LiveScheduler:
         self._steps.close()
         self._process.close()
 
-    def _raise_if_lost(self, reply: LiveReply | None) -> None:
+    def _raise_if_lost(self) -> None:
         """Raise `ProcessLost` if a process was ended from outside; what the scheduler says then is a consequence."""
-        deadline = time.monotonic() + (_REPORT_S if reply is not None else 0.0)
+        deadline = time.monotonic() + _REPORT_S  # a job may fail before the keeper has told why
         while self._process.death() is None and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         lost = self._ended_from_outside()
