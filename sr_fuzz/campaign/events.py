@@ -14,7 +14,7 @@ import msgspec
 from sr_fuzz.outcome import Finding, Violation
 
 
-class _Event(msgspec.Struct, frozen=True, tag=True, tag_field="event"):
+class _Event(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
     """The base of all events: the name of its class tells one from another when it is encoded."""
 
 

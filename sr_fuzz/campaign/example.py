@@ -46,11 +46,11 @@ def play_example(engine: Engine, done: Summary) -> Example | None:
     outcome = engine.run(bug.script)
     violation = outcome.violation
     shows = violation is not None and signature(violation, bug.script.config) in bug.shown_in(version)
-    tallies = [tally for tally in done.known if tally.path in bugs]
-    reasons = {reason for tally in tallies for reason in tally.causes}
-    verified = sum(bug.reason in reasons for bug in bugs.values())
-    met = {tally.path for tally in tallies} | {path for path, bug in bugs.items() if bug.reason in reasons}
-    return Example(path, bug, outcome, shows, len(bugs), len(met), verified)
+    # Files that give one cause are about one bug.
+    causes = {bug.reason for bug in bugs.values()}
+    verified = causes & {cause for tally in done.known for cause in tally.causes}
+    met = verified | causes & {tally.reason for tally in done.known}
+    return Example(path, bug, outcome, shows, len(causes), len(met), len(verified))
 
 
 def _fitness(path: Path, bug: KnownBug) -> tuple[bool, int, str]:

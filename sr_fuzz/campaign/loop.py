@@ -100,7 +100,8 @@ def run_campaign(
     try:
         campaign.resume(unfinished)
         phases = [scripts] if isinstance(scripts, SearchStrategy) else scripts
-        campaign.search(phases, seed, time_s, max_scripts)
+        if not campaign.summary.gave_up:
+            campaign.search(phases, seed, time_s, max_scripts)
     except KeyboardInterrupt:
         campaign.summary.interrupted = True
     except ConfigNotBooted:
@@ -177,7 +178,10 @@ class _Campaign:
         """
         for each in unfinished:
             before = self._number_of_troubles()
-            shows = self._shows_again(each)
+            try:
+                shows = self._shows_again(each)
+            except _Leave:
+                return  # no script can be played
             if shows is None or self._number_of_troubles() > before:
                 continue
             try:
@@ -194,7 +198,7 @@ class _Campaign:
         """Whether a script still shows its finding, in one of a few runs; then it is followed up. None: not played."""
         case, fixes = unfinished
         for _ in range(CONFIRM_RUNS):
-            outcome = self._run(case.script, self._sightings.engine_with(fixes) if fixes else None)
+            outcome = self._run_fixed(case.script, fixes) if fixes else self._run(case.script)
             if outcome is None:
                 return None
             if outcome.violation is not None and signature(outcome.violation, case.script.config) == case.signature:
@@ -258,12 +262,24 @@ class _Campaign:
         if found is not None:
             self._sightings.take(found, script, outcome)
 
-    def _run(self, script: Script, engine: Engine | None = None) -> Outcome | None:
-        """None where the script could not be played, which is counted. ``engine``: another one than that under test."""
+    def _run_fixed(self, script: Script, fixes: tuple[str, ...]) -> Outcome | None:
+        """Play a script with known bugs fixed; None where it could not be played.
+
+        That the configuration does not boot there says nothing about the engine under test.
+        """
+        try:
+            return self._sightings.engine_with(fixes).run(script)
+        except Exception as error:
+            self._troubles.keep(script, error, "verifying")
+            self._restart()
+            return None
+
+    def _run(self, script: Script) -> Outcome | None:
+        """None where the script could not be played, which is counted."""
         if script.config in self._not_booted:
             return None
         try:
-            outcome = (engine or self._engine).run(script)
+            outcome = self._engine.run(script)
         except ConfigNotBooted as error:
             self._not_booted[script.config] = error
             self._counts.add_not_booted(self._name_of(script.config), str(error).partition("\n")[0])

@@ -15,7 +15,7 @@ import typer
 from sr_fuzz.cli.signals import stopped_status, terminable
 from sr_fuzz.cli.statuses import ERROR, INTERRUPTED
 from sr_fuzz.cli.storage import keep_current_folder_clean
-from sr_fuzz.cli.streams import flush, give_up_output, make_usable
+from sr_fuzz.report.streams import flush, give_up_output, make_usable
 
 # Enough for the longest path of a file and what is said of it; no error needs more than a screenful.
 _MOST_SHOWN = 1200

@@ -119,9 +119,8 @@ def run(
     """
     configs = find_configs(config or ["default"])
     _check_options(engine_kind, known, canary=canary, fault=fault, differential=differential)
-    if all_new and (known is not None or example):
-        option = "--known" if known is not None else "--example"
-        raise InputError(f"--all-new: takes the known bugs away, so not with {option}")
+    if all_new:
+        _check_all_new(known, example)
     check_folder(out)
     check_target("--log", log)
     shares = _shares(configs, engine_kind, asked=config is not None)
@@ -215,6 +214,12 @@ def _check_options(
         raise InputError("--canary: looked for on an engine without other faults, so not with --fault")
     if differential is not None and kind is not EngineKind.LOCAL:
         raise InputError(f"--differential: needs a fresh process for each script, not --engine {kind.value}")
+
+
+def _check_all_new(known: Path | None, example: bool) -> None:
+    if known is not None or example:
+        option = "--known" if known is not None else "--example"
+        raise InputError(f"--all-new: takes the known bugs away, so not with {option}")
 
 
 def _namer(configs: dict[str, EngineConfig]) -> Callable[[EngineConfig], str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sr_fuzz.doctor.check import Check, Torch
 from sr_fuzz.doctor.live_checks import checks as live_checks
-from sr_fuzz.engine.surroundings import LIMITS, low_limits
+from sr_fuzz.engine.prerequisites import LIMITS, low_limits
 from sr_fuzz.faults.names import fault_rows
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.contract import missing_rows, unreadable

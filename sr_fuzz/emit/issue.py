@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from sr_fuzz.emit.explanation import TRACE_LEGEND, raised_at, script_legend, where_to_look
+from sr_fuzz.emit.pytest_repro import needs_server
 from sr_fuzz.emit.sglang_repro import MODEL, TRACE_STEPS
 from sr_fuzz.outcome import Finding, StepRecord
 from sr_fuzz.outcome.plain_text import printable
@@ -67,8 +68,8 @@ def _reproduction(finding: Finding, test: str | None) -> list[str]:
     else:
         data = to_json(finding.script, indent=2).decode().rstrip()
         shown = ["With sr_fuzz, on any Linux machine, no GPU: save this as `script.json`,", _block(data, "json")]
-        options = "".join(f" --fault {printable(path)}" for path in finding.faults)
-        shown += [f"and run `sr-fuzz replay script.json{options}`."]
+        engine = " --engine server" if needs_server(finding) else ""
+        shown += [f"and run `sr-fuzz replay script.json{engine}`."]
     shown += [f"The script in one line: `{text(finding.script)}`", *script_legend(finding.script)]
     return ["### Reproduction", *shown]
 

@@ -9,6 +9,7 @@ import msgspec
 
 from sr_fuzz.bugs.catalogue import KnownBug, read_bug
 from sr_fuzz.emit.pytest_repro import TRACE_STEPS, needs_comparison, needs_server, stem
+from sr_fuzz.faults import fixes
 from sr_fuzz.outcome import Finding, StepRecord
 from sr_fuzz.outcome.files import BUG_FORMAT
 from sr_fuzz.outcome.plain_text import storable
@@ -53,6 +54,8 @@ def emit_bug(
 
 def why_not_told(finding: Finding) -> str | None:
     """Return why a finding cannot be told to others as a bug of SGLang; None where it can."""
+    if finding.faults and all(path.startswith(f"{fixes.__name__}.") for path in finding.faults):
+        return f"seen with known bugs fixed, {', '.join(finding.faults)}: it has to show on SGLang as it is"
     if finding.faults:
         return f"found with a seeded fault, {', '.join(finding.faults)}: no bug of SGLang"
     if finding.tried and not finding.reproduced:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from sr_fuzz.script.wording import escaped
+
 
 def in_docstring(line: str, width: int | None = None) -> str:
     """Return a line for use between triple quotes, at most ``width`` columns long; a longer one ends in ``...``."""
@@ -30,7 +32,7 @@ def _tokens(line: str) -> Iterator[str]:
         if c == "\\" or index in ending:
             yield f"\\{c}"
         else:
-            yield c if c.isprintable() else c.encode("unicode_escape").decode()
+            yield escaped(c)
 
 
 def quoted(value: str) -> str:

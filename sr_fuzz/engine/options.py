@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sr_fuzz.engine import surroundings
+from sr_fuzz.engine import prerequisites
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.engine.parallel_ranks import Ranks
 from sr_fuzz.script import EngineConfig
@@ -68,7 +68,7 @@ def make_engine(
 
     ``limit_s``: how long a step may take, in seconds; None for the default of this kind of engine.
     """
-    surroundings.check()
+    prerequisites.check()
     common: dict[str, Any] = {"faults": faults, "sys_path": sys_path}
     if limit_s is not None:
         common["limit_s"] = limit_s

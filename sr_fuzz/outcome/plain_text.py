@@ -11,6 +11,8 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import force_setattr
 
+from sr_fuzz.script.wording import escaped
+
 _STAY = "\n\t"
 """What is not printable and stays, since a report has lines and a stack has columns."""
 
@@ -35,4 +37,4 @@ def printable(text: str) -> str:
     """Return ``text`` with each character that a terminal would obey or that has no shape written as an escape."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in _STAY else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c in _STAY else escaped(c) for c in text)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sr_fuzz.campaign.example import Example
+from sr_fuzz.emit.commands import program
 from sr_fuzz.report.summary import first_line, plural
 from sr_fuzz.script.text import text
 
@@ -22,7 +23,7 @@ def print_example(console: Console, example: Example, sglang: str | None) -> Non
     ``sglang``: the value of ``--sglang`` that the campaign was given.
     """
     source = f" --sglang {shlex.quote(sglang)}" if sglang is not None else ""
-    version = example.outcome.sglang_version
+    version, sr_fuzz = example.outcome.sglang_version, program("sr-fuzz")
     met = f"met {example.met} of {plural(example.open_bugs, 'known bug')} of SGLang {version}"
     lines = [
         "",
@@ -32,11 +33,11 @@ def print_example(console: Console, example: Example, sglang: str | None) -> Non
         f"  script: {text(example.bug.script)}",
         f"  cause: {example.bug.reason}",
         "  again, step by step:",
-        f"    sr-fuzz replay --trace{source} {shlex.quote(os.path.relpath(example.path))}",
+        f"    {sr_fuzz} replay --trace{source} {shlex.quote(os.path.relpath(example.path))}",
         "To see every known bug found, minimised and written out as if it were new:",
-        f"    sr-fuzz run --all-new{source}",
+        f"    {sr_fuzz} run --all-new{source}",
         "On a release with more of them:",
-        f"    sr-fuzz run --all-new --sglang {_MORE_BUGS} --out findings-{_MORE_BUGS}",
+        f"    {sr_fuzz} run --all-new --sglang {_MORE_BUGS} --out findings-{_MORE_BUGS}",
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import singledispatchmethod
-from typing import IO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -37,6 +36,7 @@ from sr_fuzz.campaign.events import (
     Started,
     TroubleMet,
 )
+from sr_fuzz.report.streams import discard
 from sr_fuzz.report.summary import duration, first_line, how_to_go_on, plural, summary
 
 PLAIN_EVERY_S = 10.0
@@ -58,14 +58,6 @@ def make_console(stderr: bool = False) -> Console:
     """Return a console that does not wrap a log at the 80 columns that Rich assumes without a terminal."""
     stream = sys.stderr if stderr else sys.stdout
     return _Console(stderr=stderr, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False)
-
-
-def _discard(stream: IO[str]) -> None:
-    """Send what is still to come, such as what is in the buffer when the program ends, to nowhere."""
-    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor, or a closed one, keeps nothing
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 class Terminal:
@@ -107,7 +99,7 @@ class Terminal:
             self._on(event)
         except OSError as error:
             self.error = error
-            _discard(self._console.file)
+            discard(self._console.file)
 
     # -- events ------------------------------------------------------------------------------------------------
 

@@ -16,8 +16,12 @@ def shortened(text: str, most: int = SHOWN) -> str:
     """Return ``text`` as one line of printable characters; of a long one the middle is left out."""
     # Escapes make a text longer, so one is cut before and after. Both ends are kept: a path ends with the file's name,
     # an error with its reason.
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in _cut(text, most))
-    return _cut(shown, most)
+    return _cut("".join(map(escaped, _cut(text, most))), most)
+
+
+def escaped(character: str) -> str:
+    """Return a character as it is if it is printable, else its escape sequence in Python."""
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def _cut(text: str, most: int) -> str:

@@ -15,7 +15,18 @@ from rich.console import Console
 
 from sr_fuzz import cli
 from sr_fuzz.bugs.catalogue import shipped
-from sr_fuzz.campaign.events import Emitted, Event, FindingKnown, FindingNew, Finished, Minimised, Started, Summary
+from sr_fuzz.campaign.events import (
+    Emitted,
+    Event,
+    FindingKnown,
+    FindingNew,
+    FindingTally,
+    Finished,
+    Minimised,
+    Started,
+    Summary,
+)
+from sr_fuzz.campaign.example import play_example
 from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.engine.contract import Isolation
 from sr_fuzz.outcome import Outcome, Violation, signature
@@ -338,3 +349,17 @@ def test_an_example_that_does_not_show_says_so(
 ):
     assert run(monkeypatch, tmp_path, FakeEngine(lambda script: None), "--example") == 0
     assert "it does not show" in capsys.readouterr().out
+
+
+def test_the_example_counts_bugs_and_not_files_or_signatures():
+    by_cause: dict[str, list[Path]] = {}
+    for path, bug in shipped().items():
+        by_cause.setdefault(bug.reason, []).append(path)
+    cause, paths = next((cause, paths) for cause, paths in by_cause.items() if len(paths) > 1)
+    done = Summary()
+    for number, path in enumerate(paths):
+        tally = FindingTally("known", leak(), path=path, reason=cause, causes={cause: 1})
+        done.findings[f"signature {number}"] = tally
+    example = play_example(FakeEngine(lambda script: None), done)
+    assert example is not None and (example.met, example.verified) == (1, 1)
+    assert example.open_bugs == len(by_cause)

@@ -44,7 +44,7 @@ def test_every_event_of_a_campaign_comes_back_as_it_was(tmp_path: Path):
 
 def test_a_line_is_json_that_names_the_event(tmp_path: Path):
     line = json.loads(encode_line(Started("0.5.23", 1, 60.0, None, Path("findings"), 3), "2026-01-01T00:00:00Z"))
-    assert (line["format"], line["event"]["event"], line["event"]["out"]) == (1, "Started", "findings")
+    assert (line["format"], line["event"]["kind"], line["event"]["out"]) == (1, "Started", "findings")
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"format": 1}', b'{"format": 1, "time": "", "event": {}}'])
@@ -55,7 +55,7 @@ def test_what_is_no_line_is_refused(line: bytes):
 
 def test_a_line_of_another_format_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="reads events of format 1, got 2"):
-        decode_line(b'{"format": 2, "time": "", "event": {"event": "Unheard"}}')
+        decode_line(b'{"format": 2, "time": "", "event": {"kind": "Unheard"}}')
 
 
 def test_a_killed_campaign_has_logged_what_happened(tmp_path: Path):

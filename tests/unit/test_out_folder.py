@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CORE, leak_on_abort
-from fake_engine import FakeEngine, Rule
+from fake_engine import FakeEngine, Rule, leak
 from forked import forked, kill_self
 from msgspec.structs import replace
 from test_campaign import SCRIPTS
@@ -21,10 +21,11 @@ from sr_fuzz.campaign.events import Event, FindingNew, Resumed, Summary
 from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.lifetime import locks
-from sr_fuzz.outcome import Outcome, Violation
-from sr_fuzz.outcome.files import load
+from sr_fuzz.outcome import Finding, Outcome, Violation
+from sr_fuzz.outcome.files import load, save_finding
 from sr_fuzz.outcome.writing import write_whole
-from sr_fuzz.script import Script
+from sr_fuzz.script import EngineConfig, Script, Step
+from sr_fuzz.script.errors import EngineError
 
 FOUND = "kv_pages:leaked:radix+overlap"
 
@@ -362,3 +363,58 @@ def test_a_finding_file_says_what_its_test_was(tmp_path: Path):
     campaign(leak_on_abort, tmp_path)
     raw = json.loads(only(tmp_path, "test_*.json").read_text())
     assert len(raw["test"]["sha256"]) == 64
+
+
+# -- an engine that cannot play what is unfinished -------------------------------------------------------------
+
+
+def leave_unfinished(out: Path, *, count: int = 1, faults: tuple[str, ...] = ()) -> list[Path]:
+    """What killed campaigns leave."""
+    folder = out / "unfinished"
+    folder.mkdir(parents=True)
+    paths = []
+    for number in range(count):
+        script = Script(EngineConfig(), (*CORE, Step(number + 1)))
+        finding = Finding(FOUND, script, leak(), FakeEngine.sglang_version, original_actions=9, faults=faults)
+        paths.append(folder / f"leak_{number}.0123abcd.json")
+        save_finding(finding, paths[-1])
+    return paths
+
+
+def test_where_nothing_can_be_played_it_gives_up_and_keeps_what_is_unfinished(tmp_path: Path):
+    class Broken(FakeEngine):
+        def run(self, script: Script, **options: object) -> Outcome:
+            raise EngineError("no memory")
+
+    paths = leave_unfinished(tmp_path, count=7)
+    summary = run_campaign(
+        Broken(leak_on_abort), scripts=SCRIPTS, time_s=600, seed=1, out=tmp_path, known={}, max_scripts=40,
+        on_event=lambda event: None,
+    )  # fmt: skip
+    assert "could not be played" in summary.gave_up and not summary.scripts
+    assert all(path.exists() for path in paths)
+
+
+def test_a_fix_that_does_not_boot_takes_no_configuration_away(tmp_path: Path):
+    fix = "fixes:one"
+    (path,) = leave_unfinished(tmp_path, faults=(fix,))
+    engine = FakeEngine(lambda script: None)  # an engine with that fix does not boot
+    summary = run_campaign(
+        engine, scripts=SCRIPTS, time_s=600, seed=1, out=tmp_path, known={}, max_scripts=40,
+        triage=Triage(engine, {tmp_path / "listed.json": (fix,)}), on_event=lambda event: None,
+    )  # fmt: skip
+    assert path.exists() and summary.scripts == 40 and not summary.not_played
+    assert EngineConfig() in {script.config for script in engine.played}
+
+
+def test_an_unfinished_finding_behind_a_known_bug_is_followed_up_with_that_bug_fixed(tmp_path: Path):
+    fix = "fixes:one"
+    leave_unfinished(tmp_path, faults=(fix,))
+    engine = FakeEngine(lambda script: None, {fix: leak_on_abort})
+    summary = run_campaign(
+        engine, scripts=SCRIPTS, time_s=600, seed=1, out=tmp_path, known={}, max_scripts=40,
+        triage=Triage(engine, {tmp_path / "listed.json": (fix,)}), on_event=lambda event: None,
+    )  # fmt: skip
+    (tally,) = summary.new
+    assert tally.finding is not None and tally.finding.faults == (fix,) and tally.finding.script.actions == CORE
+    assert not (tmp_path / "unfinished").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sr_fuzz.doctor import installation as doctor
-from sr_fuzz.engine import surroundings
+from sr_fuzz.engine import prerequisites
 from sr_fuzz.engine.options import choose, make_engine
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api import releases, user_folders
@@ -110,8 +110,8 @@ def test_doctor_sees_that_there_is_no_home():
 
 
 def test_a_healthy_process_has_all_of_it():
-    assert surroundings.low_limits() == [] and user_folders.why_no_cache() is None
-    surroundings.check()
+    assert prerequisites.low_limits() == [] and user_folders.why_no_cache() is None
+    prerequisites.check()
 
 
 @pytest.mark.parametrize("command", ["replay", "doctor"])

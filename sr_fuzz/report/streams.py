@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from typing import IO
 
 
 def make_usable() -> None:
@@ -36,6 +38,12 @@ def give_up_output() -> None:
     try:
         sys.stdout.flush()
     except OSError:
+        discard(sys.stdout)
+
+
+def discard(stream: IO[str]) -> None:
+    """Send what is still to come, what is in the buffer included, to nowhere."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor, or a closed one, keeps nothing
         nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
+        os.dup2(nothing, stream.fileno())
         os.close(nothing)
