@@ -133,9 +133,9 @@ def _pick(campaign: Campaign, target: str) -> int | None:
     if target == "searcher":
         return campaign.process.pid
     found = campaign.processes()
-    words = {"keeper": "live.keeper", "scheduler": "sglang::scheduler"}
+    words = {"keeper": ("live.keeper",), "scheduler": ("sglang::scheduler", "live.scheduler_main")}
     if target in words:
-        return next((each.pid for each in found if words[target] in _line(each)), None)
+        return next((each.pid for each in found if any(word in _line(each) for word in words[target])), None)
     depth = {"zygote": 0, "configuration": 1, "child": 2}[target]
     zygotes = [each for each in found if "local.zygote" in _line(each)]
     level = [each for each in zygotes if _depth(each, zygotes) == depth]

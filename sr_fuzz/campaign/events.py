@@ -111,6 +111,8 @@ class Emitted(_Event, frozen=True):
 
     finding: Finding
     path: Path
+    beside: Path | None = None
+    """The test that would have been replaced, and stays because somebody has edited it."""
 
 
 class Trouble(msgspec.Struct):

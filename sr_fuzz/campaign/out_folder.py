@@ -48,6 +48,14 @@ class Unfinished(NamedTuple):
     """The fixes of known bugs with which it was seen: without them another bug hides it."""
 
 
+class Written(NamedTuple):
+    """Where a finding is on the disk."""
+
+    path: Path
+    beside: Path | None = None
+    """The file that would have been written, and was left as it is: somebody has edited it."""
+
+
 class OutFolder:
     """The only writer of findings of a campaign. Its methods raise `OSError` unless they say otherwise."""
 
@@ -166,11 +174,12 @@ class OutFolder:
         """Held while this campaign follows findings up, so that others leave these alone."""
         return self.folder / UNFINISHED / f".{self._token}.lock"
 
-    def write(self, key: str, seen: Investigated, *, known_cause: str | None, suspect: bool) -> Path:
-        """Write a finding as a test; returns the path of the test that shows it, an older one where that is better.
+    def write(self, key: str, seen: Investigated, *, known_cause: str | None, suspect: bool) -> Written:
+        """Write a finding as a test; returns the test that shows it, an older one where that is better.
 
         A test that somebody has edited, and one of a known bug, is left alone, and the finding is written beside it.
         """
+        beside: Path | None = None
         for suffix in self._suffixes(seen.finding, key):
             if repro_path(seen.finding, self.folder, suffix).resolve() in self._taken:
                 continue
@@ -180,11 +189,12 @@ class OutFolder:
                     suspect=suspect,
                 )  # fmt: skip
             except KeptOther:
+                beside = repro_path(seen.finding, self.folder, suffix)
                 continue
             except KeptBetter as kept:
                 path = kept.path
             self.forget(key)
-            return path
+            return Written(path, beside)
         raise AssertionError("there are always more names")
 
     @staticmethod

@@ -22,7 +22,7 @@ from sr_fuzz.campaign.events import (
     Minimising,
     Summary,
 )
-from sr_fuzz.campaign.out_folder import OutFolder
+from sr_fuzz.campaign.out_folder import OutFolder, Written
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.trouble import TroubleLog
 from sr_fuzz.engine.contract import Engine
@@ -156,7 +156,8 @@ class Pipeline:
         tally.finding = finding
         if finding.tried and not finding.reproduced:
             tally.status = "unreproduced"
-            tally.path = self._written(lambda: self._out.put_aside(key, finding))
+            aside = self._written(lambda: Written(self._out.put_aside(key, finding)))
+            tally.path = aside.path if aside is not None else None
             return
         tally.status = status if cause is None else "known"
         tally.reason = cause or tally.reason
@@ -164,11 +165,12 @@ class Pipeline:
             tally.path = same  # its test is there already
             self._out.forget(key)
             return
-        tally.path = self._written(lambda: self._out.write(key, seen, known_cause=cause, suspect=status == "suspect"))
-        if tally.path is not None:
-            self._on_event(Emitted(finding, tally.path))
+        done = self._written(lambda: self._out.write(key, seen, known_cause=cause, suspect=status == "suspect"))
+        tally.path = done.path if done is not None else None
+        if done is not None:
+            self._on_event(Emitted(finding, done.path, done.beside))
 
-    def _written(self, write: Callable[[], Path]) -> Path | None:
+    def _written(self, write: Callable[[], Written]) -> Written | None:
         """None where the disk takes no more; the summary then shows the script itself."""
         try:
             return write()

@@ -19,7 +19,7 @@ from sr_fuzz.outcome import Finding, Outcome, signature
 from sr_fuzz.outcome.files import Case, finding_beside, named
 from sr_fuzz.script import EngineConfig, Script, ScriptError
 from sr_fuzz.script.errors import EngineError
-from sr_fuzz.script.wording import one_line
+from sr_fuzz.script.wording import first_and_last, one_line
 
 _Done = TypeVar("_Done")
 
@@ -161,7 +161,4 @@ def _not_booted(engine: Engine, config: EngineConfig, error: EngineError) -> Ver
 
 
 def _told(error: EngineError) -> str:
-    """The first line, which says what happened, and the last line of an appended log, which may say why."""
-    first, *log = [line.strip() for line in str(error).splitlines() if line.strip()] or ["the engine failed"]
-    last = log[-1] if log else ""
-    return one_line(f"{first}: {last}" if last and (last.partition(": ")[2] or last) not in first else first, _LONGEST)
+    return one_line(first_and_last(str(error)), _LONGEST)

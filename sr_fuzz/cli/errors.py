@@ -38,6 +38,7 @@ def exit_status(command: Callable[[], object]) -> int:
     from sr_fuzz.emit.public_api import NotExpressible
     from sr_fuzz.script import ScriptError
     from sr_fuzz.script.errors import EngineError
+    from sr_fuzz.script.wording import first_and_last
 
     make_usable()
     keep_current_folder_clean()
@@ -52,7 +53,7 @@ def exit_status(command: Callable[[], object]) -> int:
     except NotExpressible as error:
         return _fail(f"SGLang's own scripted runtime cannot show it: {error}")
     except EngineError as error:
-        return _fail(_engine_trouble(str(error)))
+        return _fail(first_and_last(str(error)))
     except (KeyboardInterrupt, typer.Abort):
         give_up_output()
         return stopped_status()
@@ -110,12 +111,3 @@ def _own_failure(error: BaseException) -> str:
     except OSError as full:
         return f"{told}; its traceback could not be kept: {full.strerror}"
     return f"{told}; its traceback is in {path}"
-
-
-def _engine_trouble(message: str) -> str:
-    """Join the first line, which says what happened, and the last line of an appended log, which usually says why."""
-    first, *log = [line.strip() for line in message.splitlines() if line.strip()] or ["the engine failed"]
-    reason = log[-1] if log else ""
-    # A traceback ends with the error that the first line may already contain.
-    told = reason.partition(": ")[2] or reason
-    return f"{first.rstrip('.')}: {reason}" if reason and told not in first else first

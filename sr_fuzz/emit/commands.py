@@ -14,6 +14,19 @@ from packaging.version import InvalidVersion, Version
 from sr_fuzz.outcome import Finding
 from sr_fuzz.sglang_api.versions import installed_package, version_in
 
+# The violations of `sr_fuzz.engine.around.differential`, which compare two runs of a script.
+_COMPARISONS = ("determinism", "schedule_dependent_output")
+
+
+def needs_comparison(finding: Finding) -> bool:
+    """Whether a single run cannot show the finding."""
+    return finding.violation.invariant in _COMPARISONS
+
+
+def needs_server(finding: Finding) -> bool:
+    """Whether only the server engine can show the finding, because it needs HTTP clients or several ranks."""
+    return finding.violation.invariant == "http_answers" or finding.script.config.world_size > 1
+
 
 def program(name: str) -> str:
     """Return how a program of this environment is called from here: its name, if that is enough, else its path."""

@@ -6,6 +6,7 @@ Each function returns lines. A `Command` is to be copied, and so never wrapped n
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from sr_fuzz.bugs.catalogue import KnownBug, shipped
-from sr_fuzz.emit.commands import pytest_command, sr_fuzz_command
+from sr_fuzz.emit.commands import needs_server, pytest_command, sr_fuzz_command
 from sr_fuzz.emit.public_api import NotExpressible, to_public_api
 from sr_fuzz.emit.sglang_checks import checks_for
 from sr_fuzz.outcome import Finding, StepRecord
@@ -53,7 +54,8 @@ def script_legend(script: Script) -> list[str]:
 
 TRACE_LEGEND = (
     "A line is a step: its number, the kind of batch with its requests, free pages (p) and rows (r), who waits, whose "
-    "prompt is in chunks, and what was sent (`r0 +2`: two tokens). `|`: what the script did before that step."
+    "prompt is in chunks, and what was sent (`r0 +2`: two tokens). `|`: what the script did before that step; "
+    "`epilogue`: what ends each script."
 )
 
 
@@ -83,8 +85,7 @@ def not_for_sglang(finding: Finding) -> str | None:
 
 
 def _engine(finding: Finding) -> tuple[str, ...]:
-    on_server = finding.violation.invariant == "http_answers" or finding.script.config.world_size > 1
-    return ("--engine", "server") if on_server else ()
+    return ("--engine", "server") if needs_server(finding) else ()
 
 
 # -- where to look ---------------------------------------------------------------------------------------------
@@ -98,13 +99,14 @@ def where_to_look(finding: Finding, trace: Sequence[StepRecord]) -> list[str]:
     lines = []
     for what, of in _touched(finding, trace):
         known = [found for place in of if (found := located(place, package))]
-        lines += [f"    {'' if index else what[:_WHAT]:<{_WHAT}}  {found}" for index, found in enumerate(known)]
+        shown = textwrap.shorten(what, _WHAT, placeholder=" …")
+        lines += [f"    {'' if index else shown:<{_WHAT}}  {found}" for index, found in enumerate(known)]
     head = "Cause candidates in SGLang: what the trace shows last, and what handles it there:"
     return [head, *lines] if lines else []
 
 
 _WHAT = 26
-"""Columns for what happened; longer text is cut. The longest place has 88, and a line of a file 120."""
+"""Columns for what happened; longer text is cut between words. The longest place has 88, and a line of a file 120."""
 
 
 def raised_at(finding: Finding) -> list[str]:

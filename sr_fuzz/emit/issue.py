@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from importlib import metadata
 
+from sr_fuzz.emit.commands import needs_server
 from sr_fuzz.emit.explanation import TRACE_LEGEND, raised_at, script_legend, where_to_look
-from sr_fuzz.emit.pytest_repro import needs_server
 from sr_fuzz.emit.sglang_repro import MODEL, TRACE_STEPS
 from sr_fuzz.outcome import Finding, StepRecord
 from sr_fuzz.outcome.plain_text import printable

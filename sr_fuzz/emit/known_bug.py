@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from sr_fuzz.bugs.catalogue import KnownBug, read_bug
-from sr_fuzz.emit.pytest_repro import TRACE_STEPS, needs_comparison, needs_server, stem
+from sr_fuzz.emit.commands import needs_comparison, needs_server
+from sr_fuzz.emit.pytest_repro import TRACE_STEPS, stem
 from sr_fuzz.faults import fixes
 from sr_fuzz.outcome import Finding, StepRecord
 from sr_fuzz.outcome.files import BUG_FORMAT

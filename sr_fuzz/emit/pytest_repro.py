@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace as replaced
 
+from sr_fuzz.emit.commands import needs_comparison, needs_server
 from sr_fuzz.emit.explanation import (
     TRACE_LEGEND,
     Command,
@@ -136,20 +137,6 @@ def _module(
         "",
     ]
     return "\n".join(parts)
-
-
-# The violations of `sr_fuzz.engine.around.differential`, which compare two runs of a script.
-_COMPARISONS = ("determinism", "schedule_dependent_output")
-
-
-def needs_comparison(finding: Finding) -> bool:
-    """Whether a single run cannot show the finding."""
-    return finding.violation.invariant in _COMPARISONS
-
-
-def needs_server(finding: Finding) -> bool:
-    """Whether only the server engine can show the finding, because it needs HTTP clients or several ranks."""
-    return finding.violation.invariant == "http_answers" or finding.script.config.world_size > 1
 
 
 # -- words -----------------------------------------------------------------------------------------------------

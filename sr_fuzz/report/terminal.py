@@ -187,6 +187,8 @@ class Terminal:
             self._set_aside_s += self._clock() - self._aside_since
             self._aside_since = None
         self._say(f"  written to [bold]{escape(str(event.path))}[/]")
+        if event.beside is not None:
+            self._say(f"  {escape(str(event.beside))} was edited, so it stays as it is")
 
     @_on.register
     def _(self, event: TroubleMet) -> None:

@@ -37,6 +37,15 @@ def one_line(text: str, most: int = SHOWN) -> str:
     return shortened(" ".join(_cut(text, 4 * most).split()), most)
 
 
+def first_and_last(message: str) -> str:
+    """Return the first line of an engine's error, which says what happened, and the last one, which may say why."""
+    first, *log = [line.strip() for line in message.splitlines() if line.strip()] or ["the engine failed"]
+    last = log[-1] if log else ""
+    # A traceback ends with the error that the first line may already contain.
+    told = last.partition(": ")[2] or last
+    return f"{first.rstrip('.')}: {last}" if last and told not in first else first
+
+
 def reason(error: BaseException) -> str:
     """Return the type of an error and its message, in one line; an error of others may have no message to be had."""
     try:

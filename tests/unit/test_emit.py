@@ -102,7 +102,8 @@ Last steps:
        4  paused                        free 112p  0r
        5  decode[r0]                    free 111p  5r  -> r0 abort
 A line is a step: its number, the kind of batch with its requests, free pages (p) and rows (r), who waits, whose prompt
-is in chunks, and what was sent (`r0 +2`: two tokens). `|`: what the script did before that step.
+is in chunks, and what was sent (`r0 +2`: two tokens). `|`: what the script did before that step; `epilogue`: what ends
+each script.
 
 Cause candidates in SGLang, innermost first:
     managers/scheduler.py:abort_request: self.chunked_req = None

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from test_campaign import SCRIPTS
 
 from sr_fuzz.bugs.known import Known
-from sr_fuzz.campaign.events import Event, FindingNew, Resumed, Summary
+from sr_fuzz.campaign.events import Emitted, Event, FindingNew, Resumed, Summary
 from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.lifetime import locks
@@ -175,9 +175,10 @@ def test_an_edited_test_is_never_replaced(tmp_path: Path):
     test = only(tmp_path, "test_*.py")
     edited = test.read_text() + "\n# what I know about it\n"
     test.write_text(edited)
-    summary, _ = campaign(leak_on_abort, tmp_path, seed=2)
+    summary, events = campaign(leak_on_abort, tmp_path, seed=2)
     assert test.read_text() == edited
     (tally,) = summary.new
+    assert [event.beside for event in events if isinstance(event, Emitted)] == [test]
     assert tally.path is not None and tally.path != test and load(tally.path).script.actions == CORE
 
 
