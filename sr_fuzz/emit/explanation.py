@@ -157,7 +157,7 @@ def _events(names: Sequence[str], trace: Sequence[StepRecord]) -> Iterator[tuple
         for action in reversed(record.actions):
             tag = action.partition(" = ")[2].partition("(")[0] or action.partition("(")[0]
             if not names or tag not in ("start_req", "abort") or any(re.search(rf"\b{n}\b", action) for n in names):
-                yield f"before {step}: {action}", places.BY_ACTION.get(tag, ())
+                yield f"at {step}: {action.partition('(')[0]}", places.BY_ACTION.get(tag, ())
 
 
 # -- which known bug it may be ---------------------------------------------------------------------------------
