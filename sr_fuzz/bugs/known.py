@@ -18,7 +18,7 @@ from typing import NamedTuple
 from packaging.specifiers import InvalidSpecifier
 
 from sr_fuzz.bugs.catalogue import KnownError, shipped
-from sr_fuzz.outcome.files import finding_beside, named, violation_beside
+from sr_fuzz.outcome.files import finding_beside, is_readable, named, violation_beside
 from sr_fuzz.outcome.identity import renewed
 from sr_fuzz.script import Script
 from sr_fuzz.script.errors import ScriptError
@@ -96,7 +96,7 @@ def emitted_in(folder: Path, sglang_version: str | None = None) -> Iterator[tupl
     One whose mark names other releases than ``sglang_version`` is left out. A file that cannot be read is none: the
     folder is a user's, and may hold anything.
     """
-    for path in sorted(folder.glob("*.py")):
+    for path in filter(is_readable, sorted(folder.glob("*.py"))):
         try:
             tree = _parse(path)
             signatures, mark = _renewed(_signatures(tree), path), _mark(tree)

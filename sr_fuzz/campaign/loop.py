@@ -98,7 +98,7 @@ def run_campaign(
     on_event(Started(version, seed, time_s, max_scripts, out, len(known), engine.sglang_tree, before))
     none_boots = False
     try:
-        campaign.resume(unfinished)
+        campaign.resume(unfinished, time_s)
         phases = [scripts] if isinstance(scripts, SearchStrategy) else scripts
         if not campaign.summary.gave_up:
             campaign.search(phases, seed, time_s, max_scripts)
@@ -171,12 +171,14 @@ class _Campaign:
         self._sightings.add_found_before()
         return unfinished
 
-    def resume(self, unfinished: Sequence[Unfinished]) -> None:
-        """Play the scripts of findings that an earlier campaign could not follow up to their end.
+    def resume(self, unfinished: Sequence[Unfinished], time_s: float) -> None:
+        """Play the scripts of findings that an earlier campaign could not follow up to their end, until time is up.
 
         One that cannot be played, and one whose follow-up meets trouble, stays unfinished.
         """
         for each in unfinished:
+            if self._clock() - self._start >= time_s:
+                return
             before = self._number_of_troubles()
             try:
                 shows = self._shows_again(each)
@@ -195,7 +197,10 @@ class _Campaign:
         return sum(trouble.count for trouble in self.summary.troubles)
 
     def _shows_again(self, unfinished: Unfinished) -> bool | None:
-        """Whether a script still shows its finding, in one of a few runs; then it is followed up. None: not played."""
+        """Whether a script still shows its finding, in one of a few runs; then it is followed up.
+
+        None where that is not known: it cannot be played, or is a hit of a known signature that is not verified.
+        """
         case, fixes = unfinished
         for _ in range(CONFIRM_RUNS):
             outcome = self._run_fixed(case.script, fixes) if fixes else self._run(case.script)
@@ -206,8 +211,7 @@ class _Campaign:
                     self._played.add(script_hash(case.script))
                     self._count(case.script, outcome, case.signature)
                 self._on_event(Resumed(case.path, True))
-                self._sightings.resume(unfinished, outcome)
-                return True
+                return True if self._sightings.resume(unfinished, outcome) else None
         return False
 
     def search(

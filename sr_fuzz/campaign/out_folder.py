@@ -14,15 +14,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from sr_fuzz.bugs.known import emitted_in
+from sr_fuzz.campaign.trouble import FOLDER as TROUBLE
 from sr_fuzz.emit.pytest_repro import TRACE_STEPS, complete, emit, repro_path, stem
 from sr_fuzz.emit.replacing import KeptBetter, KeptOther, is_better
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.lifetime import locks
 from sr_fuzz.outcome import Finding
-from sr_fuzz.outcome.files import Case, load, save_finding
-from sr_fuzz.outcome.writing import remove_abandoned
+from sr_fuzz.outcome.files import Case, finding_data, is_readable, load, save_finding
+from sr_fuzz.outcome.writing import remove_abandoned, write_whole
 from sr_fuzz.script import ScriptError
+from sr_fuzz.shrink.confirm import CONFIRM_RUNS
 from sr_fuzz.shrink.finding_steps import Investigated
 
 NOT_REPRODUCED = "not-reproduced"
@@ -67,7 +71,7 @@ class OutFolder:
         self.folder = folder
         self._engine = engine
         self._fixes = frozenset(fixes)
-        self._taken = {path.resolve() for path in taken}
+        self._taken = {os.path.realpath(path) for path in taken}
         self._raw: dict[str, Path] = {}
         self._token = secrets.token_hex(4)
         self._lock = -1
@@ -91,7 +95,7 @@ class OutFolder:
             except OSError as error:
                 on_error(error)
 
-        for folder in (self.folder, self.folder / UNFINISHED, self.folder / NOT_REPRODUCED):
+        for folder in (self.folder, *(self.folder / name for name in (UNFINISHED, NOT_REPRODUCED, TROUBLE))):
             tried(lambda folder=folder: remove_abandoned(folder))  # type: ignore[misc]
         unfinished = list(self._abandoned())
         for file in sorted(self.folder.glob("test_*.json")):
@@ -132,11 +136,11 @@ class OutFolder:
 
     def _read_tests(self, skip: set[Path]) -> None:
         for path, signatures, reason in emitted_in(self.folder, self._engine.sglang_version):
-            if path in skip or path.resolve() in self._taken:
+            if path in skip or os.path.realpath(path) in self._taken:
                 continue
             case = _case(path.with_suffix(".json"))
             finding = case.finding if case is not None else None
-            if finding is not None and self._seen_with(finding) is None:
+            if finding is not None and (self._seen_with(finding) is None or finding.shown_by_none):
                 continue
             where = f" on SGLang {finding.sglang_version}" if finding is not None else ""
             for signature in signatures:
@@ -181,7 +185,7 @@ class OutFolder:
         """
         beside: Path | None = None
         for suffix in self._suffixes(seen.finding, key):
-            if repro_path(seen.finding, self.folder, suffix).resolve() in self._taken:
+            if os.path.realpath(repro_path(seen.finding, self.folder, suffix)) in self._taken:
                 continue
             try:
                 path = emit(
@@ -209,17 +213,26 @@ class OutFolder:
         return path
 
     def _save_aside(self, finding: Finding) -> Path:
-        path = self.folder / NOT_REPRODUCED / f"{stem(finding)}.json"
-        before = _case(path)
-        if before is None or before.finding is None or not is_better(before.finding, finding):
+        names = (f"{stem(finding)}{'' if number == 1 else f'_{number}'}.json" for number in itertools.count(1))
+        for path in (self.folder / NOT_REPRODUCED / name for name in names):
+            if os.path.lexists(path):
+                there = _finding(path)
+                if there is None or (there.signature, there.faults) != (finding.signature, finding.faults):
+                    continue  # somebody else's
+                if is_better(there, finding):
+                    return path
             path.parent.mkdir(parents=True, exist_ok=True)
             save_finding(finding, path)
-        return path
+            return path
+        raise AssertionError("there are always more names")
 
     def close(self, case: Case, *, shows: bool) -> None:
         """End an unfinished finding of an earlier campaign: this one has followed it up, or it shows no more."""
         if case.path.parent != self.folder / UNFINISHED:
-            return  # a test of its own, which stays
+            if not shows and case.finding is not None:  # a test, which stays; the next campaign need not try again
+                tried = replace(case.finding, tried=CONFIRM_RUNS)
+                write_whole(case.path, finding_data(tried, case.trace, case.test, suspect=case.suspect))
+            return
         if not shows and case.finding is not None:
             self._save_aside(case.finding)
         case.path.unlink(missing_ok=True)
@@ -261,6 +274,11 @@ def _own(finding: Finding, key: str) -> str:
 def _case(file: Path) -> Case | None:
     """Return what is in a file; None where it is no finding: a user may keep anything there."""
     try:
-        return load(file)
+        return load(file) if is_readable(file) else None
     except ScriptError:
         return None
+
+
+def _finding(file: Path) -> Finding | None:
+    case = _case(file)
+    return case.finding if case is not None else None

@@ -78,20 +78,26 @@ class Sightings:
         for found in self._out.found:
             self._known.add(found.signature, (found.path, found.reason))
 
-    def resume(self, unfinished: Unfinished, outcome: Outcome) -> None:
+    def resume(self, unfinished: Unfinished, outcome: Outcome) -> bool:
         """Take a violation that an earlier campaign has seen and not followed up to its end.
 
-        ``outcome``: of a run with the fixes with which it was seen then.
+        ``outcome``: of a run with the fixes with which it was seen then. Returns whether it is followed up now, or told
+        to be a known bug; what only has the signature of one (the earlier campaign may not have known it) is neither.
         """
         case, fixes = unfinished
         assert case.signature is not None
         look = Look("suspect", outcome, fixes=fixes)
+        is_known = not fixes and bool(self._known.candidates(case.signature))
         if case.suspect:
             self._suspect(case.signature, case.script, look)
         elif fixes:
             self._masked(case.script, look)
         else:
             self.take(case.signature, case.script, outcome)
+        if not is_known or case.suspect or self._hits is None:  # without it, a signature alone tells a known bug
+            return True
+        told = self._look_again(self._summary.findings[case.signature], case.signature, case.script, outcome)
+        return told is not None and told.verdict != "unverified"
 
     def engine_with(self, fixes: tuple[str, ...]) -> Engine:
         """The engine under test with these fixes of known bugs."""
@@ -152,8 +158,11 @@ class Sightings:
             return False
         return self.looked_s <= _LOOK_FIRST_S + _LOOK_SHARE * (self._clock() - self._start)
 
-    def _look_again(self, tally: FindingTally, found: str, script: Script, outcome: Outcome) -> None:
-        """Ask of a hit of a known signature whether it is one of the known bugs with that signature."""
+    def _look_again(self, tally: FindingTally, found: str, script: Script, outcome: Outcome) -> Look | None:
+        """Ask of a hit of a known signature whether it is one of the known bugs with that signature.
+
+        None where the answer met trouble.
+        """
         assert self._hits is not None
         began = self._clock()
         bugs = self._known.candidates(found)
@@ -162,7 +171,7 @@ class Sightings:
         except Exception as error:
             self._troubles.keep(script, error, "verifying")
             self._restart()  # what broke may be what all engines of the campaign share
-            return
+            return None
         finally:
             self._summary.unplayed_fixes |= self._hits.unplayed
             self.looked_s += self._clock() - began
@@ -177,10 +186,11 @@ class Sightings:
         if look.verdict == "suspect":
             tally.count -= 1  # it is counted as a suspect
             self._suspect(found, script, look)
-            return
+            return look
         tally.asked += look.verdict != "fits" and bool(look.fixes)
         if look.verdict == "masked":
             self._masked(script, look)
+        return look
 
     def _suspect(self, found: str, script: Script, look: Look) -> None:
         """A hit that is there although the known bugs of its signature are fixed, or that has not their face."""

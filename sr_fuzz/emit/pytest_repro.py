@@ -28,7 +28,8 @@ from sr_fuzz.emit.explanation import (
     where_to_look,
 )
 from sr_fuzz.emit.python_text import in_docstring, literal, quoted
-from sr_fuzz.emit.replacing import Replace, check_replaceable, digest
+from sr_fuzz.emit.replacing import Replace, check_replaceable, digest, digest_of
+from sr_fuzz.lifetime import locks
 from sr_fuzz.outcome import Finding, StepRecord
 from sr_fuzz.outcome.files import EmittedTest, finding_data, load
 from sr_fuzz.outcome.plain_text import storable
@@ -67,19 +68,20 @@ def emit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = repro_path(finding, folder, suffix)
-    before = check_replaceable(path, finding, as_good=replace == "as good") if replace != "any" else None
-    if before is not None and known_cause is None:
-        known_cause, releases = before.known_cause, before.releases
-    module = _module(finding, path, tuple(trace), known_cause, releases).encode()
-    cause = storable(known_cause) if known_cause else None
+    with locks.held_folder(folder):  # what is looked at is what is replaced
+        before = check_replaceable(path, finding, as_good=replace == "as good") if replace != "any" else None
+        if before is not None and known_cause is None:
+            known_cause, releases = before.known_cause, before.releases
+        module = _module(finding, path, tuple(trace), known_cause, releases).encode()
+        test = EmittedTest(digest(module), storable(known_cause) if known_cause else None, releases)
 
-    def data(*, complete: bool) -> bytes:
-        written = EmittedTest(digest(module), cause, releases, complete)
-        return finding_data(finding, tuple(trace)[-TRACE_STEPS:], written, suspect=suspect)
+        def data(written: EmittedTest) -> bytes:
+            return finding_data(finding, tuple(trace)[-TRACE_STEPS:], written, suspect=suspect)
 
-    # The finding comes first: from it alone the test can be made again.
-    write_together({path.with_suffix(".json"): data(complete=False), path: module})
-    write_whole(path.with_suffix(".json"), data(complete=True))
+        # The finding comes first: from it alone the test can be made again.
+        pending = replaced(test, complete=False, replaces=digest_of(path))
+        write_together({path.with_suffix(".json"): data(pending), path: module})
+        write_whole(path.with_suffix(".json"), data(test))
     return path
 
 
@@ -92,12 +94,12 @@ def complete(file: Path) -> None:
     case, path = load(file), file.with_suffix(".py")
     if case.finding is None or case.test is None or case.test.complete:
         return
-    if path.exists():
-        done = replaced(case.test, complete=True)
-    else:
+    done = replaced(case.test, complete=True, replaces=None)
+    there = digest_of(path)
+    if there is None or there == case.test.replaces:
         module = _module(case.finding, path, case.trace, case.test.known_cause, case.test.releases).encode()
         write_whole(path, module)
-        done = replaced(case.test, sha256=digest(module), complete=True)
+        done = replaced(done, sha256=digest(module))
     write_whole(file, finding_data(case.finding, case.trace, done, suspect=case.suspect))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Literal
 
 from sr_fuzz.outcome import Finding
-from sr_fuzz.outcome.files import Case, EmittedTest, load
+from sr_fuzz.outcome.files import Case, EmittedTest, is_readable, load
 from sr_fuzz.script import ScriptError, to_json
 
 Replace = Literal["better", "as good", "any"]
@@ -37,14 +38,17 @@ def check_replaceable(path: Path, finding: Finding, *, as_good: bool) -> Emitted
 
     ``as_good``: whether one that is as good may take its place. Returns the test that is to be replaced, if any.
     """
-    if not path.exists():
+    file = path.with_suffix(".json")
+    if not (os.path.lexists(path) or os.path.lexists(file)):
         return None
-    case = unedited(path)
-    if case is None or case.finding is None:
+    case = unedited(path) if os.path.lexists(path) else _case(file)
+    if case is None or case.finding is None or case.test is None:
         raise KeptOther(f"{path}: not replaced: it was edited since it was written, or not written by sr_fuzz")
     there = case.finding
     if (there.signature, there.faults) != (finding.signature, finding.faults):
         raise KeptOther(f"{path}: not replaced: it is of another finding, {there.signature}")
+    if not path.exists():
+        return None  # somebody has removed the test of this finding
     if is_better(there, finding) or not (as_good or is_better(finding, there)):
         raise KeptBetter(path, there)
     return case.test
@@ -66,17 +70,31 @@ def unedited(path: Path) -> Case | None:
 
     A test that an older version has emitted has no checksum in the file beside it, and counts as edited.
     """
+    case = _case(path.with_suffix(".json")) if is_readable(path) else None
+    return case if case is not None and case.test is not None and case.test.sha256 == digest_of(path) else None
+
+
+def _case(file: Path) -> Case | None:
     try:
-        case = load(path.with_suffix(".json"))
-        data = path.read_bytes()
-    except (ScriptError, OSError):
+        return load(file) if is_readable(file) else None
+    except ScriptError:
         return None
-    return case if case.test is not None and case.test.sha256 == digest(data) else None
+
+
+def digest_of(path: Path) -> str | None:
+    """Return the checksum of a file; None where it cannot be read."""
+    try:
+        return digest(path.read_bytes())
+    except OSError:
+        return None
 
 
 def digest(data: bytes) -> str:
-    """Return the checksum by which an edited file is told from one that is as it was written."""
-    return hashlib.sha256(data).hexdigest()
+    """Return the checksum by which an edited file is told from one that is as it was written.
+
+    Line ends do not count, since git may change them.
+    """
+    return hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()
 
 
 def _quality(finding: Finding) -> tuple[float, int, int]:

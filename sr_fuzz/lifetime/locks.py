@@ -6,8 +6,11 @@ nothing in another container that sees the same folder.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -25,6 +28,21 @@ def hold(path: Path, mode: int = 0o600) -> int:
         os.close(lock)
         raise
     return lock
+
+
+@contextmanager
+def held_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes of this machine out while the context is active. Nothing is written into the folder.
+
+    Where a folder cannot be locked, as on NFS, nobody is kept out. Raises `OSError` where there is no such folder.
+    """
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def is_free(path: Path) -> bool:

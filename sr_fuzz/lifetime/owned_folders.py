@@ -77,8 +77,14 @@ def remove_leftovers(parent: Path | None = None) -> None:
             state = path.lstat()
         except OSError:
             continue  # removed meanwhile
-        if state.st_uid == os.geteuid() and path.is_dir() and not path.is_symlink() and _is_abandoned(path, state):
+        if state.st_uid != os.geteuid() or path.is_symlink() or not path.is_dir():
+            continue
+        if locks.is_free(path / _LOCK):
             _remove(path)
+        elif time.time() - state.st_mtime > _UNLOCKED_S:
+            # Its owner was killed before it had a lock. With anything in it, it stays.
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 # A process that is just being ended may still write into its folder.
@@ -88,17 +94,11 @@ _REMOVALS = 3
 _UNLOCKED_S = 60.0
 
 
-def _is_abandoned(path: Path, state: os.stat_result) -> bool:
-    if (path / _LOCK).exists():
-        return locks.is_free(path / _LOCK)
-    return time.time() - state.st_mtime > _UNLOCKED_S
-
-
 def _remove(folder: Path) -> None:
     """Remove a folder as far as that is possible; the next start tries again."""
     try:
-        segments = json.loads((folder / _SEGMENTS).read_text())
-    except (OSError, ValueError):
+        segments = json.loads((folder / _SEGMENTS).read_text()) if (folder / _SEGMENTS).is_file() else {}
+    except (OSError, ValueError, RecursionError):
         segments = {}
     _unlink(segments if isinstance(segments, dict) else {})
     for path in [folder, *folder.rglob("*")]:
@@ -113,9 +113,10 @@ def _remove(folder: Path) -> None:
 
 def _unlink(segments: dict[str, int]) -> None:
     for name, inode in segments.items():
-        with contextlib.suppress(OSError):
-            if _inode(SHARED_MEMORY / Path(name).name) == inode:
-                (SHARED_MEMORY / Path(name).name).unlink()
+        path = SHARED_MEMORY / name
+        with contextlib.suppress(OSError, ValueError):  # ValueError: a zero byte in a name
+            if path.parent == SHARED_MEMORY and _inode(path) == inode:
+                path.unlink()
 
 
 def _inode(path: Path) -> int | None:

@@ -49,6 +49,8 @@ class EmittedTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     releases: str | None = None
     complete: bool = True
     """False while it is being written, and after a kill in that moment."""
+    replaces: str | None = None
+    """While it is being written: the checksum of the test that it is to replace."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -106,6 +108,14 @@ def load(path: Path) -> Case:
 def named(path: Path) -> str:
     """Return a path as messages about its content name it, one line of bounded length."""
     return shortened(str(path), _PATH_SHOWN)
+
+
+def is_readable(path: Path) -> bool:
+    """Whether it is a file of a length that is read: no pipe, which may never end, no device, no folder."""
+    try:
+        return path.is_file() and path.stat().st_size <= _MAX_BYTES
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> bytes:

@@ -34,5 +34,10 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         make_storable(self, "signature", "sglang_version", "faults", "sglang_tree")
 
     @property
+    def shown_by_none(self) -> bool:
+        """Whether it was run again and did not show."""
+        return bool(self.tried) and not self.reproduced
+
+    @property
     def reliability(self) -> str:
         return f"{self.reproduced} of {self.tried} fresh runs"

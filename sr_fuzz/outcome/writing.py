@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from sr_fuzz.lifetime import locks
 
 _SUFFIX = "unfinished"
+_NAME = re.compile(rf"\..+\.[0-9a-f]{{8}}\.{_SUFFIX}")
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -28,7 +30,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     is killed between two of these renamings leaves the first without the second. Raises `OSError`, which names a file.
     """
     # The target of a link is replaced, not the link.
-    targets = {path.resolve(): data for path, data in files.items()}
+    targets = {Path(os.path.realpath(path)): data for path, data in files.items()}
     written: dict[Path, Path] = {}
     target = next(iter(targets))
     with contextlib.ExitStack() as held:
@@ -48,5 +50,5 @@ def write_together(files: Mapping[Path, bytes]) -> None:
 def remove_abandoned(folder: Path) -> None:
     """Remove what processes that were killed while they wrote have left in ``folder``. Raises `OSError`."""
     for path in folder.glob(f".*.{_SUFFIX}"):
-        if locks.is_free(path):
+        if _NAME.fullmatch(path.name) and locks.is_free(path):
             path.unlink(missing_ok=True)

@@ -21,17 +21,20 @@ class EventLog:
         """Raises `OSError` where the file cannot be opened."""
         self.problem = ""
         self._path = path
-        self._file = FileIO(path, "a+")  # unbuffered: a campaign may be killed at any moment
+        # A pipe without a reader is refused; one that loses its reader later ends the log.
+        number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
+        os.set_blocking(number, True)
+        self._file = FileIO(number, "a")  # unbuffered: a campaign may be killed at any moment
         self._end_line()
 
     def _end_line(self) -> None:
         """End the half line that a killed campaign, or a full disk, has left."""
-        try:
-            size = self._file.seek(0, os.SEEK_END)
-        except OSError:
-            return  # a pipe or a terminal
-        if size and os.pread(self._file.fileno(), 1, size - 1) != b"\n":
-            self._file.write(b"\n")
+        if not self._path.is_file() or not self._path.stat().st_size:
+            return
+        with self._path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                self._file.write(b"\n")
 
     def __enter__(self) -> EventLog:
         return self

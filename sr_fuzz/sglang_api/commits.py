@@ -22,6 +22,10 @@ _SCHEDULER = "sglang/srt/managers/scheduler.py"
 """A file by which the sources are recognised."""
 
 
+# Hooks of the repository are not run: it is only read.
+_GIT = ("git", "-c", f"core.hooksPath={os.devnull}")
+
+
 class Commit(NamedTuple):
     """One commit."""
 
@@ -76,9 +80,9 @@ def commits_between(repository: Path, one: str, other: str) -> Commits:
     sources = next((name for name in ("python", "sglang") if _has_sources(git_dir, newer, name)), None)
     if sources is None:
         raise EngineError(f"{repository}: no repository of SGLang: there is no python/{_SCHEDULER} in {newer.name}")
-    listed = _git(
-        git_dir, "rev-list", "--first-parent", "--reverse", "--pretty=oneline", f"{older.id}..{newer.id}", "--", sources
-    )
+    # Of a history that was merged, only what comes after the older end: what lies beside it may lack what it has.
+    line = ("--first-parent", "--ancestry-path", "--reverse", "--pretty=oneline")
+    listed = _git(git_dir, "rev-list", *line, f"{older.id}..{newer.id}", "--", sources)
     between = [Commit(*line.partition(" ")[::2]) for line in listed.splitlines()]
     if not between:
         raise EngineError(f"no commit between {older.name} and {newer.name} has changed {sources}/")
@@ -124,7 +128,7 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], where: str) -
 
 def _started(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace", env=environment)
+        return subprocess.run([*_GIT, *arguments], capture_output=True, text=True, errors="replace", env=environment)
     except FileNotFoundError:
         raise EngineError("there is no program called git; install it to look at commits") from None
 

@@ -27,6 +27,12 @@ ENGINE_FIXTURES = frozenset({"sr_engine", "sr_check", "sr_server_engine", "sr_se
 TROUBLE = "sr_fuzz_trouble"
 """Attribute of a report: an engine did not start, or broke. It survives the way between the processes of xdist."""
 
+
+
+class NotStarted(pytest.fail.Exception):
+    """An engine of a fixture does not start. It is never an expected failure, in whichever way a test asks for it."""
+
+
 _ENGINES = "sr_fuzz.engine."
 _SCRIPT_FAILED = ("execute", "execute_script", "outcome_of")
 """Functions of an engine that raise ``AssertionError`` or ``TimeoutError`` for a script function that failed."""
@@ -37,7 +43,7 @@ def judge(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRepo
     if call.excinfo is None or isinstance(call.excinfo.value, (pytest.skip.Exception, pytest.xfail.Exception)):
         return report
     excused = hasattr(report, "wasxfail")
-    if _is_trouble(call.excinfo) or (excused and call.when != "call" and _uses_engine(item)):
+    if _is_trouble(call.excinfo) or (excused and call.when != "call" and uses_engine(item)):
         setattr(report, TROUBLE, True)
         _take_back(report)
     elif excused and (problem := _not_promised(item, call.excinfo)):
@@ -60,8 +66,11 @@ def _raised(error: BaseException) -> tuple[type[BaseException], BaseException, A
         return type(caught), caught, caught.__traceback__
 
 
-def _uses_engine(item: pytest.Item) -> bool:
-    return not ENGINE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+def uses_engine(item: pytest.Item) -> bool:
+    """Whether a test uses an engine, also one that it has asked for while it ran (``request.getfixturevalue``)."""
+    request = getattr(item, "_request", None)
+    names = {*getattr(item, "fixturenames", ()), *getattr(request, "fixturenames", ())}
+    return not ENGINE_FIXTURES.isdisjoint(names)
 
 
 # -- trouble ---------------------------------------------------------------------------------------------------
@@ -69,7 +78,7 @@ def _uses_engine(item: pytest.Item) -> bool:
 
 def _is_trouble(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
     """Whether an engine could not do its work; what a script function asserts is no trouble."""
-    if any(isinstance(error, EngineError) for error in _chain(excinfo.value)):
+    if any(isinstance(error, EngineError | NotStarted) for error in _chain(excinfo.value)):
         return True
     inside = [entry for entry in excinfo.traceback if _module_of(entry).startswith(_ENGINES)]
     if not inside:
@@ -108,14 +117,14 @@ def _not_promised(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException
     module = getattr(item, "module", None)
     script = getattr(module, "SCRIPT", None)
     promised = _promised(module)
-    if not _uses_engine(item) or not isinstance(script, Script) or not promised:
+    if not uses_engine(item) or not isinstance(script, Script) or not promised:
         return ""
     shown = [outcome for outcome in _outcomes(excinfo) if outcome.violation is not None]
     found = [signature(outcome.violation, script.config) for outcome in shown if outcome.violation is not None]
-    if any(matches(one, promised) for one in found):
+    if isinstance(excinfo.value, AssertionError) and any(matches(one, promised) for one in found):
         return ""
     wanted = " or ".join(promised)
-    if not found:
+    if not isinstance(excinfo.value, AssertionError) or not found:
         return f"it fails, but not by {wanted}, the bug that it promises: {excinfo.exconly()}"
     return f"its script shows something else, {found[-1]}, not {wanted}\n{shown[-1].report()}"
 

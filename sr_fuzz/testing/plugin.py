@@ -23,7 +23,7 @@ from sr_fuzz.engine.parallel_ranks import Ranks
 from sr_fuzz.outcome import old_addresses
 from sr_fuzz.sglang_api.versions import is_among
 from sr_fuzz.strategies.fresh import BACKEND
-from sr_fuzz.testing.expected_failures import TROUBLE, judge
+from sr_fuzz.testing.expected_failures import TROUBLE, NotStarted, judge, uses_engine
 
 if TYPE_CHECKING:
     from sr_fuzz.engine.contract import Engine
@@ -59,13 +59,16 @@ _SERVER_SIZES = {"chunked_prefill_size": 16, "page_size": 1, "max_total_tokens":
 _OPTIONS: pytest.StashKey[EngineOptions] = pytest.StashKey()
 
 
-def register_profiles() -> None:
-    """Register the profiles with Hypothesis."""
-    for name, values in PROFILES.items():
-        settings.register_profile(name, parent=settings.get_profile("default"), **{**_COMMON, **values})
+def register_profile(name: str) -> None:
+    """Register one of `PROFILES` with Hypothesis."""
+    settings.register_profile(name, parent=settings.get_profile("default"), **{**_COMMON, **PROFILES[name]})
 
 
-register_profiles()
+for _name in PROFILES:
+    # Hypothesis has a profile of that name, which is active where the variable CI is set: to register it again would
+    # change the tests of every project that merely has this plugin installed.
+    if _name != "ci":
+        register_profile(_name)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -99,6 +102,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("sr_profile", "Hypothesis profile of sr_fuzz to load when the command line names none", default="")
 
 
+@pytest.hookimpl(tryfirst=True)  # before Hypothesis's own plugin loads the profile that the command line names
 def pytest_configure(config: pytest.Config) -> None:
     old_addresses.install()
     config.addinivalue_line("markers", "gpu: needs a CUDA GPU; skipped, with the reason, where there is none")
@@ -110,8 +114,10 @@ def pytest_configure(config: pytest.Config) -> None:
     profile = config.getini("sr_profile")
     if profile and profile not in PROFILES:
         raise pytest.UsageError(f"ini option sr_profile: {profile!r} is none of {', '.join(PROFILES)}")
-    if profile and not _profile_option(config):
-        settings.load_profile(profile)
+    if profile:
+        register_profile("ci")
+        if not _profile_option(config):
+            settings.load_profile(profile)
     ranks = Ranks(*(config.getoption(f"--sr-{name}") for name in Ranks._fields))
     try:
         config.stash[_OPTIONS] = choose(
@@ -136,7 +142,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    marked = [item for item in items if item.get_closest_marker("gpu")]
+    ours = bool(config.getini("sr_profile"))  # a mark of that name may mean something else in another project
+    marked = [item for item in items if item.get_closest_marker("gpu") and (ours or uses_engine(item))]
     if marked and (reason := _no_gpu()):
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -173,7 +180,7 @@ def _sr_engine_as_chosen(pytestconfig: pytest.Config) -> Iterator[Engine]:
         except EngineError as error:
             problem = str(error)
         if problem is not None:  # outside of the handler, so that pytest does not show the error twice
-            pytest.fail(f"the engine does not start: {problem}", pytrace=False)
+            raise NotStarted(f"the engine does not start: {problem}", pytrace=False)
         yield engine if options.model is None else AloneEngine(engine)
 
 
@@ -250,7 +257,7 @@ def sr_server(pytestconfig: pytest.Config) -> Iterator[ScriptedHttpServer]:
     except EngineError as error:
         problem = str(error)
     if server is None:
-        pytest.fail(f"the server does not start: {problem}", pytrace=False)
+        raise NotStarted(f"the server does not start: {problem}", pytrace=False)
     with server:
         yield server
 
@@ -298,6 +305,8 @@ def _skip_without_gpu(config: pytest.Config) -> None:
 
 def _no_gpu() -> str | None:
     """Return why no GPU can be used here; None when there is one."""
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        return f"torch cannot be imported: {error}"
     return None if torch.cuda.is_available() else "no CUDA GPU here (torch.cuda.is_available() is false)"

@@ -106,6 +106,8 @@ class PropertyChecker:
                 lines.append(f"written to {emit(finding, self._emit_to, trace=outcome.trace)}")
             except NotReplaced as kept:
                 lines.append(str(kept))
+            except OSError as error:
+                lines.append(f"not written: {error.filename}: {error.strerror}")
         else:
             lines.append("run with --sr-emit DIR to have it written out as a test")
         return "\n".join(lines)

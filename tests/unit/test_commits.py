@@ -128,3 +128,26 @@ def test_without_git_it_says_so(repository: Repository, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineError, match="there is no program called git"):
         commits_between(repository.folder, "HEAD~1", "HEAD")
+
+
+def test_a_branch_beside_the_older_end_is_left_out(repository: Repository):
+    """Of a history that was merged in, commits may be older than the older end, and lack what it has."""
+    repository.git("checkout", "-q", "-b", "side")
+    repository.commit("on the side", {"python/side.py": ""})
+    repository.git("checkout", "-q", "-")
+    repository.commit("older end", {"python/line.py": ""})
+    repository.git("tag", "older")
+    repository.git("checkout", "-q", "side")
+    repository.git("merge", "-q", "--no-ff", "-m", "merge of the line", "older")
+    assert subjects(commits_between(repository.folder, "older", "HEAD")) == ["older end", "merge of the line"]
+
+
+def test_hooks_of_the_repository_are_not_run(repository: Repository, tmp_path: Path):
+    repository.commit("second", {f"python/{SCHEDULER}": "second\n"})
+    hook = repository.folder / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path / 'run'}\n")
+    hook.chmod(0o755)
+    found = commits_between(repository.folder, "HEAD~1", "HEAD")
+    with found.exported(found.line[0]):
+        assert not (tmp_path / "run").exists()

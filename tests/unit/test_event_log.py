@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,9 @@ def test_a_torn_line_spoils_no_other(tmp_path: Path):
     assert [type(decode_line(line).event) for line in lines][0] is Started
     with pytest.raises(ValueError, match="no line of an event log"):
         decode_line(torn)
+
+
+def test_a_pipe_without_a_reader_is_refused_at_once(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError):
+        EventLog(tmp_path / "pipe")

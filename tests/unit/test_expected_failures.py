@@ -123,6 +123,7 @@ def test_a_test_of_an_open_finding_says_which_other_violation_its_script_shows(f
 IN_EACH_PHASE = '''
 import pytest
 from sr_fuzz.script.errors import EngineError
+from sr_fuzz.testing.expected_failures import NotStarted
 
 @pytest.fixture
 def sr_engine():
@@ -132,6 +133,10 @@ def sr_engine():
 @pytest.fixture
 def sr_server():
     raise OSError("no memory for a server")
+
+@pytest.fixture
+def sr_server_engine():
+    raise NotStarted("the engine does not start")
 
 @pytest.fixture
 def oldest_engine():
@@ -160,6 +165,10 @@ def test_caught():
 def test_of_others():
     assert False
 
+@pytest.mark.xfail
+def test_asked_for_later(request):
+    request.getfixturevalue("sr_server_engine")
+
 @pytest.mark.xfail(run=False, reason="takes the machine down")
 def test_not_run(sr_server):
     pass
@@ -174,13 +183,14 @@ def test_an_engine_is_an_error_in_every_phase_and_other_expected_failures_are_as
         "ERROR test_it.py::test_set_up",
         "ERROR test_it.py::test_own_fixture",
         "ERROR test_it.py::test_caught",
+        "ERROR test_it.py::test_asked_for_later",
         "XFAIL test_it.py::test_of_others",
         "XFAIL at setup of test_it.py::test_not_run",
     ):
         assert line in result.stdout
-    assert "4 errors" in result.stdout and result.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "5 errors" in result.stdout and result.returncode == pytest.ExitCode.TESTS_FAILED
     [suite] = ET.parse(tmp_path / "report.xml").getroot()
-    assert int(suite.attrib["failures"]) + int(suite.attrib["errors"]) == 4
+    assert int(suite.attrib["failures"]) + int(suite.attrib["errors"]) == 5
 
 
 def test_it_holds_in_the_processes_of_xdist(folder: Path):

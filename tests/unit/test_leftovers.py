@@ -187,3 +187,23 @@ def test_a_user_without_a_home_has_no_cache_to_look_at(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(releases, "cache_folder", no_home)
     releases.remove_unfinished()
+
+
+def test_a_folder_without_a_lock_is_removed_when_it_is_old_and_empty_alone(tmp_path: Path):
+    new, old, full = (tmp_path / f"{PREFIX}{name}" for name in ("new", "old", "full"))
+    for folder in (new, old, full):
+        folder.mkdir()
+    (full / "file").write_text("somebody's")
+    for folder in (old, full):
+        os.utime(folder, (0, 0))
+    remove_leftovers(tmp_path)
+    assert new.exists() and not old.exists() and (full / "file").exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "no json", '{"../../etc/passwd": 1, "a\\u0000b": 2}'])
+def test_an_odd_list_of_shared_memory_hinders_nothing(tmp_path: Path, content: str):
+    process, folder = owner(tmp_path)
+    (folder / "shared-memory").write_text(content)
+    end(process)
+    remove_leftovers(tmp_path)
+    assert not folder.exists()

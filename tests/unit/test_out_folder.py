@@ -20,6 +20,7 @@ from sr_fuzz.bugs.known import Known
 from sr_fuzz.campaign.events import Emitted, Event, FindingNew, Resumed, Summary
 from sr_fuzz.campaign.loop import run_campaign
 from sr_fuzz.campaign.triage import Triage
+from sr_fuzz.emit.replacing import digest
 from sr_fuzz.lifetime import locks
 from sr_fuzz.outcome import Finding, Outcome, Violation
 from sr_fuzz.outcome.files import load, save_finding
@@ -419,3 +420,49 @@ def test_an_unfinished_finding_behind_a_known_bug_is_followed_up_with_that_bug_f
     (tally,) = summary.new
     assert tally.finding is not None and tally.finding.faults == (fix,) and tally.finding.script.actions == CORE
     assert not (tmp_path / "unfinished").exists()
+
+
+def test_files_that_never_end_are_passed_over(tmp_path: Path):
+    campaign(leak_on_abort, tmp_path)
+    test = only(tmp_path, "test_*.py")
+    for name in ("test_pipe.py", "test_pipe.json"):
+        os.mkfifo(tmp_path / name)
+    for name in ("test_zeros.py", "test_zeros.json"):
+        (tmp_path / name).symlink_to("/dev/zero")
+    summary, _ = campaign(leak_on_abort, tmp_path, seed=2)
+    (tally,) = summary.findings.values()
+    assert (tally.status, tally.path) == ("known", test)
+
+
+def test_a_killed_replacing_is_completed(tmp_path: Path):
+    """Between the two files of a better test the older test is still there."""
+    campaign(leak_on_abort, tmp_path)
+    file, test = only(tmp_path, "test_*.json"), only(tmp_path, "test_*.py")
+    whole = snapshot(tmp_path)
+    older = test.read_bytes().replace(b"5 of 5", b"4 of 5")
+    torn = json.loads(file.read_text())
+    torn["test"] |= {"complete": False, "replaces": digest(older)}
+    test.write_bytes(older)
+    file.write_text(json.dumps(torn))
+    campaign(lambda script: None, tmp_path)
+    assert snapshot(tmp_path) == whole
+
+
+def test_a_file_of_somebody_else_is_no_finding_aside(tmp_path: Path):
+    assert forked(lambda: campaign(at_run(2, kill_self), tmp_path) and None) == -signal.SIGKILL
+    raw = only(tmp_path / "unfinished", "*.json")
+    aside = tmp_path / "not-reproduced"
+    aside.mkdir()
+    taken = aside / f"{raw.name.split('.')[0]}.json"
+    taken.write_text("notes of a person")
+    campaign(lambda script: None, tmp_path)
+    assert taken.read_text() == "notes of a person"
+    (other,) = set(aside.iterdir()) - {taken}
+    assert load(other).signature == FOUND
+
+
+def test_unfinished_findings_wait_when_time_is_up(tmp_path: Path):
+    assert forked(lambda: campaign(at_run(2, kill_self), tmp_path) and None) == -signal.SIGKILL
+    raw = only(tmp_path / "unfinished", "*.json")
+    _, events = campaign(lambda script: None, tmp_path, time_s=0)
+    assert raw.exists() and not any(isinstance(event, Resumed) for event in events)

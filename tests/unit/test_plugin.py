@@ -33,8 +33,9 @@ def run_pytest(*arguments: str, cwd: Path, **environment: str) -> subprocess.Com
 
 SHOW_ALL = """
 from hypothesis import settings
-import sr_fuzz.testing.plugin
+from sr_fuzz.testing.plugin import PROFILES, register_profile
 
+register_profile("ci")
 for name in ("cpu", "ci", "nightly", "gpu"):
     one = settings.get_profile(name)
     print(name, one.max_examples, one.derandomize, one.database, [phase.name for phase in one.phases])
@@ -170,3 +171,19 @@ def test_a_bug_of_some_releases_is_an_expected_failure_in_these_alone(tmp_path):
     assert "FAILED test_it.py::test_came_early - assert False" in shown
     assert "FAILED test_it.py::test_not_played - RuntimeError: no engine" in shown
     assert "PASSED test_it.py::test_mended" in shown
+
+
+GPU_OF_ANOTHER = """
+import pytest
+
+@pytest.mark.gpu
+def test_of_another_kind_of_gpu():
+    pass
+"""
+
+
+def test_another_project_keeps_the_ci_profile_of_hypothesis_and_its_own_gpu_mark(tmp_path):
+    (tmp_path / "test_it.py").write_text(SHOW_PROFILE)
+    (tmp_path / "test_gpu.py").write_text(GPU_OF_ANOTHER)
+    result = run_pytest("-s", "--hypothesis-profile=ci", cwd=tmp_path)
+    assert "PROFILE 100 True" in result.stdout and "2 passed" in result.stdout
