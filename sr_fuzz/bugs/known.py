@@ -82,7 +82,7 @@ def known_signatures(folder: Path, sglang_version: str | None = None) -> Known:
     is news. Raises `KnownError` for a file that is not Python, or names releases in no way that can be read.
     """
     known: list[tuple[str, tuple[Path, str]]] = []
-    for path in sorted(folder.glob("test_*.py")):
+    for path in _tests(folder):
         tree = _parse(path)
         signatures, mark = _signatures(tree), _mark(tree)
         if signatures and mark is not None and _open_in(sglang_version, mark, path):
@@ -93,10 +93,10 @@ def known_signatures(folder: Path, sglang_version: str | None = None) -> Known:
 def emitted_in(folder: Path, sglang_version: str | None = None) -> Iterator[tuple[Path, list[str], str]]:
     """Give each emitted test in ``folder``, marked or not: its path, its signatures, and the reason of its mark or "".
 
-    One whose mark names other releases than ``sglang_version`` is left out. A file that cannot be read is none: the
-    folder is a user's, and may hold anything.
+    A test may have a folder of its own there. One whose mark names other releases than ``sglang_version`` is left out.
+    A file that cannot be read is none: the folder is a user's, and may hold anything.
     """
-    for path in filter(is_readable, sorted(folder.glob("*.py"))):
+    for path in filter(is_readable, sorted({*folder.glob("*.py"), *_tests(folder)})):
         try:
             tree = _parse(path)
             signatures, mark = _renewed(_signatures(tree), path), _mark(tree)
@@ -150,7 +150,7 @@ def fixes(folder: Path, sglang_version: str | None = None) -> dict[Path, tuple[s
     ``MENDED_BY``.
     """
     found: dict[Path, tuple[str, ...]] = {}
-    for path in sorted(folder.glob("test_*.py")):
+    for path in _tests(folder):
         tree = _parse(path)
         value, mark = _assigned(tree, "FIXED_BY") or _assigned(tree, "MENDED_BY"), _mark(tree)
         # Only literals are read; without one there is no fix to play.
@@ -158,6 +158,12 @@ def fixes(folder: Path, sglang_version: str | None = None) -> dict[Path, tuple[s
         if strings and mark is not None and _open_in(sglang_version, mark, path):
             found[path] = strings
     return found
+
+
+def _tests(folder: Path) -> list[Path]:
+    """The tests in a folder, and those that have a folder of their own there."""
+    own = (path for path in folder.glob("*/test_*.py") if path.stem == f"test_{path.parent.name}")
+    return sorted([*folder.glob("test_*.py"), *own])
 
 
 def _renewed(signatures: Iterable[str], path: Path) -> list[str]:

@@ -17,45 +17,24 @@ from hypothesis.strategies import SearchStrategy
 from sr_fuzz.bugs.known import Known, script_of
 from sr_fuzz.campaign.canary import CanaryWatch, StartCanary
 from sr_fuzz.campaign.counts import Counts
-from sr_fuzz.campaign.events import (
-    Finished,
-    Listener,
-    Resumed,
-    ScriptDone,
-    Started,
-    Summary,
-)
+from sr_fuzz.campaign.events import Finished, Listener, ScriptDone, Started, Summary
 from sr_fuzz.campaign.out_folder import OutFolder, Unfinished
+from sr_fuzz.campaign.resuming import Resuming
+from sr_fuzz.campaign.search import Search, round_seed
 from sr_fuzz.campaign.sightings import Sightings
 from sr_fuzz.campaign.triage import Triage
-from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, RESUMING, TroubleLog
+from sr_fuzz.campaign.trouble import RESUMING, TroubleLog, first_line
 from sr_fuzz.engine.around.resumed import ResumedEngine
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome, signature
-from sr_fuzz.script import EngineConfig, Script, script_hash
+from sr_fuzz.script import EngineConfig, Script
 from sr_fuzz.script.errors import ConfigNotBooted
 from sr_fuzz.script.text import config_text
-from sr_fuzz.shrink.confirm import CONFIRM_RUNS
 from sr_fuzz.shrink.minimise import MAX_RUNS
-from sr_fuzz.strategies import draw
-
-# Hypothesis begins each round with a few small examples, which are useful only now and then, and keeps all generated
-# examples until the round ends, which costs memory. A round of one hundred limits both.
-ROUND = 100
 
 # A strategy whose scripts have all been played generates nothing new. Nearly all scripts of a useful strategy's round
 # are new, so three rounds in a row without a new script mean that the strategy is exhausted.
 EMPTY_ROUNDS = 3
-
-# Keeps the rounds of neighbouring seeds apart: seed 7, round 1 must not be seed 8, round 0.
-_SEED_STRIDE = 1_000_003
-
-class _Leave(BaseException):
-    """Leaves Hypothesis at once. It is not an `Exception`, which Hypothesis would treat as a failure and replay."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-
 
 def run_campaign(
     engine: Engine,
@@ -138,9 +117,10 @@ class _Campaign:
         self._name_of = name_of
         self._clock = clock
         self._start = clock()
-        self._played: set[str] = set()
-        self._not_booted: dict[EngineConfig, ConfigNotBooted] = {}
         self._counts = Counts(self.summary)
+        self._search = Search(
+            engine, troubles=self._troubles, restart=self._restart, on_not_booted=self._add_not_booted
+        )
         fixes = [path for paths in triage.fixes.values() for path in paths] if triage is not None else []
         self.out = OutFolder(out, engine, fixes=fixes, taken=_files(known))
         self._sightings = Sightings(
@@ -172,93 +152,42 @@ class _Campaign:
         return unfinished
 
     def resume(self, unfinished: Sequence[Unfinished], time_s: float) -> None:
-        """Play the scripts of findings that an earlier campaign could not follow up to their end, until time is up.
-
-        One that cannot be played, and one whose follow-up meets trouble, stays unfinished.
-        """
-        for each in unfinished:
-            if self._clock() - self._start >= time_s:
-                return
-            before = self._number_of_troubles()
-            try:
-                shows = self._shows_again(each)
-            except _Leave:
-                return  # no script can be played
-            if shows is None or self._number_of_troubles() > before:
-                continue
-            try:
-                self.out.close(each.case, shows=shows)
-            except OSError as error:
-                self._troubles.keep(None, error, "writing")
-            if not shows:
-                self._on_event(Resumed(each.case.path, shows))
-
-    def _number_of_troubles(self) -> int:
-        return sum(trouble.count for trouble in self.summary.troubles)
-
-    def _shows_again(self, unfinished: Unfinished) -> bool | None:
-        """Whether a script still shows its finding, in one of a few runs; then it is followed up.
-
-        None where that is not known: it cannot be played, or is a hit of a known signature that is not verified.
-        """
-        case, fixes = unfinished
-        for _ in range(CONFIRM_RUNS):
-            outcome = self._run_fixed(case.script, fixes) if fixes else self._run(case.script)
-            if outcome is None:
-                return None
-            if outcome.violation is not None and signature(outcome.violation, case.script.config) == case.signature:
-                if not fixes:
-                    self._played.add(script_hash(case.script))
-                    self._count(case.script, outcome, case.signature)
-                self._on_event(Resumed(case.path, True))
-                return True if self._sightings.resume(unfinished, outcome) else None
-        return False
+        """Complete the findings of earlier campaigns, until time is up."""
+        Resuming(
+            self._search, self._sightings, self.out,
+            troubles=self._troubles, restart=self._restart, on_event=self._on_event, on_shown=self._count,
+        ).resume(unfinished, lambda: self._clock() - self._start < time_s)  # fmt: skip
+        self.summary.gave_up = self._search.gave_up
 
     def search(
         self, phases: Sequence[SearchStrategy[Script]], seed: int, time_s: float, max_scripts: int | None
     ) -> None:
-        rounds = (seed * _SEED_STRIDE + number for number in itertools.count())
+        seeds = (round_seed(seed, number) for number in itertools.count())
         for number, scripts in enumerate(phases, 1):
-            self._search(scripts, rounds, time_s * number / len(phases), max_scripts)
+            self._search_with(scripts, seeds, time_s * number / len(phases), max_scripts)
             if self.summary.gave_up:
                 return
-        if self._not_booted and not self.summary.scripts:
-            raise next(iter(self._not_booted.values()))
+        if self._search.not_booted and not self.summary.scripts:
+            raise next(iter(self._search.not_booted.values()))
 
-    def _search(
-        self, scripts: SearchStrategy[Script], rounds: Iterator[int], until_s: float, max_scripts: int | None
+    def _search_with(
+        self, scripts: SearchStrategy[Script], seeds: Iterator[int], until_s: float, max_scripts: int | None
     ) -> None:
         """Play round after round until the time is up, enough scripts are done, or no new scripts are generated."""
 
-        def play(script: Script) -> None:
-            if self._clock() - self._start >= until_s or self.summary.scripts == max_scripts:
-                raise _Leave
-            try:
-                self._play(script)
-            except Exception as error:
-                raise _Leave(error) from error
+        def may_go_on() -> bool:
+            return self._clock() - self._start < until_s and self.summary.scripts != max_scripts
 
         empty = 0
-        for seed in rounds:
+        for seed in seeds:
             before = self.summary.scripts
-            try:
-                draw.for_each(scripts, play, seed=seed, count=ROUND)
-            except _Leave as leave:
-                if leave.error is not None:
-                    raise leave.error from None
-                return
+            whole = self._search.round(scripts, seed, self._take, may_go_on=may_go_on)
+            self.summary.gave_up = self._search.gave_up
             empty = empty + 1 if self.summary.scripts == before else 0
-            if empty == EMPTY_ROUNDS:
+            if not whole or empty == EMPTY_ROUNDS:
                 return
 
-    def _play(self, script: Script) -> None:
-        key = script_hash(script)
-        if key in self._played:
-            return
-        self._played.add(key)
-        outcome = self._run(script)
-        if outcome is None:
-            return
+    def _take(self, script: Script, outcome: Outcome) -> None:
         found = signature(outcome.violation, script.config) if outcome.violation is not None else None
         self._count(script, outcome, found)
         if self._canary is not None:
@@ -266,43 +195,8 @@ class _Campaign:
         if found is not None:
             self._sightings.take(found, script, outcome)
 
-    def _run_fixed(self, script: Script, fixes: tuple[str, ...]) -> Outcome | None:
-        """Play a script with known bugs fixed; None where it could not be played.
-
-        That the configuration does not boot there says nothing about the engine under test.
-        """
-        try:
-            return self._sightings.engine_with(fixes).run(script)
-        except Exception as error:
-            self._troubles.keep(script, error, "verifying")
-            self._restart()
-            return None
-
-    def _run(self, script: Script) -> Outcome | None:
-        """None where the script could not be played, which is counted."""
-        if script.config in self._not_booted:
-            return None
-        try:
-            outcome = self._engine.run(script)
-        except ConfigNotBooted as error:
-            self._not_booted[script.config] = error
-            self._counts.add_not_booted(self._name_of(script.config), str(error).partition("\n")[0])
-            return None
-        except Exception as error:
-            self._trouble(script, error)
-            return None
-        self._troubles.in_a_row = 0
-        return outcome
-
-    def _trouble(self, script: Script, error: Exception) -> None:
-        """Record an error that is no fault of SGLang, and restart the engine, unless restarts have not helped."""
-        trouble = self._troubles.keep(script, error, "playing")
-        self._troubles.in_a_row += 1
-        if self._troubles.in_a_row >= MAX_IN_A_ROW:
-            tried = f"{MAX_IN_A_ROW} scripts in a row could not be played, each on an engine that was started anew"
-            self.summary.gave_up = f"{tried}: {trouble.what}"
-            raise _Leave
-        self._restart()
+    def _add_not_booted(self, config: EngineConfig, error: ConfigNotBooted) -> None:
+        self._counts.add_not_booted(self._name_of(config), first_line(error))
 
     def _restart(self) -> None:
         """Start all engines anew; those beside the main one are made from it, so they end first."""

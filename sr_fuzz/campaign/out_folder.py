@@ -12,20 +12,29 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
 from sr_fuzz.bugs.known import emitted_in
+from sr_fuzz.campaign.finding_folder import fill
 from sr_fuzz.campaign.trouble import FOLDER as TROUBLE
 from sr_fuzz.emit.pytest_repro import TRACE_STEPS, complete, emit, repro_path, stem
 from sr_fuzz.emit.replacing import KeptBetter, KeptOther, is_better
-from sr_fuzz.engine.contract import Engine
 from sr_fuzz.lifetime import locks
 from sr_fuzz.outcome import Finding
-from sr_fuzz.outcome.files import Case, finding_data, is_readable, load, save_finding
+from sr_fuzz.outcome.files import (
+    FINDING_NAME,
+    Case,
+    finding_data,
+    finding_file,
+    is_readable,
+    load,
+    repro_beside,
+    save_finding,
+)
 from sr_fuzz.outcome.writing import remove_abandoned, write_whole
-from sr_fuzz.script import ScriptError
+from sr_fuzz.script import Script, ScriptError
 from sr_fuzz.shrink.confirm import CONFIRM_RUNS
 from sr_fuzz.shrink.finding_steps import Investigated
 
@@ -34,6 +43,19 @@ NOT_REPRODUCED = "not-reproduced"
 
 UNFINISHED = "unfinished"
 """Subfolder for findings that are being followed up; of those that were, when a campaign was killed."""
+
+
+class UnderTest(Protocol):
+    """What a finding says of the engine that has shown it."""
+
+    @property
+    def sglang_version(self) -> str: ...
+
+    @property
+    def sglang_tree(self) -> str | None: ...
+
+    @property
+    def faults(self) -> tuple[str, ...]: ...
 
 
 class FoundBefore(NamedTuple):
@@ -64,15 +86,25 @@ class OutFolder:
     """The only writer of findings of a campaign. Its methods raise `OSError` unless they say otherwise."""
 
     def __init__(
-        self, folder: Path, engine: Engine, *, fixes: Collection[str] = (), taken: Iterable[Path] = ()
+        self,
+        folder: Path,
+        engine: UnderTest,
+        *,
+        fixes: Collection[str] = (),
+        taken: Iterable[Path] = (),
+        own_folders: bool = False,
     ) -> None:
         """``engine``: the one under test. ``fixes``: import paths of the fixes of known bugs. ``taken``: the files of
-        known bugs, which are never written."""
+        known bugs, which are never written. ``own_folders``: whether each test gets a folder of its own, with more
+        files (`sr_fuzz.campaign.finding_folder`)."""
         self.folder = folder
         self._engine = engine
         self._fixes = frozenset(fixes)
         self._taken = {os.path.realpath(path) for path in taken}
+        self._own_folders = own_folders
         self._raw: dict[str, Path] = {}
+        self._whole: dict[str, Script] = {}
+        """The scripts with which findings were seen first, by their keys."""
         self._token = secrets.token_hex(4)
         self._lock = -1
         self.found: list[FoundBefore] = []
@@ -95,10 +127,11 @@ class OutFolder:
             except OSError as error:
                 on_error(error)
 
-        for folder in (self.folder, *(self.folder / name for name in (UNFINISHED, NOT_REPRODUCED, TROUBLE))):
+        of_tests = self.folder.glob("*/") if self._own_folders else ()
+        for folder in {self.folder, *(self.folder / name for name in (UNFINISHED, NOT_REPRODUCED, TROUBLE)), *of_tests}:
             tried(lambda folder=folder: remove_abandoned(folder))  # type: ignore[misc]
         unfinished = list(self._abandoned())
-        for file in sorted(self.folder.glob("test_*.json")):
+        for file in sorted([*self.folder.glob("test_*.json"), *self.folder.glob(f"*/{FINDING_NAME}")]):
             case = _case(file)
             if case is None or case.finding is None:
                 continue
@@ -106,7 +139,7 @@ class OutFolder:
             fixes = self._seen_with(case.finding)
             if fixes is not None and not case.finding.tried and self._is_of_this(case.finding):
                 unfinished.append(Unfinished(case, fixes))
-        self._read_tests(skip={each.case.path.with_suffix(".py") for each in unfinished})
+        self._read_tests(skip={repro_beside(each.case.path) for each in unfinished})
         return unfinished
 
     def _abandoned(self) -> Iterator[Unfinished]:
@@ -138,7 +171,7 @@ class OutFolder:
         for path, signatures, reason in emitted_in(self.folder, self._engine.sglang_version):
             if path in skip or os.path.realpath(path) in self._taken:
                 continue
-            case = _case(path.with_suffix(".json"))
+            case = _case(finding_file(path))
             finding = case.finding if case is not None else None
             if finding is not None and (self._seen_with(finding) is None or finding.shown_by_none):
                 continue
@@ -168,6 +201,8 @@ class OutFolder:
         """
         path = self.folder / UNFINISHED / f"{stem(seen.finding)}{_own(seen.finding, key)}.{self._token}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
+        if len(seen.finding.script.actions) == seen.finding.original_actions:
+            self._whole.setdefault(key, seen.finding.script)
         if self._lock < 0:
             self._lock = locks.hold(self._lock_file)
         save_finding(seen.finding, path, seen.outcome.trace[-TRACE_STEPS:], suspect=suspect)
@@ -185,21 +220,27 @@ class OutFolder:
         """
         beside: Path | None = None
         for suffix in self._suffixes(seen.finding, key):
-            if os.path.realpath(repro_path(seen.finding, self.folder, suffix)) in self._taken:
+            home = self._home(seen.finding, suffix)
+            if os.path.realpath(repro_path(seen.finding, home, suffix)) in self._taken:
                 continue
             try:
                 path = emit(
-                    seen.finding, self.folder, trace=seen.outcome.trace, known_cause=known_cause, suffix=suffix,
+                    seen.finding, home, trace=seen.outcome.trace, known_cause=known_cause, suffix=suffix,
                     suspect=suspect,
                 )  # fmt: skip
+                if self._own_folders:
+                    fill(home, seen, self._whole.get(key))
             except KeptOther:
-                beside = repro_path(seen.finding, self.folder, suffix)
+                beside = repro_path(seen.finding, home, suffix)
                 continue
             except KeptBetter as kept:
                 path = kept.path
             self.forget(key)
             return Written(path, beside)
         raise AssertionError("there are always more names")
+
+    def _home(self, finding: Finding, suffix: str) -> Path:
+        return self.folder / f"{stem(finding)}{suffix}" if self._own_folders else self.folder
 
     @staticmethod
     def _suffixes(finding: Finding, key: str) -> Iterable[str]:
@@ -241,6 +282,7 @@ class OutFolder:
     def forget(self, key: str) -> None:
         """End what `begin` began."""
         raw = self._raw.pop(key, None)
+        self._whole.pop(key, None)
         if raw is not None:
             raw.unlink(missing_ok=True)
             self._tidy()

@@ -37,8 +37,11 @@ class TroubleLog:
         self._folder = out / FOLDER
         self._troubles = troubles
         self._on_event = on_event
-        self.in_a_row = 0
-        """Number of troubles since the last script that was played to its end."""
+
+    @property
+    def total(self) -> int:
+        """How often anything went wrong."""
+        return sum(trouble.count for trouble in self._troubles)
 
     def keep(self, script: Script | None, error: BaseException, doing: str) -> Trouble:
         """Count an error; the first one of its kind is written to disk with the script that met it.

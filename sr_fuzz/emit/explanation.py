@@ -18,6 +18,7 @@ from sr_fuzz.emit.commands import needs_server, pytest_command, sr_fuzz_command
 from sr_fuzz.emit.public_api import NotExpressible, to_public_api
 from sr_fuzz.emit.sglang_checks import checks_for
 from sr_fuzz.outcome import Finding, StepRecord
+from sr_fuzz.outcome.files import finding_file
 from sr_fuzz.script import Script
 from sr_fuzz.script.text import action_text, text
 from sr_fuzz.sglang_api import places
@@ -64,7 +65,7 @@ TRACE_LEGEND = (
 
 def how_to_run(finding: Finding, test: Path) -> list[str]:
     """Return the commands for an emitted test, and for the same as a test of SGLang's own suite."""
-    data = test.with_suffix(".json")
+    data = finding_file(test)
     lines = ["To run it (it fails while the bug is there), and to see each step:"]
     lines += [Command(f"    {pytest_command(finding, test)}")]
     lines += [Command(f"    {sr_fuzz_command(finding, 'replay', data, '--trace', *_engine(finding))}")]
@@ -171,7 +172,7 @@ def relatives(finding: Finding, test: Path) -> list[str]:
         lines += [f"    {path.stem}{page}: {bug.reason}"]
         if bug.fixes:
             fixed = replace(finding, faults=(*finding.faults, *bug.fixes))
-            command = sr_fuzz_command(fixed, "replay", test.with_suffix(".json"), *_engine(finding))
+            command = sr_fuzz_command(fixed, "replay", finding_file(test), *_engine(finding))
             lines += ["    It is, if this breaks nothing:", Command(f"        {command}")]
     return ["May be the same bug as", *lines] if lines else []
 

@@ -31,7 +31,7 @@ from sr_fuzz.emit.python_text import in_docstring, literal, quoted
 from sr_fuzz.emit.replacing import Replace, check_replaceable, digest, digest_of
 from sr_fuzz.lifetime import locks
 from sr_fuzz.outcome import Finding, StepRecord
-from sr_fuzz.outcome.files import EmittedTest, finding_data, load
+from sr_fuzz.outcome.files import EmittedTest, finding_data, finding_file, load, repro_beside
 from sr_fuzz.outcome.plain_text import storable
 from sr_fuzz.outcome.writing import write_together, write_whole
 from sr_fuzz.script import Script
@@ -68,6 +68,7 @@ def emit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = repro_path(finding, folder, suffix)
+    file = finding_file(path)
     with locks.held_folder(folder):  # what is looked at is what is replaced
         before = check_replaceable(path, finding, as_good=replace == "as good") if replace != "any" else None
         if before is not None and known_cause is None:
@@ -80,8 +81,8 @@ def emit(
 
         # The finding comes first: from it alone the test can be made again.
         pending = replaced(test, complete=False, replaces=digest_of(path))
-        write_together({path.with_suffix(".json"): data(pending), path: module})
-        write_whole(path.with_suffix(".json"), data(test))
+        write_together({file: data(pending), path: module})
+        write_whole(file, data(test))
     return path
 
 
@@ -91,7 +92,7 @@ def complete(file: Path) -> None:
     A test that is there, edited since or not, and one that a person has removed, stay so. Raises `ScriptError`,
     `OSError`.
     """
-    case, path = load(file), file.with_suffix(".py")
+    case, path = load(file), repro_beside(file)
     if case.finding is None or case.test is None or case.test.complete:
         return
     done = replaced(case.test, complete=True, replaces=None)

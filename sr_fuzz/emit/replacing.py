@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from sr_fuzz.outcome import Finding
-from sr_fuzz.outcome.files import Case, EmittedTest, is_readable, load
+from sr_fuzz.outcome.files import Case, EmittedTest, finding_file, is_readable, load
 from sr_fuzz.script import ScriptError, to_json
 
 Replace = Literal["better", "as good", "any"]
@@ -38,7 +38,7 @@ def check_replaceable(path: Path, finding: Finding, *, as_good: bool) -> Emitted
 
     ``as_good``: whether one that is as good may take its place. Returns the test that is to be replaced, if any.
     """
-    file = path.with_suffix(".json")
+    file = finding_file(path)
     if not (os.path.lexists(path) or os.path.lexists(file)):
         return None
     case = unedited(path) if os.path.lexists(path) else _case(file)
@@ -70,7 +70,7 @@ def unedited(path: Path) -> Case | None:
 
     A test that an older version has emitted has no checksum in the file beside it, and counts as edited.
     """
-    case = _case(path.with_suffix(".json")) if is_readable(path) else None
+    case = _case(finding_file(path)) if is_readable(path) else None
     return case if case is not None and case.test is not None and case.test.sha256 == digest_of(path) else None
 
 

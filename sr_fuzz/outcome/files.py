@@ -105,6 +105,22 @@ def load(path: Path) -> Case:
     return Case(path, checked(raw, named(path)))
 
 
+FINDING_NAME = "finding.json"
+"""The finding file of a test that has a folder of its own: ``<name>/test_<name>.py``."""
+
+
+def finding_file(test: Path) -> Path:
+    """Return where the finding of an emitted test is: beside it as ``.json``, or in the folder that the test has."""
+    return test.with_name(FINDING_NAME) if test.stem == f"test_{test.parent.name}" else test.with_suffix(".json")
+
+
+def repro_beside(finding: Path) -> Path:
+    """Return where the test of a finding file is; the inverse of `finding_file`."""
+    if finding.name == FINDING_NAME:
+        return finding.with_name(f"test_{finding.parent.name}.py")
+    return finding.with_suffix(".py")
+
+
 def named(path: Path) -> str:
     """Return a path as messages about its content name it, one line of bounded length."""
     return shortened(str(path), _PATH_SHOWN)
@@ -165,7 +181,7 @@ def violation_beside(repro: Path) -> Violation | None:
 
 def finding_beside(repro: Path) -> Finding | None:
     """Return the finding in the file beside an emitted test; None where there is none. Raises `ScriptError`."""
-    path = repro.with_suffix(".json")
+    path = finding_file(repro)
     raw = read_json(path) if path.is_file() else {}
     return _load_finding(path, raw).finding if isinstance(raw, dict) and "finding" in raw else None
 

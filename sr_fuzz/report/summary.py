@@ -15,6 +15,7 @@ from sr_fuzz.campaign.events import FindingTally, Summary
 from sr_fuzz.emit.commands import pytest_command, sr_fuzz_command
 from sr_fuzz.emit.explanation import not_for_sglang
 from sr_fuzz.outcome import Finding
+from sr_fuzz.outcome.files import finding_file
 from sr_fuzz.outcome.plain_text import printable
 from sr_fuzz.script import to_json
 from sr_fuzz.script.text import text
@@ -53,7 +54,7 @@ def how_to_go_on(done: Summary, out: Path) -> list[str]:
     for tally in [*done.new, *done.suspects]:
         if tally.path is None or tally.finding is None:
             continue
-        finding, data = tally.finding, tally.path.with_suffix(".json")
+        finding, data = tally.finding, finding_file(tally.path)
         lines = [f"The repros are in {out}; each says how to read it, and where to look. To run one:"]
         lines += [f"  {pytest_command(finding, tally.path)}"]
         if not_for_sglang(finding) is None:
