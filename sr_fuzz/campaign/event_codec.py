@@ -25,7 +25,7 @@ class EventLine(msgspec.Struct, frozen=True):
 
 def encode_line(event: Event, time: str) -> bytes:
     """Return a line of JSON, without a line break at its end."""
-    return msgspec.json.encode(EventLine(EVENT_FORMAT, time, event), enc_hook=_to_data)
+    return msgspec.json.encode(EventLine(EVENT_FORMAT, time, event), enc_hook=to_data)
 
 
 def decode_line(data: bytes) -> EventLine:
@@ -33,7 +33,7 @@ def decode_line(data: bytes) -> EventLine:
     try:
         found = msgspec.json.decode(data, type=_Versioned).format
         if found == EVENT_FORMAT:
-            return msgspec.json.decode(data, type=EventLine, dec_hook=_from_data)
+            return msgspec.json.decode(data, type=EventLine, dec_hook=from_data)
     except msgspec.MsgspecError as error:
         raise ValueError(f"no line of an event log: {error}") from None
     raise ValueError(f"format: this version of sr_fuzz reads events of format {EVENT_FORMAT}, got {found}")
@@ -43,13 +43,15 @@ class _Versioned(msgspec.Struct, frozen=True):
     format: int
 
 
-def _to_data(value: Any) -> str:
+def to_data(value: Any) -> str:
+    """Encode what msgspec does not know: a path. A hook of its encoders."""
     if isinstance(value, Path):
         return storable(str(value))
     raise NotImplementedError(f"{type(value).__name__} is part of no event")
 
 
-def _from_data(wanted: type, value: Any) -> Any:
+def from_data(wanted: type, value: Any) -> Any:
+    """Decode what `to_data` encodes. A hook of msgspec's decoders."""
     if wanted is Path and isinstance(value, str):
         return Path(value)
     raise NotImplementedError(f"{wanted.__name__} is part of no event")

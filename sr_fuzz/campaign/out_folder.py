@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -21,6 +21,7 @@ from sr_fuzz.campaign.finding_folder import fill
 from sr_fuzz.campaign.trouble import FOLDER as TROUBLE
 from sr_fuzz.emit.pytest_repro import TRACE_STEPS, complete, emit, repro_path, stem
 from sr_fuzz.emit.replacing import KeptBetter, KeptOther, is_better
+from sr_fuzz.engine.contract import UnderTest
 from sr_fuzz.lifetime import locks
 from sr_fuzz.outcome import Finding
 from sr_fuzz.outcome.files import (
@@ -43,19 +44,6 @@ NOT_REPRODUCED = "not-reproduced"
 
 UNFINISHED = "unfinished"
 """Subfolder for findings that are being followed up; of those that were, when a campaign was killed."""
-
-
-class UnderTest(Protocol):
-    """What a finding says of the engine that has shown it."""
-
-    @property
-    def sglang_version(self) -> str: ...
-
-    @property
-    def sglang_tree(self) -> str | None: ...
-
-    @property
-    def faults(self) -> tuple[str, ...]: ...
 
 
 class FoundBefore(NamedTuple):
@@ -98,7 +86,7 @@ class OutFolder:
         known bugs, which are never written. ``own_folders``: whether each test gets a folder of its own, with more
         files (`sr_fuzz.campaign.finding_folder`)."""
         self.folder = folder
-        self._engine = engine
+        self.engine = engine
         self._fixes = frozenset(fixes)
         self._taken = {os.path.realpath(path) for path in taken}
         self._own_folders = own_folders
@@ -158,17 +146,17 @@ class OutFolder:
 
     def _is_of_this(self, finding: Finding) -> bool:
         """Whether it was found in the SGLang under test."""
-        engine = self._engine
+        engine = self.engine
         return (finding.sglang_version, finding.sglang_tree) == (engine.sglang_version, engine.sglang_tree)
 
     def _seen_with(self, finding: Finding) -> tuple[str, ...] | None:
         """Return the fixes with which it was seen; None where other faults were seeded than now."""
-        own = self._engine.faults
+        own = self.engine.faults
         more = tuple(path for path in finding.faults if path not in own)
         return more if set(own) <= set(finding.faults) and self._fixes.issuperset(more) else None
 
     def _read_tests(self, skip: set[Path]) -> None:
-        for path, signatures, reason in emitted_in(self.folder, self._engine.sglang_version):
+        for path, signatures, reason in emitted_in(self.folder, self.engine.sglang_version):
             if path in skip or os.path.realpath(path) in self._taken:
                 continue
             case = _case(finding_file(path))

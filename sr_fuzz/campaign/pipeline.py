@@ -24,7 +24,7 @@ from sr_fuzz.campaign.events import (
 )
 from sr_fuzz.campaign.out_folder import OutFolder, Written
 from sr_fuzz.campaign.triage import Triage
-from sr_fuzz.campaign.trouble import TroubleLog
+from sr_fuzz.campaign.trouble import Troubles
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import Script
@@ -64,7 +64,7 @@ class Pipeline:
         out: OutFolder,
         summary: Summary,
         *,
-        troubles: TroubleLog,
+        troubles: Troubles,
         triage: Triage | None,
         max_runs: int,
         on_event: Listener,
@@ -92,7 +92,7 @@ class Pipeline:
 
     def is_due(self, tally: FindingTally, key: str) -> bool:
         """Whether a finding that was seen before is to be followed up again."""
-        return tally.status == "unreproduced" and self._follow_ups[key] < MAX_FOLLOW_UPS
+        return tally.status == "unreproduced" and self._follow_ups.get(key, 0) < MAX_FOLLOW_UPS
 
     def follow_up(
         self, tally: FindingTally, key: str, script: Script, outcome: Outcome, against: Against = ALONE

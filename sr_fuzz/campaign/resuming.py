@@ -8,7 +8,7 @@ from sr_fuzz.campaign.events import Listener, Resumed
 from sr_fuzz.campaign.out_folder import OutFolder, Unfinished
 from sr_fuzz.campaign.search import Leave, Search
 from sr_fuzz.campaign.sightings import Sightings
-from sr_fuzz.campaign.trouble import TroubleLog
+from sr_fuzz.campaign.trouble import Troubles
 from sr_fuzz.outcome import Outcome, signature
 from sr_fuzz.script import Script, script_hash
 from sr_fuzz.shrink.confirm import CONFIRM_RUNS
@@ -23,7 +23,7 @@ class Resuming:
         sightings: Sightings,
         out: OutFolder,
         *,
-        troubles: TroubleLog,
+        troubles: Troubles,
         restart: Callable[[], None],
         on_event: Listener,
         on_shown: Callable[[Script, Outcome, str], None] = lambda script, outcome, found: None,

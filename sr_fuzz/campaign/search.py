@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from hypothesis.strategies import SearchStrategy
 
-from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, first_line
+from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, Troubles, first_line
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, script_hash
@@ -25,12 +24,6 @@ _SEED_STRIDE = 1_000_003
 def round_seed(seed: int, number: int) -> int:
     """Return the seed of a round of the campaign with that ``seed``."""
     return seed * _SEED_STRIDE + number
-
-
-class Troubles(Protocol):
-    """Takes what goes wrong and says nothing about SGLang; see `sr_fuzz.campaign.trouble.TroubleLog`."""
-
-    def keep(self, script: Script | None, error: BaseException, doing: str) -> object: ...
 
 
 class Leave(BaseException):

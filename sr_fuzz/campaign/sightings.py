@@ -18,7 +18,7 @@ from sr_fuzz.campaign.known_hits import KnownHits, Look
 from sr_fuzz.campaign.out_folder import OutFolder, Unfinished
 from sr_fuzz.campaign.pipeline import ALONE, Against, Pipeline
 from sr_fuzz.campaign.triage import Triage
-from sr_fuzz.campaign.trouble import TroubleLog
+from sr_fuzz.campaign.trouble import Troubles
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome, signature
 from sr_fuzz.script import EngineConfig, Script
@@ -41,7 +41,7 @@ class Sightings:
         summary: Summary,
         *,
         known: Mapping[str, tuple[Path, str]],
-        troubles: TroubleLog,
+        troubles: Troubles,
         restart: Callable[[], None],
         on_event: Listener,
         triage: Triage | None = None,
@@ -127,6 +127,12 @@ class Sightings:
             self._new(found, FindingTally("new", outcome.violation), script, outcome)
         if tally is not None and bugs and self._may_look(found, outcome):
             self._look_again(tally, found, script, outcome)
+
+    def count(self, found: str, hits: int) -> None:
+        """Count more violations of a signature that was taken before."""
+        tally = self._summary.findings.get(found)
+        if tally is not None:
+            tally.count += hits
 
     def _new(
         self, key: str, tally: FindingTally, script: Script, outcome: Outcome, against: Against = ALONE

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
+from typing import Protocol
 
 from sr_fuzz.campaign.events import Listener, Trouble, TroubleMet
 from sr_fuzz.outcome.writing import write_together
@@ -27,6 +28,19 @@ played."""
 
 _SHOWN = 200
 """Number of characters of a first line by which errors are counted, and which are shown."""
+
+
+class Troubles(Protocol):
+    """Takes trouble."""
+
+    @property
+    def total(self) -> int:
+        """How often anything went wrong."""
+        ...
+
+    def keep(self, script: Script | None, error: BaseException, doing: str) -> object:
+        """Take an error that came while ``doing`` something. ``script``: None where no script has to do with it."""
+        ...
 
 
 class TroubleLog:
@@ -48,22 +62,24 @@ class TroubleLog:
 
         ``script``: None where no script has to do with it. Where the disk takes no more it is only counted.
         """
-        what = first_line(error)
+        return self.add(script, first_line(error), "".join(traceback.format_exception(error)), doing)
+
+    def add(self, script: Script | None, what: str, told: str, doing: str) -> Trouble:
+        """Count an error of which only the text is known; see `keep`. ``told``: its traceback."""
         known = next((one for one in self._troubles if (one.what, one.doing) == (what, doing)), None)
         if known is None:
-            path = self._write(script, error, doing) if script is not None else None
+            path = self._write(script, told, doing) if script is not None else None
             known = Trouble(what, doing, path=path)
             self._troubles.append(known)
         known.count += 1
         self._on_event(TroubleMet(what, doing, known.path, known.count == 1))
         return known
 
-    def _write(self, script: Script, error: BaseException, doing: str) -> Path | None:
+    def _write(self, script: Script, told: str, doing: str) -> Path | None:
         path = self._folder / f"{doing}-{script_hash(script)[:12]}-{len(self._troubles)}.json"
-        told = "".join(traceback.format_exception(error)).encode(errors="backslashreplace")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_together({path: to_json(script), path.with_suffix(".txt"): told})
+            write_together({path: to_json(script), path.with_suffix(".txt"): told.encode(errors="backslashreplace")})
         except OSError as full:
             self.keep(None, full, "writing")
             return None

@@ -13,13 +13,14 @@ from sr_fuzz.cli.confirm import confirm
 from sr_fuzz.cli.doctor import doctor
 from sr_fuzz.cli.emit import emit
 from sr_fuzz.cli.errors import exit_status
+from sr_fuzz.cli.nightly import nightly
 from sr_fuzz.cli.replay import minimise, replay
 from sr_fuzz.cli.run import run
 from sr_fuzz.cli.sensitivity import sensitivity
 from sr_fuzz.cli.statistics import statistics
 from sr_fuzz.cli.statuses import MEANINGS
 
-COMMANDS = (run, replay, minimise, emit, confirm, bisect, sensitivity, statistics, doctor, configs)
+COMMANDS = (run, nightly, replay, minimise, emit, confirm, bisect, sensitivity, statistics, doctor, configs)
 
 app = typer.Typer(
     add_completion=False,

@@ -29,11 +29,7 @@ def start(
     ``sglang``: a release, a source tree or a wheel; None for the installed SGLang. ``keep``: how many configurations it
     keeps booted; ``limit_s``: how long a step may take. None for the defaults of this kind of engine.
     """
-    from sr_fuzz.sglang_api.releases import remove_unfinished
-
-    remove_unfinished()
-    folders = search_path(sglang)
-    _mention_untested(folders)
+    folders = prepare(sglang)
     from sr_fuzz.engine.options import choose, make_engine
 
     if sys.stderr.isatty():
@@ -44,6 +40,24 @@ def start(
         engine.keep(keep)
     with engine:
         yield engine
+
+
+def prepare(sglang: str | None) -> list[str]:
+    """Return `search_path`, after a look at what an earlier start may have left, and at the release."""
+    from sr_fuzz.sglang_api.releases import remove_unfinished
+
+    remove_unfinished()
+    folders = search_path(sglang)
+    _mention_untested(folders)
+    return folders
+
+
+def version(folders: Sequence[str]) -> str | None:
+    """Return the version of the SGLang that an engine with that path imports; None where there is none."""
+    from sr_fuzz.sglang_api.versions import imported_package, version_in
+
+    package = imported_package(folders)
+    return version_in(package) if package is not None else None
 
 
 def search_path(sglang: str | None) -> list[str]:

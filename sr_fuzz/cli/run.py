@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sr_fuzz.cli import engines
+from sr_fuzz.cli.campaign_options import (
+    AllNewOption,
+    CanaryOption,
+    ConfigsOption,
+    ExhaustersOption,
+    KnownOption,
+    LogOption,
+    MaxScriptsOption,
+    check_all_new,
+    check_canary,
+    known_bugs,
+)
 from sr_fuzz.cli.errors import InputError
+from sr_fuzz.cli.listeners import also_logged, campaign_status
 from sr_fuzz.cli.options import OUT, EngineKind, EngineOption, FaultOption, LimitOption, SglangOption, duration
 from sr_fuzz.cli.shared import check_folder, check_target, find_configs
-from sr_fuzz.cli.signals import stopped_status
-from sr_fuzz.cli.statuses import BLIND, OK, TROUBLE
 from sr_fuzz.script.errors import ConfigNotBooted, EngineError, ProcessLost
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sr_fuzz.bugs.known import Known
-    from sr_fuzz.campaign.events import Event, Listener, Summary
+    from sr_fuzz.campaign.events import Summary
     from sr_fuzz.campaign.triage import Triage
     from sr_fuzz.engine.contract import Engine
     from sr_fuzz.script import EngineConfig
@@ -34,50 +44,11 @@ _Time = Annotated[
         help="How long, such as 60s, 5m, 1h, following up what is found included; a finding at the end is completed.",
     ),
 ]
-_Configs = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME", help="A configuration or a set of them (see `sr-fuzz configs`). Repeatable."),
-]
 _Seed = Annotated[int | None, typer.Option(min=0, metavar="N", help="Draws the same scripts again.")]
 _Out = Annotated[Path, typer.Option(metavar="DIR", help="Where repros go.")]
-_KnownFolder = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Tests that `emit --cause` has marked: only counted, as the bugs known to sr_fuzz are."
-    ),
-]
-_AllNew = Annotated[
-    bool,
-    typer.Option(
-        "--all-new",
-        help="Without the list of known bugs: each is found, minimised and written out as new, but for those that are "
-        "in --out already.",
-    ),
-]
 _Example = Annotated[
     bool,
     typer.Option("--example", help="At the end, play a known bug of this SGLang, to show what a finding looks like."),
-]
-_Log = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Append each event to FILE as a line of JSON, for other programs."),
-]
-_MaxScripts = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many scripts.")]
-_Exhausters = Annotated[
-    bool | None,
-    typer.Option(
-        "--exhausters/--no-exhausters",
-        help="Scripts that hold memory, rows or locks: all or none of them. If not given, one in ten.",
-        show_default=False,
-    ),
-]
-_Canary = Annotated[
-    bool | None,
-    typer.Option(
-        "--canary/--no-canary",
-        help="Also look for a bug that is seeded in a second engine: must be found. If not given, without --fault.",
-        show_default=False,
-    ),
 ]
 _Differential = Annotated[
     int | None,
@@ -91,21 +62,21 @@ _Differential = Annotated[
 
 def run(
     time_s: _Time = "60s",  # type: ignore[assignment]  # parsed like a value from the command line
-    config: _Configs = None,
+    config: ConfigsOption = None,
     seed: _Seed = None,
     out: _Out = OUT,
-    known: _KnownFolder = None,
-    all_new: _AllNew = False,
+    known: KnownOption = None,
+    all_new: AllNewOption = False,
     example: _Example = False,
-    max_scripts: _MaxScripts = None,
-    exhausters: _Exhausters = None,
+    max_scripts: MaxScriptsOption = None,
+    exhausters: ExhaustersOption = None,
     engine_kind: EngineOption = EngineKind.LOCAL,
     sglang: SglangOption = None,
-    canary: _Canary = None,
+    canary: CanaryOption = None,
     fault: FaultOption = None,
     differential: _Differential = None,
     limit: LimitOption = None,
-    log: _Log = None,
+    log: LogOption = None,
 ) -> int:
     """Look for findings until the time is up.
 
@@ -120,7 +91,7 @@ def run(
     configs = find_configs(config or ["default"])
     _check_options(engine_kind, known, canary=canary, fault=fault, differential=differential)
     if all_new:
-        _check_all_new(known, example)
+        check_all_new(known, example)
     check_folder(out)
     check_target("--log", log)
     shares = _shares(configs, engine_kind, asked=config is not None)
@@ -137,7 +108,7 @@ def run(
     with (
         engines.start(fault, engine_kind, sglang, keep=kept, limit_s=limit) as engine,
         Terminal(console) as terminal,
-        _logged(terminal, log) as listener,
+        also_logged(terminal, log) as listener,
     ):
         _start(engine, shares[0][0])
         done = run_campaign(
@@ -146,7 +117,7 @@ def run(
             time_s=time_s,
             seed=seed if seed is not None else secrets.randbits(32),
             out=out,
-            known=_known(known, engine.sglang_version, all_new=all_new),
+            known=known_bugs(known, engine.sglang_version, all_new=all_new),
             on_event=listener,
             max_scripts=max_scripts,
             canary=(lambda: engines.start_canary(engine)) if canary is not False and not fault else None,
@@ -157,7 +128,7 @@ def run(
             _show_example(engine, done, console, sglang)
     if terminal.error is not None and not done.interrupted:
         raise terminal.error
-    return _status(done)
+    return campaign_status(done)
 
 
 def _start(engine: Engine, config: EngineConfig) -> None:
@@ -168,25 +139,6 @@ def _start(engine: Engine, config: EngineConfig) -> None:
         except ProcessLost as error:
             typer.echo(f"sr-fuzz: note: {str(error).splitlines()[0]}; it is started again", err=True)
             engine.start(config)
-
-
-@contextlib.contextmanager
-def _logged(terminal: Listener, path: Path | None) -> Iterator[Listener]:
-    """Yield a listener that passes events on to the terminal and to the log, if there is one."""
-    if path is None:
-        yield terminal
-        return
-    from sr_fuzz.report.event_log import EventLog
-
-    with EventLog(path) as log:
-
-        def both(event: Event) -> None:
-            log(event)
-            terminal(event)
-
-        yield both
-    if log.problem:
-        typer.echo(f"sr-fuzz: note: the log ends before the campaign: {log.problem}", err=True)
 
 
 def _show_example(engine: Engine, done: Summary, console: Console, sglang: str | None) -> None:
@@ -209,17 +161,10 @@ def _check_options(
     kind: EngineKind, known: Path | None, *, canary: bool | None, fault: list[str] | None, differential: int | None
 ) -> None:
     """Refuse options that exclude each other, and an unreadable folder of known findings, before an engine starts."""
-    _known(known)
-    if canary and fault:
-        raise InputError("--canary: looked for on an engine without other faults, so not with --fault")
+    known_bugs(known)
+    check_canary(canary, fault)
     if differential is not None and kind is not EngineKind.LOCAL:
         raise InputError(f"--differential: needs a fresh process for each script, not --engine {kind.value}")
-
-
-def _check_all_new(known: Path | None, example: bool) -> None:
-    if known is not None or example:
-        option = "--known" if known is not None else "--example"
-        raise InputError(f"--all-new: takes the known bugs away, so not with {option}")
 
 
 def _namer(configs: dict[str, EngineConfig]) -> Callable[[EngineConfig], str]:
@@ -227,13 +172,6 @@ def _namer(configs: dict[str, EngineConfig]) -> Callable[[EngineConfig], str]:
 
     names = {configuration: name for name, configuration in configs.items()}
     return lambda configuration: names.get(configuration, config_text(configuration))
-
-
-def _status(done: Summary) -> int:
-    if done.interrupted:
-        return stopped_status()
-    nothing_played = bool(done.troubles) and not done.scripts
-    return TROUBLE if done.gave_up or nothing_played else BLIND if done.blind else OK
 
 
 # Schedulers that a live engine keeps at the same time. One takes 0.7 GB, a server with its three processes 2 GB.
@@ -268,13 +206,3 @@ def _triage(engine: Engine, known: Path | None, *, server: bool, all_new: bool) 
     from sr_fuzz.campaign.triage import Triage
 
     return Triage(engine, {} if all_new else all_fixes(known, engine.sglang_version, server=server))
-
-
-def _known(folder: Path | None, sglang_version: str | None = None, *, all_new: bool = False) -> Known:
-    from sr_fuzz.bugs.known import Known, all_known
-
-    if all_new:
-        return Known([])
-    if folder is not None and not folder.is_dir():
-        raise InputError(f"--known: {folder} is not a folder")
-    return all_known(folder, sglang_version)

@@ -14,6 +14,19 @@ Isolation = Literal["fresh", "shared"]
 after the other, and is emptied in between; state that one script leaves behind may affect the next."""
 
 
+class UnderTest(Protocol):
+    """What a finding says of the engine that has shown it."""
+
+    @property
+    def sglang_version(self) -> str: ...
+
+    @property
+    def sglang_tree(self) -> str | None: ...
+
+    @property
+    def faults(self) -> tuple[str, ...]: ...
+
+
 class Engine(Protocol):
     """An engine plays scripts on a real scheduler; it is a context manager that ends its processes.
 

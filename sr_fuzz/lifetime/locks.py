@@ -30,6 +30,20 @@ def hold(path: Path, mode: int = 0o600) -> int:
     return lock
 
 
+def try_hold(path: Path) -> int | None:
+    """Lock a file as `hold` does, unless somebody holds it: then return None. Raises `OSError`."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
 @contextmanager
 def held_folder(folder: Path) -> Iterator[None]:
     """Keep other processes of this machine out while the context is active. Nothing is written into the folder.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from sr_fuzz.engine.contract import Engine
+from sr_fuzz.engine.contract import Engine, UnderTest
 from sr_fuzz.outcome import Finding, Outcome, signature
 from sr_fuzz.script import Script
 from sr_fuzz.shrink.confirm import confirm
@@ -21,7 +21,7 @@ class Investigated(NamedTuple):
     outcome: Outcome
 
 
-def first_seen(script: Script, outcome: Outcome, engine: Engine) -> Investigated:
+def first_seen(script: Script, outcome: Outcome, engine: UnderTest) -> Investigated:
     """Return the finding as ``engine`` showed it: not minimised and not confirmed.
 
     Raises ``ValueError`` when nothing was violated.

@@ -1,0 +1,501 @@
+"""The night: a campaign of several processes on one store.
+
+Searchers play rounds of scripts, the follower follows up what they see, and this process counts, decides who does what,
+and tells its listeners. A searcher never waits for the follower. Which scripts a seed draws depends on no timing: the
+order of the configurations changes only by the results of rounds, in the order of the rounds.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import selectors
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from sr_fuzz.bugs.known import Known
+from sr_fuzz.campaign.backlog import Backlog, Waiting
+from sr_fuzz.campaign.counts import Counts
+from sr_fuzz.campaign.events import Finished, Listener, ScriptDone, Started, Summary
+from sr_fuzz.campaign.known_hits import face
+from sr_fuzz.campaign.order import Order, RoundResult
+from sr_fuzz.campaign.out_folder import OutFolder
+from sr_fuzz.campaign.search import ROUND, round_seed
+from sr_fuzz.campaign.store import Night, Store
+from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, TroubleLog
+from sr_fuzz.campaign.workers.handles import StartProcess, Worker, start_process
+from sr_fuzz.campaign.workers.messages import (
+    Beside,
+    CannotStart,
+    Counted,
+    EngineSetup,
+    FollowerSetup,
+    FromProcess,
+    Handled,
+    Met,
+    NotBooted,
+    Played,
+    Ready,
+    Round,
+    RoundDone,
+    SearcherSetup,
+    Sighted,
+    Stop,
+    Told,
+)
+from sr_fuzz.outcome import signature
+from sr_fuzz.script import EngineConfig, script_hash
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.text import config_text
+from sr_fuzz.shrink.finding_steps import first_seen
+
+SAVE_EVERY_S = 60.0
+"""What a kill can take away of the state; findings are written at once."""
+
+_TICK_S = 0.5
+
+# A searcher ends after the script that it plays, the follower after what it follows up: three stages of a minute each,
+# and a boot before each of them on a busy machine.
+_SEARCHER_ENDS_S = 60.0
+_FOLLOWER_ENDS_S = 600.0
+
+_MOST_PLAYED = 200_000
+"""Scripts that are remembered so as not to be played again; a hundred bytes each, in each process."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What is searched, and how."""
+
+    configs: dict[str, EngineConfig]
+    engine: EngineSetup
+    seed: int
+    time_s: float
+    workers: int
+    known: Known
+    """Of the release under test."""
+    known_folder: Path | None = None
+    all_new: bool = False
+    canary: bool = True
+    exhausters: bool | None = None
+    max_scripts: int | None = None
+
+
+class NightCampaign:
+    """Runs once."""
+
+    def __init__(
+        self,
+        options: Options,
+        store: Store,
+        order: Order,
+        *,
+        on_event: Listener,
+        start: StartProcess = start_process,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._options = options
+        self._store = store
+        self._order = order
+        self._on_event = on_event
+        self._start_process = start
+        self._clock = clock
+        self._start = clock()
+        self.summary = Summary()
+        self._names = {config: name for name, config in options.configs.items()}
+        self._counts = Counts(self.summary)
+        self._troubles = TroubleLog(store.folder, self.summary.troubles, on_event)
+        self._rounds = _Rounds(options, order, store)
+        self._selector = selectors.DefaultSelector()
+        self._searchers: list[Worker] = []
+        self._follower: Worker | None = None
+        self._is_following = True
+        """Whether the follower has not yet handled what it was told last; at its start it resumes."""
+        self._sent: Sighted | Counted | Beside | None = None
+        self._backlog = Backlog(self._is_new)
+        self._beside: dict[str, Beside] = {}
+        self._waiting: OutFolder | None = None
+        self._kept: set[str] = set()
+        """Signatures of which a first violation is on the disk while it waits."""
+        self._not_booted: dict[EngineConfig, str] = {}
+        self._deaths = 0
+        """Processes in a row that have ended by themselves, without a script in between."""
+        self._next_save_s = SAVE_EVERY_S
+        self._scripts_at_save = 0
+
+    def run(self) -> Summary:
+        """Search until the time is up. Raises `EngineError` when no engine starts."""
+        try:
+            self._begin()
+            while not self._is_over():
+                self._turn()
+        except KeyboardInterrupt:
+            self.summary.interrupted = True
+        finally:
+            self._end()
+        if self._not_booted and not self.summary.scripts and not self.summary.gave_up:
+            raise EngineError(next(iter(self._not_booted.values())))
+        self._on_event(Finished(self.summary, self._store.findings))
+        return self.summary
+
+    @property
+    def waiting(self) -> int:
+        """Number of signatures that nobody knows and that wait for the follower."""
+        return self._backlog.new()
+
+    # -- beginning and end -------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        options = self._options
+        self._follower = self._started(self._make_follower())
+        ready = self._first(self._follower)
+        self._waiting = OutFolder(self._store.findings, _Shown(ready, options.engine.faults))
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self._store.begin(Night(now, ready.sglang_version, options.seed))
+        self._save()
+        self._on_event(
+            Started(
+                ready.sglang_version, options.seed, options.time_s, options.max_scripts, self._store.findings,
+                len(options.known), ready.sglang_tree, ready.found_before,
+            )
+        )  # fmt: skip
+        self._searchers = [self._started(self._make_searcher(number)) for number in range(1, options.workers + 1)]
+
+    def _first(self, worker: Worker) -> Ready:
+        """Wait until a process has started its engine."""
+        while True:
+            for message in self._messages(worker):
+                if isinstance(message, Ready):
+                    worker.is_ready = True
+                    return message
+                self._take(worker, message)
+
+    def _messages(self, worker: Worker) -> list[FromProcess]:
+        messages = worker.receive()
+        if messages is None:
+            raise EngineError(f"the {worker.name} has ended before its engine had started: {worker.end(1.0)}")
+        return messages
+
+    def _make_searcher(self, number: int) -> Worker:
+        options = self._options
+        setup = SearcherSetup(options.engine, options.configs, options.exhausters)
+        return Worker(f"searcher {number}", setup, self._start_process)
+
+    def _make_follower(self) -> Worker:
+        options = self._options
+        left = options.time_s - (self._clock() - self._start)
+        setup = FollowerSetup(
+            options.engine, options.configs, self._store.findings, max(0.0, left), options.known_folder,
+            options.all_new, options.canary, self.summary.findings,
+        )  # fmt: skip
+        return Worker("follower", setup, self._start_process)
+
+    def _started(self, worker: Worker) -> Worker:
+        self._selector.register(worker, selectors.EVENT_READ, worker)
+        return worker
+
+    def _ended(self, worker: Worker, patience_s: float) -> str:
+        self._selector.unregister(worker)
+        return worker.end(patience_s)
+
+    def _is_over(self) -> bool:
+        options, summary = self._options, self.summary
+        if summary.gave_up or (options.max_scripts is not None and summary.scripts >= options.max_scripts):
+            return True
+        return self._clock() - self._start >= options.time_s or self._rounds.exhausted
+
+    def _end(self) -> None:
+        """End the processes, the follower last: what it is following up is completed, or written as it is."""
+        for searcher in self._searchers:
+            searcher.send(Stop())
+        deadline = self._clock() + _SEARCHER_ENDS_S
+        for searcher in self._searchers:
+            self._drain(searcher, lambda: deadline)
+            self._ended(searcher, max(0.1, deadline - self._clock()))
+        self._searchers.clear()
+        if self._follower is not None:
+            if self.summary.interrupted:
+                self._follower.interrupt()
+            self._follower.send(Stop())
+            patience = self._clock() + _FOLLOWER_ENDS_S
+            self._drain(self._follower, lambda: patience)
+            self._ended(self._follower, max(0.1, patience - self._clock()))
+            self._follower = None
+        if self._waiting is not None:
+            self._waiting.end()
+        self.summary.elapsed_s = self.summary.search_s = self._clock() - self._start
+        self._counts.end()
+        if self._store.state.nights and self._waiting is not None:
+            self._save()
+        self._selector.close()
+
+    def _drain(self, worker: Worker, until: Callable[[], float]) -> None:
+        """Take what a process still has to say, until it ends or the time is up."""
+        while (left := until() - self._clock()) > 0:
+            worker.socket.settimeout(left)
+            try:
+                messages = worker.receive()
+            except TimeoutError:
+                return
+            except KeyboardInterrupt:  # a second one: the follower writes what it has
+                self.summary.interrupted = True
+                worker.interrupt()
+                continue
+            if messages is None:
+                return
+            for message in messages:
+                self._take(worker, message)
+
+    # -- one turn ----------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        for searcher in self._searchers:
+            if searcher.is_ready and not self._rounds.has(searcher.name):
+                self._give_round(searcher)
+        if not self._is_following and self._follower is not None:
+            self._give_work(self._follower)
+        for key, _ in self._selector.select(_TICK_S):
+            worker: Worker = key.data
+            messages = worker.receive()
+            if messages is None:
+                self._lost(worker)
+                continue
+            for message in messages:
+                self._take(worker, message)
+        if self._clock() - self._start >= self._next_save_s:
+            self._save()
+
+    def _give_round(self, searcher: Worker) -> None:
+        order = self._rounds.next(searcher.name)
+        if order is not None:
+            searcher.send(order)
+
+    def _give_work(self, follower: Worker) -> None:
+        """Give the follower what is most urgent: the first canary, then what waits, then other canaries."""
+        first = not any(tally.verdict != "undecided" for tally in self.summary.canary.values())
+        message: Sighted | Counted | Beside | None = self._next_beside() if first else None
+        if message is None and (waiting := self._backlog.take()) is not None:
+            message = Sighted(waiting.script, waiting.outcome)
+        if message is None:
+            hits = self._backlog.take_hits()
+            message = Counted(hits) if hits else self._next_beside()
+        if message is not None:
+            self._sent, self._is_following = message, True
+            follower.send(message)
+
+    def _next_beside(self) -> Beside | None:
+        return self._beside.pop(next(iter(self._beside)), None) if self._beside else None
+
+    def _lost(self, worker: Worker) -> None:
+        """A process has ended by itself: another one takes its place, unless that has helped nothing."""
+        how = self._ended(worker, 5.0)
+        self._deaths += 1
+        self._troubles.keep(None, EngineError(f"the {worker.name.partition(' ')[0]} was lost: {how}"), "searching")
+        if self._deaths >= MAX_IN_A_ROW:
+            self.summary.gave_up = f"{MAX_IN_A_ROW} processes in a row were lost, the last by {how}"
+            return
+        if worker is self._follower:
+            self._follower = self._started(self._make_follower())
+            self._is_following = True
+            if isinstance(self._sent, Sighted):
+                self._add_waiting(self._sent)  # once more
+            self._sent = None
+            return
+        self._rounds.give_back(worker.name)
+        number = self._searchers.index(worker)
+        self._searchers[number] = self._started(self._make_searcher(number + 1))
+
+    def _add_waiting(self, sighted: Sighted) -> None:
+        assert sighted.outcome.violation is not None
+        found = signature(sighted.outcome.violation, sighted.script.config)
+        self._backlog.add(Waiting(found, sighted.script, sighted.outcome))
+
+    # -- what the processes say --------------------------------------------------------------------------------
+
+    def _take(self, worker: Worker, message: FromProcess) -> None:
+        if isinstance(message, Played):
+            self._played(worker, message)
+        elif isinstance(message, RoundDone):
+            self._rounds.done(worker.name)
+            self.summary.gave_up = self.summary.gave_up or message.gave_up
+        elif isinstance(message, Told):
+            self._on_event(message.event)
+        elif isinstance(message, Handled):
+            self._handled(message)
+        elif isinstance(message, Met):
+            self._troubles.add(message.script, message.what, message.told, message.doing)
+        elif isinstance(message, NotBooted):
+            self._add_not_booted(message)
+        elif isinstance(message, Ready):
+            worker.is_ready = True
+        elif isinstance(message, CannotStart):
+            self._cannot_start(worker, message)
+
+    def _cannot_start(self, worker: Worker, message: CannotStart) -> None:
+        what, _, told = message.message.partition("\n")
+        if not self.summary.scripts:
+            raise EngineError(message.message if told else what)
+        self._troubles.add(None, what if not told else message.message.rstrip().rpartition("\n")[2], told, "starting")
+
+    def _played(self, worker: Worker, message: Played) -> None:
+        script, outcome = message.script, message.outcome
+        self._deaths = 0
+        name = self._names.get(script.config) or config_text(script.config)
+        found = signature(outcome.violation, script.config) if outcome.violation is not None else None
+        self._counts.add(script.config, name, outcome)
+        self._rounds.played(worker.name, message, face(outcome) if found is not None else "", found)
+        elapsed = self._clock() - self._start
+        self._on_event(ScriptDone(name, outcome.steps, outcome.forwards, outcome.wall_s, elapsed, found))
+        tally = self.summary.canary.get(name)
+        if self._options.canary and (tally is None or tally.verdict == "undecided"):
+            self._beside[name] = Beside(script, outcome, elapsed)
+        if found is not None:
+            self._keep_while_waiting(found, message)
+            self._backlog.add(Waiting(found, script, outcome))
+
+    def _is_new(self, found: str) -> bool:
+        return found not in self.summary.findings and not self._options.known.candidates(found)
+
+    def _keep_while_waiting(self, found: str, message: Played) -> None:
+        """Put the first violation of a signature on the disk, since the follower may need hours to come to it."""
+        if self._waiting is None or found in self._kept or not self._is_new(found):
+            return
+        self._kept.add(found)
+        try:
+            seen = first_seen(message.script, message.outcome, self._waiting.engine)
+            self._waiting.begin(found, seen, suspect=False)
+        except OSError as error:
+            self._troubles.keep(message.script, error, "writing")
+
+    def _handled(self, message: Handled) -> None:
+        summary = self.summary
+        summary.findings |= message.findings
+        summary.canary |= message.canary
+        summary.unplayed_fixes |= message.unplayed_fixes
+        self._is_following, self._sent = False, None
+        for found in [found for found in self._kept if found in summary.findings]:
+            self._kept.discard(found)
+            if self._waiting is not None:
+                try:
+                    self._waiting.forget(found)
+                except OSError as error:
+                    self._troubles.keep(None, error, "writing")
+
+    def _add_not_booted(self, message: NotBooted) -> None:
+        if message.config in self._not_booted:
+            return
+        self._not_booted[message.config] = message.message
+        name = self._names.get(message.config) or config_text(message.config)
+        self._counts.add_not_booted(name, message.message.partition("\n")[0])
+        self._order.leave_out(name)
+
+    def _save(self) -> None:
+        """Write the state; where the disk takes no more, the campaign goes on."""
+        elapsed = self._clock() - self._start
+        since = elapsed - (self._next_save_s - SAVE_EVERY_S)
+        night = self._store.state.nights[-1]
+        night.elapsed_s = round(elapsed, 1)
+        if since >= SAVE_EVERY_S / 2:
+            self._store.add_speed((self.summary.scripts - self._scripts_at_save) / since)
+            self._scripts_at_save, self._next_save_s = self.summary.scripts, elapsed + SAVE_EVERY_S
+        try:
+            self._store.save()
+        except OSError as error:
+            self._troubles.keep(None, error, "writing")
+
+
+class _Shown:
+    """What findings say of the engine under test."""
+
+    def __init__(self, ready: Ready, faults: tuple[str, ...]) -> None:
+        self.sglang_version, self.sglang_tree, self.faults = ready.sglang_version, ready.sglang_tree, faults
+
+
+class _Running(msgspec.Struct):
+    """A round that a searcher plays."""
+
+    order: Round
+    scripts: int = 0
+    new_cells: int = 0
+    new_faces: int = 0
+
+
+class _Rounds:
+    """The rounds of a campaign: who plays which, and what each has yielded."""
+
+    def __init__(self, options: Options, order: Order, store: Store) -> None:
+        self._options = options
+        self._order = order
+        self._store = store
+        self._numbers: Iterator[int] = itertools.count()
+        self._running: dict[str, _Running] = {}
+        self._again: list[Round] = []
+        """Rounds whose searcher was lost."""
+        self._finished: dict[int, RoundResult] = {}
+        self._next_result = 0
+        self._played: list[str] = []
+        self._told: dict[str, int] = {}
+        self._empty = 0
+        self.exhausted = False
+        """Whether no configuration is left, or no round brings a new script."""
+
+    def has(self, searcher: str) -> bool:
+        """Whether a searcher plays a round."""
+        return searcher in self._running
+
+    def next(self, searcher: str) -> Round | None:
+        """Return the next round for a searcher; None where there is none."""
+        if self._again:
+            order = self._again.pop()
+        else:
+            configs = self._order.next()
+            if not configs:
+                self.exhausted = True
+                return None
+            number = next(self._numbers)
+            order = Round(number, round_seed(self._options.seed, number), configs, ROUND)
+        order = msgspec.structs.replace(order, played=tuple(self._played[self._told.get(searcher, 0) :]))
+        self._told[searcher] = len(self._played)
+        self._running[searcher] = _Running(order)
+        return order
+
+    def give_back(self, searcher: str) -> None:
+        """A searcher was lost: another one plays its round from the beginning, but for what was played."""
+        running = self._running.pop(searcher, None)
+        self._told.pop(searcher, None)  # the next one with that name knows nothing
+        if running is not None:
+            self._again.append(running.order)
+
+    def played(self, searcher: str, message: Played, face: str, found: str | None) -> None:
+        """Count a script of a round."""
+        new_cells = self._store.add_run(message.outcome.steps, message.cells, message.outcome.reach)
+        new_face = found is not None and self._store.add_face(found, face)
+        if len(self._played) < _MOST_PLAYED:
+            self._played.append(script_hash(message.script))
+        running = self._running.get(searcher)
+        if running is not None:
+            running.scripts += 1
+            running.new_cells += new_cells
+            running.new_faces += new_face
+
+    def done(self, searcher: str) -> None:
+        """A round has come to its end."""
+        running = self._running.pop(searcher, None)
+        if running is None:
+            return
+        order = running.order
+        self._finished[order.number] = RoundResult(
+            order.number, order.configs, running.scripts, running.new_cells, running.new_faces
+        )
+        while (result := self._finished.pop(self._next_result, None)) is not None:
+            self._next_result += 1
+            self._store.add_round(result)
+            self._order.learn(result)
+            self._empty = 0 if result.scripts else self._empty + 1
+        self.exhausted = self.exhausted or self._empty >= _EMPTY_ROUNDS * self._options.workers
+
+
+_EMPTY_ROUNDS = 3
+"""Nearly all scripts of a round are new, so that three rounds in a row without one mean that all have been played."""

@@ -1,0 +1,86 @@
+"""A process of a campaign as the campaign sees it: it starts it, sends to it, reads from it, ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from typing import Protocol
+
+from sr_fuzz.campaign.workers.channel import Channel, Reader
+from sr_fuzz.campaign.workers.messages import FromProcess, ToProcess, decode_from, encode
+from sr_fuzz.lifetime import with_parent
+
+_CHUNK = 1 << 18
+
+
+class Handle(Protocol):
+    """What is needed of a process; a `subprocess.Popen` is one."""
+
+    pid: int
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def kill(self) -> None: ...
+
+
+StartProcess = Callable[[socket.socket], Handle]
+"""Starts a process that serves its end of a socket pair, see `sr_fuzz.campaign.workers.process.serve`."""
+
+
+def start_process(end: socket.socket) -> Handle:
+    """Start a Python process, in a session of its own: a Ctrl-C at the terminal is for the campaign."""
+    command = with_parent.command("-m", "sr_fuzz.campaign.workers", str(end.fileno()))
+    return subprocess.Popen(command, pass_fds=[end.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)
+
+
+class Worker:
+    """One process. It ends when its channel is closed, and with the campaign, however that ends."""
+
+    def __init__(self, name: str, setup: ToProcess, start: StartProcess = start_process) -> None:
+        """``name``: as people read it, such as ``searcher 1``."""
+        self.name = name
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = start(theirs)
+        self.socket = ours
+        self._reader = Reader()
+        self.is_ready = False
+        self.send(setup)
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def send(self, message: ToProcess) -> None:
+        """Send a message; one to a process that has ended is lost, which `receive` tells."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            Channel(self.socket).send(encode(message))
+
+    def receive(self) -> list[FromProcess] | None:
+        """Return the messages that are there; None where the process has ended. Waits where there is none."""
+        try:
+            data = self.socket.recv(_CHUNK)
+        except ConnectionError:
+            return None
+        return [decode_from(message) for message in self._reader.feed(data)] if data else None
+
+    def interrupt(self) -> None:
+        """Let the follower write what it is following up as it is, and end."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGINT)
+
+    def end(self, patience_s: float) -> str:
+        """Close the channel and wait for the process, which is killed where that takes too long.
+
+        Returns how it ended, as people read it.
+        """
+        self.socket.close()
+        try:
+            status = self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        return f"signal {-status}" if status < 0 else f"status {status}"
