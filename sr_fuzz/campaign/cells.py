@@ -16,6 +16,7 @@ _LOW = 4
 """Fewer free pages than this are few: a request of the usual size does not fit."""
 
 _EPILOGUE = "epilogue"
+"""Begins the text of what ends each script."""
 
 
 def cells_of(outcome: Outcome) -> frozenset[str]:
@@ -51,5 +52,5 @@ def _pressure(free: int) -> str:
 
 def _kinds(record: StepRecord) -> list[str]:
     """The kinds of the actions before a step, in order: ``r0 = start_req(…)`` is a ``start_req``."""
-    kinds = [action.partition("(")[0].rpartition(" ")[2] for action in record.actions]
-    return [kind for kind in kinds if not kind.startswith(_EPILOGUE)]
+    own = (action for action in record.actions if not action.startswith(_EPILOGUE))
+    return [action.partition("(")[0].rpartition(" ")[2] for action in own]

@@ -165,18 +165,14 @@ class NightCampaign:
 
     def _first(self, worker: Worker) -> Ready:
         """Wait until a process has started its engine."""
-        while True:
-            for message in self._messages(worker):
-                if isinstance(message, Ready):
-                    worker.is_ready = True
-                    return message
+        ready: Ready | None = None
+        while ready is None:
+            if not worker.receive():
+                raise EngineError(f"the {worker.name} has ended before its engine had started")
+            for message in worker.messages():  # there may be more behind it
+                ready = message if isinstance(message, Ready) else ready
                 self._take(worker, message)
-
-    def _messages(self, worker: Worker) -> list[FromProcess]:
-        messages = worker.receive()
-        if messages is None:
-            raise EngineError(f"the {worker.name} has ended before its engine had started: {worker.end(1.0)}")
-        return messages
+        return ready
 
     def _make_searcher(self, number: int) -> Worker:
         options = self._options
@@ -212,7 +208,7 @@ class NightCampaign:
             searcher.send(Stop())
         deadline = self._clock() + _SEARCHER_ENDS_S
         for searcher in self._searchers:
-            self._drain(searcher, lambda: deadline)
+            self._drain(searcher, deadline)
             self._ended(searcher, max(0.1, deadline - self._clock()))
         self._searchers.clear()
         if self._follower is not None:
@@ -220,7 +216,7 @@ class NightCampaign:
                 self._follower.interrupt()
             self._follower.send(Stop())
             patience = self._clock() + _FOLLOWER_ENDS_S
-            self._drain(self._follower, lambda: patience)
+            self._drain(self._follower, patience)
             self._ended(self._follower, max(0.1, patience - self._clock()))
             self._follower = None
         if self._waiting is not None:
@@ -231,22 +227,22 @@ class NightCampaign:
             self._save()
         self._selector.close()
 
-    def _drain(self, worker: Worker, until: Callable[[], float]) -> None:
+    def _drain(self, worker: Worker, until: float) -> None:
         """Take what a process still has to say, until it ends or the time is up."""
-        while (left := until() - self._clock()) > 0:
+        is_there = True
+        while is_there and (left := until - self._clock()) > 0:
+            for message in worker.messages():
+                self._take(worker, message)
             worker.socket.settimeout(left)
             try:
-                messages = worker.receive()
+                is_there = worker.receive()
             except TimeoutError:
                 return
             except KeyboardInterrupt:  # a second one: the follower writes what it has
                 self.summary.interrupted = True
                 worker.interrupt()
-                continue
-            if messages is None:
-                return
-            for message in messages:
-                self._take(worker, message)
+        for message in worker.messages():
+            self._take(worker, message)
 
     # -- one turn ----------------------------------------------------------------------------------------------
 
@@ -258,12 +254,11 @@ class NightCampaign:
             self._give_work(self._follower)
         for key, _ in self._selector.select(_TICK_S):
             worker: Worker = key.data
-            messages = worker.receive()
-            if messages is None:
-                self._lost(worker)
-                continue
-            for message in messages:
+            is_there = worker.receive()
+            for message in worker.messages():
                 self._take(worker, message)
+            if not is_there:
+                self._lost(worker)
         if self._clock() - self._start >= self._next_save_s:
             self._save()
 
@@ -295,6 +290,8 @@ class NightCampaign:
         self._troubles.keep(None, EngineError(f"the {worker.name.partition(' ')[0]} was lost: {how}"), "searching")
         if self._deaths >= MAX_IN_A_ROW:
             self.summary.gave_up = f"{MAX_IN_A_ROW} processes in a row were lost, the last by {how}"
+            self._searchers = [searcher for searcher in self._searchers if searcher is not worker]
+            self._follower = self._follower if worker is not self._follower else None
             return
         if worker is self._follower:
             self._follower = self._started(self._make_follower())

@@ -11,10 +11,9 @@ from sr_fuzz.campaign.workers.channel import Channel
 from sr_fuzz.campaign.workers.process import serve
 
 if __name__ == "__main__":
-    # The campaign decides when its processes end; SIGINT is how it stops a follow-up.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # The campaign decides when its processes end.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with socket.socket(fileno=int(sys.argv[1])) as end:
         serve(Channel(end))
     os._exit(0)  # nothing is left to do, and the interpreter's own end would wait for threads

@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from sr_fuzz.campaign.workers.channel import Channel, Reader
@@ -48,6 +49,7 @@ class Worker:
             self.process = start(theirs)
         self.socket = ours
         self._reader = Reader()
+        self._inbox: deque[FromProcess] = deque()
         self.is_ready = False
         self.send(setup)
 
@@ -59,13 +61,19 @@ class Worker:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             Channel(self.socket).send(encode(message))
 
-    def receive(self) -> list[FromProcess] | None:
-        """Return the messages that are there; None where the process has ended. Waits where there is none."""
+    def receive(self) -> bool:
+        """Wait until something has come, for `messages`; returns whether the process is still there."""
         try:
             data = self.socket.recv(_CHUNK)
         except ConnectionError:
-            return None
-        return [decode_from(message) for message in self._reader.feed(data)] if data else None
+            return False
+        self._inbox += map(decode_from, self._reader.feed(data))
+        return bool(data)
+
+    def messages(self) -> Iterator[FromProcess]:
+        """Give each message that has come once. What is left after an interrupt is given the next time."""
+        while self._inbox:
+            yield self._inbox.popleft()
 
     def interrupt(self) -> None:
         """Let the follower write what it is following up as it is, and end."""

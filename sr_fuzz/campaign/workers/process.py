@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Callable
 
@@ -113,6 +114,7 @@ def _follow_up(channel: Channel, setup: FollowerSetup, engine: Engine, send: Cal
         canary=(lambda: engine.with_faults(canary.path)) if setup.canary else None,
         troubles=ToldTrouble(send), on_event=tell, name_of=_namer(setup.configs), findings=setup.findings,
     )  # fmt: skip
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # so the campaign stops a follow-up
     try:
         unfinished = follower.read()
         send(Ready(engine.sglang_version, engine.sglang_tree, follower.found_before))
@@ -122,8 +124,10 @@ def _follow_up(channel: Channel, setup: FollowerSetup, engine: Engine, send: Cal
             follower.handle(message)
             send(follower.handled())
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         send(follower.handled())  # what was being followed up is on the disk
     finally:
+        signal.signal(signal.SIGINT, before)
         follower.close()
 
 

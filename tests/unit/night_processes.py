@@ -1,0 +1,97 @@
+"""A night with processes that play on a fake engine: they are forked, so that a test may kill them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fake_engine import FakeEngine, Rule
+
+from sr_fuzz.bugs.known import Known
+from sr_fuzz.campaign.events import Event, Summary
+from sr_fuzz.campaign.night import NightCampaign, Options
+from sr_fuzz.campaign.order import RoundRobin
+from sr_fuzz.campaign.store import Store
+from sr_fuzz.campaign.workers.channel import Channel
+from sr_fuzz.campaign.workers.handles import StartProcess
+from sr_fuzz.campaign.workers.messages import EngineSetup
+from sr_fuzz.campaign.workers.process import serve
+from sr_fuzz.script import EngineConfig
+
+CONFIGS = {"default": EngineConfig(), "small": EngineConfig(max_total_tokens=96)}
+
+
+class Forked:
+    """A forked process, with what is used of a `subprocess.Popen`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def wait(self, timeout: float | None = None) -> int:
+        until = time.monotonic() + (timeout or 60.0)
+        while time.monotonic() < until:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.01)
+        raise subprocess.TimeoutExpired("a forked process", timeout or 60.0)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def starter(rule: Rule, started: list[int] | None = None) -> StartProcess:
+    """Start processes whose engine breaks by ``rule``; their ids go into ``started``."""
+
+    def start(end: socket.socket) -> Forked:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                kept = end.fileno()
+                os.closerange(3, kept)
+                os.closerange(kept + 1, 1 << 12)
+                serve(Channel(end), lambda setup: FakeEngine(rule))
+            finally:
+                os._exit(0)
+        if started is not None:
+            started.append(pid)
+        return Forked(pid)
+
+    return start
+
+
+def night(
+    rule: Rule,
+    folder: Path,
+    *,
+    workers: int = 2,
+    seed: int = 1,
+    max_scripts: int | None = 60,
+    time_s: float = 600.0,
+    on_event: Callable[[Event], None] | None = None,
+    started: list[int] | None = None,
+) -> tuple[Summary, list[Event]]:
+    """A night on the store ``folder``; returns its summary and its events."""
+    events: list[Event] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if on_event is not None:
+            on_event(event)
+
+    store = Store(folder)
+    try:
+        options = Options(
+            CONFIGS, EngineSetup(), seed, time_s, workers, Known([]), canary=False, all_new=True,
+            max_scripts=max_scripts,
+        )  # fmt: skip
+        order = RoundRobin(list(CONFIGS), size=1)
+        summary = NightCampaign(options, store, order, on_event=listen, start=starter(rule, started)).run()
+    finally:
+        store.close()
+    return summary, events

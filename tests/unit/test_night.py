@@ -1,0 +1,187 @@
+"""A night: several processes, one store, nothing lost when one of them is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from command_line import CORE, leak_on_abort
+from forked import forked, kill_self
+from night_processes import CONFIGS, night
+from sr_fuzz.strategies import draw
+from sr_fuzz.strategies.scripts import scripts
+
+from sr_fuzz.campaign.events import Emitted, Event, FindingNew, Resumed, ScriptDone
+from sr_fuzz.campaign.search import round_seed
+from sr_fuzz.campaign.store import Store
+from sr_fuzz.outcome import Violation
+from sr_fuzz.outcome.files import load
+from sr_fuzz.script import Script, from_json, script_hash
+
+FOUND = "kv_pages:leaked:radix+overlap"
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (path,) = folder.glob(pattern)
+    return path
+
+
+def until_emitted(event: Event) -> None:
+    """Stop the night when the first finding is written."""
+    if isinstance(event, Emitted):
+        raise KeyboardInterrupt
+
+
+def state_of(folder: Path) -> dict:
+    return json.loads((folder / "state" / "nights.json").read_text())
+
+
+def test_a_finding_has_a_folder_with_all_that_one_needs_of_it(tmp_path: Path):
+    summary, events = night(leak_on_abort, tmp_path, max_scripts=None, on_event=until_emitted)
+    assert [event.signature for event in events if isinstance(event, FindingNew)] == [FOUND]
+    test = only(tmp_path / "findings", "*/test_*.py")
+    assert {path.name for path in test.parent.iterdir()} == {
+        test.name, "finding.json", "minimal.json", "original.json", "trace.json",
+    }  # fmt: skip
+    assert test.stem == f"test_{test.parent.name}" and load(test).script.actions == CORE
+    assert from_json((test.parent / "minimal.json").read_bytes()).actions == CORE
+    original = from_json((test.parent / "original.json").read_bytes())
+    assert len(original.actions) == load(test.parent / "finding.json").finding.original_actions  # type: ignore[union-attr]
+    assert json.loads((test.parent / "trace.json").read_text())[0]["step"] == 1
+    assert summary.findings[FOUND].path == test and not (tmp_path / "findings" / "unfinished").exists()
+
+
+def test_the_next_night_knows_what_was_found_and_goes_on(tmp_path: Path):
+    night(leak_on_abort, tmp_path, max_scripts=None, on_event=until_emitted)
+    first = state_of(tmp_path)
+    summary, events = night(leak_on_abort, tmp_path, seed=2)
+    assert not any(isinstance(event, FindingNew) for event in events)
+    assert summary.findings[FOUND].status == "known" and "found before" in summary.findings[FOUND].reason
+    second = state_of(tmp_path)
+    assert [one["seed"] for one in second["nights"]] == [1, 2]
+    assert second["scripts"] == first["scripts"] + summary.scripts
+    assert set(first["cells"]) <= set(second["cells"])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_seed_draws_the_same_scripts_however_many_search(tmp_path: Path, workers: int):
+    played = tmp_path / "played"
+
+    def note(script: Script) -> Violation | None:
+        with played.open("a") as file:
+            file.write(f"{script_hash(script)}\n")
+        return None
+
+    night(note, tmp_path / "store", workers=workers, seed=7, max_scripts=400)
+    found = set(played.read_text().split())
+    for number, config in enumerate(CONFIGS.values()):
+        wanted = draw.first(scripts([config]), seed=round_seed(7, number), count=100)
+        assert {script_hash(script) for script in wanted} <= found
+
+
+def test_no_script_is_played_twice_in_rounds_that_follow_each_other(tmp_path: Path):
+    played = tmp_path / "played"
+
+    def note(script: Script) -> Violation | None:
+        with played.open("a") as file:
+            file.write(f"{script_hash(script)}\n")
+        return None
+
+    night(note, tmp_path / "store", workers=1, max_scripts=500)
+    found = played.read_text().split()
+    assert len(found) == len(set(found)) >= 500
+
+
+def test_a_searcher_that_is_killed_is_started_again(tmp_path: Path):
+    started: list[int] = []
+
+    def kill_one(event: Event) -> None:
+        if isinstance(event, ScriptDone) and len(started) == 3:
+            os.kill(started[-1], signal.SIGKILL)
+            started.append(0)
+
+    summary, _ = night(lambda script: None, tmp_path, max_scripts=150, on_event=kill_one, started=started)
+    (trouble,) = summary.troubles
+    assert trouble.what == "the searcher was lost: signal 9" and trouble.doing == "searching"
+    assert summary.scripts >= 150 and len(started) == 5
+
+
+def test_a_follower_that_is_killed_loses_no_finding(tmp_path: Path):
+    flag = tmp_path / "kill once"
+    flag.touch()
+
+    def rule(script: Script) -> Violation | None:
+        if script.actions == CORE and flag.exists():  # what only the minimiser makes
+            flag.unlink()
+            kill_self()
+        return leak_on_abort(script)
+
+    summary, events = night(rule, tmp_path / "store", max_scripts=None, on_event=until_emitted)
+    assert not flag.exists()
+    assert [trouble.what for trouble in summary.troubles] == ["the follower was lost: signal 9"]
+    assert load(only(tmp_path / "store" / "findings", "*/test_*.py")).script.actions == CORE
+    assert any(isinstance(event, Resumed) and event.shows for event in events)
+
+
+def test_a_night_that_is_killed_loses_nothing(tmp_path: Path):
+    def kill_all(event: Event) -> None:
+        if isinstance(event, FindingNew):
+            kill_self()
+
+    assert forked(lambda: night(leak_on_abort, tmp_path, on_event=kill_all, max_scripts=None) and None) == -9
+    assert list((tmp_path / "findings" / "unfinished").glob("*.json"))
+    _, events = night(leak_on_abort, tmp_path, seed=2, max_scripts=None, on_event=until_emitted)
+    assert any(isinstance(event, Resumed) and event.shows for event in events)
+    assert load(only(tmp_path / "findings", "*/test_*.py")).script.actions == CORE
+    assert len(state_of(tmp_path)["nights"]) == 2
+
+
+def test_a_violation_is_on_the_disk_while_it_waits(tmp_path: Path):
+    """The follower may need hours for what came before."""
+    seen: list[bool] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, ScriptDone) and event.signature is not None and not seen:
+            seen.append(True)
+        elif isinstance(event, ScriptDone) and len(seen) == 1:
+            seen.append(bool(list((tmp_path / "findings" / "unfinished").glob("*.json"))))
+        elif isinstance(event, Emitted):
+            raise KeyboardInterrupt
+
+    night(leak_on_abort, tmp_path, max_scripts=None, on_event=look)
+    assert seen == [True, True]
+
+
+def test_where_no_process_lives_it_gives_up(tmp_path: Path):
+    def die(script: Script) -> Violation | None:
+        kill_self()
+        return None
+
+    summary, _ = night(die, tmp_path, max_scripts=100)
+    assert "processes in a row were lost" in summary.gave_up and summary.scripts == 0
+
+
+def test_a_store_has_one_campaign_at_a_time(tmp_path: Path):
+    from sr_fuzz.campaign.store import StoreError
+
+    first = Store(tmp_path)
+    with pytest.raises(StoreError, match="another campaign writes to this store"):
+        Store(tmp_path)
+    first.close()
+    Store(tmp_path).close()
+
+
+@pytest.mark.parametrize("content", ["{}", "no json", '{"format": 99}', '{"format": 1, "nights": 3}', "[" * 10_000])
+def test_a_state_that_cannot_be_read_says_how_to_go_on(tmp_path: Path, content: str):
+    from sr_fuzz.campaign.store import StoreError
+
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "nights.json").write_text(content)
+    with pytest.raises(StoreError, match="remove it to begin anew, the findings stay") as error:
+        Store(tmp_path)
+    assert "\n" not in str(error.value)
+    (tmp_path / "state" / "nights.json").unlink()
+    Store(tmp_path).close()
