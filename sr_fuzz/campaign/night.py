@@ -230,17 +230,20 @@ class NightCampaign:
     def _drain(self, worker: Worker, until: float) -> None:
         """Take what a process still has to say, until it ends or the time is up."""
         is_there = True
-        while is_there and (left := until - self._clock()) > 0:
-            for message in worker.messages():
-                self._take(worker, message)
-            worker.socket.settimeout(left)
+        while is_there:
             try:
+                self._take_all(worker)
+                if (left := until - self._clock()) <= 0:
+                    return
+                worker.socket.settimeout(left)
                 is_there = worker.receive()
             except TimeoutError:
                 return
             except KeyboardInterrupt:  # a second one: the follower writes what it has
                 self.summary.interrupted = True
                 worker.interrupt()
+
+    def _take_all(self, worker: Worker) -> None:
         for message in worker.messages():
             self._take(worker, message)
 
@@ -255,8 +258,7 @@ class NightCampaign:
         for key, _ in self._selector.select(_TICK_S):
             worker: Worker = key.data
             is_there = worker.receive()
-            for message in worker.messages():
-                self._take(worker, message)
+            self._take_all(worker)
             if not is_there:
                 self._lost(worker)
         if self._clock() - self._start >= self._next_save_s:
@@ -343,13 +345,14 @@ class NightCampaign:
         found = signature(outcome.violation, script.config) if outcome.violation is not None else None
         self._counts.add(script.config, name, outcome)
         self._rounds.played(worker.name, message, face(outcome) if found is not None else "", found)
+        if found is not None:
+            self._keep_while_waiting(found, message)
         elapsed = self._clock() - self._start
         self._on_event(ScriptDone(name, outcome.steps, outcome.forwards, outcome.wall_s, elapsed, found))
         tally = self.summary.canary.get(name)
         if self._options.canary and (tally is None or tally.verdict == "undecided"):
             self._beside[name] = Beside(script, outcome, elapsed)
         if found is not None:
-            self._keep_while_waiting(found, message)
             self._backlog.add(Waiting(found, script, outcome))
 
     def _is_new(self, found: str) -> bool:

@@ -21,6 +21,7 @@ from sr_fuzz.campaign.workers.channel import Channel
 from sr_fuzz.campaign.workers.handles import StartProcess
 from sr_fuzz.campaign.workers.messages import EngineSetup
 from sr_fuzz.campaign.workers.process import serve
+from sr_fuzz.lifetime.parent_death import die_with_parent
 from sr_fuzz.script import EngineConfig
 
 CONFIGS = {"default": EngineConfig(), "small": EngineConfig(max_total_tokens=96)}
@@ -49,9 +50,11 @@ def starter(rule: Rule, started: list[int] | None = None) -> StartProcess:
     """Start processes whose engine breaks by ``rule``; their ids go into ``started``."""
 
     def start(end: socket.socket) -> Forked:
+        campaign = os.getpid()
         pid = os.fork()
         if pid == 0:
             try:
+                die_with_parent(campaign)
                 kept = end.fileno()
                 os.closerange(3, kept)
                 os.closerange(kept + 1, 1 << 12)
@@ -72,11 +75,11 @@ def night(
     workers: int = 2,
     seed: int = 1,
     max_scripts: int | None = 60,
-    time_s: float = 600.0,
+    time_s: float = 120.0,
     on_event: Callable[[Event], None] | None = None,
     started: list[int] | None = None,
 ) -> tuple[Summary, list[Event]]:
-    """A night on the store ``folder``; returns its summary and its events."""
+    """A night on the store ``folder``; returns its summary and its events. ``time_s`` bounds one that has failed."""
     events: list[Event] = []
 
     def listen(event: Event) -> None:
