@@ -49,7 +49,7 @@ class Forked:
 def starter(rule: Rule, started: list[int] | None = None) -> StartProcess:
     """Start processes whose engine breaks by ``rule``; their ids go into ``started``."""
 
-    def start(end: socket.socket) -> Forked:
+    def start(end: socket.socket, name: str) -> Forked:
         campaign = os.getpid()
         pid = os.fork()
         if pid == 0:

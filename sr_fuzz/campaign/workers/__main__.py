@@ -1,4 +1,7 @@
-"""A process of a campaign: ``python -m sr_fuzz.campaign.workers FD``, where FD is its end of a socket pair."""
+"""A process of a campaign: ``python -m sr_fuzz.campaign.workers FD NAME``, where FD is its end of a socket pair.
+
+``NAME`` is for people who look at the processes.
+"""
 
 from __future__ import annotations
 

@@ -28,13 +28,13 @@ class Handle(Protocol):
     def kill(self) -> None: ...
 
 
-StartProcess = Callable[[socket.socket], Handle]
-"""Starts a process that serves its end of a socket pair, see `sr_fuzz.campaign.workers.process.serve`."""
+StartProcess = Callable[[socket.socket, str], Handle]
+"""Starts a process, by its end of a socket pair and its name; it does `sr_fuzz.campaign.workers.process.serve`."""
 
 
-def start_process(end: socket.socket) -> Handle:
+def start_process(end: socket.socket, name: str) -> Handle:
     """Start a Python process, in a session of its own: a Ctrl-C at the terminal is for the campaign."""
-    command = with_parent.command("-m", "sr_fuzz.campaign.workers", str(end.fileno()))
+    command = with_parent.command("-m", "sr_fuzz.campaign.workers", str(end.fileno()), name)
     return subprocess.Popen(command, pass_fds=[end.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)
 
 
@@ -46,7 +46,7 @@ class Worker:
         self.name = name
         ours, theirs = socket.socketpair()
         with theirs:
-            self.process = start(theirs)
+            self.process = start(theirs, name)
         self.socket = ours
         self._reader = Reader()
         self._inbox: deque[FromProcess] = deque()
