@@ -45,7 +45,7 @@ FAULT = "dropped_free"
 """It shows within a few scripts, on every configuration."""
 
 TIME_S = {"run": 20.0, "night": 30.0}
-"""A campaign's budget: an import, a boot, a finding and its follow-up on a busy machine. A night boots twice, one engine
+"""A campaign's budget: an import, a boot, a finding and its follow-up on a busy machine. A night boots two engines, one
 after the other."""
 
 # Longer than a campaign of 20 s takes on a machine with four times as many runnable processes as processors.
