@@ -33,14 +33,19 @@ def over_releases(
     """Play the script on each release, the oldest first; ``halving``: only where that is needed, see `quick`."""
 
     def verdict(release: str) -> Verdict:
-        try:
-            folder = None if release == _installed_release() else release_folder(release)
-        except EngineError as error:
-            return Verdict("trouble", one_line(str(error)))
-        with open_engine(folder) as engine:
-            return judge(engine, wanted)
+        return verdict_of_release(wanted, release, open_engine)
 
     return (quick if halving else play_all)(wanted.signature, releases, verdict, on_event)
+
+
+def verdict_of_release(wanted: Wanted, release: str, open_engine: OpenEngine) -> Verdict:
+    """Play the script on one release, which is fetched where it is not installed."""
+    try:
+        folder = None if release == _installed_release() else release_folder(release)
+    except EngineError as error:
+        return Verdict("trouble", one_line(str(error)))
+    with open_engine(folder) as engine:
+        return judge(engine, wanted)
 
 
 def over_commits(

@@ -158,6 +158,11 @@ def quick(finding: str, points: Sequence[str], judge: Judge, on_event: OnEvent =
     return played.result(finding)
 
 
+def from_rows(finding: str, rows: Sequence[Row]) -> Bisection:
+    """Return what follows from verdicts, the oldest point first."""
+    return Bisection(finding, tuple(rows), tuple(_periods(rows)))
+
+
 def _narrow(played: _Played, before: Kind, after: Kind) -> None:
     """Play points until all are played between the last one known to be as the first and the one where that changes.
     """
@@ -195,8 +200,7 @@ class _Played:
         return Row(self._points[index], self._verdicts[index])
 
     def result(self, finding: str) -> Bisection:
-        rows = tuple(self.row(index) for index in sorted(self._verdicts))
-        return Bisection(finding, rows, tuple(_periods(rows)))
+        return from_rows(finding, [self.row(index) for index in sorted(self._verdicts)])
 
 
 def _fraction(skipped: int) -> float:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from sr_fuzz.campaign.bisection import Bisection
 from sr_fuzz.outcome import Finding, Violation
 
 
@@ -113,6 +114,16 @@ class Emitted(_Event, frozen=True):
     path: Path
     beside: Path | None = None
     """The test that would have been replaced, and stays because somebody has edited it."""
+
+
+class HistoryDone(_Event, frozen=True):
+    """A finding was played on other SGLangs; see `sr_fuzz.campaign.history`."""
+
+    signature: str
+    releases: Bisection
+    """Over releases and source trees."""
+    commits: Bisection | None = None
+    """Over the commits of a source tree that shows it, after the newest release without it."""
 
 
 class Trouble(msgspec.Struct):
@@ -233,6 +244,9 @@ class FindingTally(msgspec.Struct):
     """Of these, the hits that were gone with the fix of a known bug, so that it is their cause."""
     fitted: int = 0
     """Besides them, the hits with the face of a known bug that has no fix."""
+    releases: Bisection | None = None
+    """Of a new one that was played on other SGLangs: which of them show it."""
+    commits: Bisection | None = None
     causes: dict[str, int] = {}
     """How many of these hits each known bug explains, by its reason."""
 
@@ -320,6 +334,7 @@ Event = (
     | Confirmed
     | Explained
     | Emitted
+    | HistoryDone
     | CanaryPlayed
     | TroubleMet
     | Finished

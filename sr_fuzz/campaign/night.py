@@ -35,9 +35,11 @@ from sr_fuzz.campaign.workers.messages import (
     FollowerSetup,
     FromProcess,
     Handled,
+    HistorySetup,
     Met,
     NotBooted,
     Played,
+    PlayHistory,
     Ready,
     Round,
     RoundDone,
@@ -80,6 +82,8 @@ class Options(msgspec.Struct, frozen=True):
     all_new: bool = False
     canary: bool = True
     exhausters: bool | None = None
+    history: HistorySetup | None = None
+    """On which SGLangs new findings are played, when nothing else is to be done."""
     max_scripts: int | None = None
 
 
@@ -113,7 +117,11 @@ class NightCampaign:
         self._follower: Worker | None = None
         self._is_following = True
         """Whether the follower has not yet handled what it was told last; at its start it resumes."""
-        self._sent: Sighted | Counted | Beside | None = None
+        self._sent: Sighted | Counted | Beside | PlayHistory | None = None
+        self._histories = 0
+        """Findings whose history the follower has not played."""
+        self._history_failed = False
+        """Whether a follower was lost while it played one: the next one would be, too."""
         self._backlog = Backlog(self._is_new)
         self._beside: dict[str, Beside] = {}
         self._waiting: OutFolder | None = None
@@ -184,7 +192,7 @@ class NightCampaign:
         left = options.time_s - (self._clock() - self._start)
         setup = FollowerSetup(
             options.engine, options.configs, self._store.findings, max(0.0, left), options.known_folder,
-            options.all_new, options.canary, self.summary.findings,
+            options.all_new, options.canary, self.summary.findings, options.history,
         )  # fmt: skip
         return Worker("follower", setup, self._start_process)
 
@@ -212,7 +220,7 @@ class NightCampaign:
             self._ended(searcher, max(0.1, deadline - self._clock()))
         self._searchers.clear()
         if self._follower is not None:
-            if self.summary.interrupted:
+            if self.summary.interrupted or isinstance(self._sent, PlayHistory):  # a history goes on the next night
                 self._follower.interrupt()
             self._follower.send(Stop())
             patience = self._clock() + _FOLLOWER_ENDS_S
@@ -270,14 +278,16 @@ class NightCampaign:
             searcher.send(order)
 
     def _give_work(self, follower: Worker) -> None:
-        """Give the follower what is most urgent: the first canary, then what waits, then other canaries."""
+        """Give the follower what is most urgent: the first canary, what waits, other canaries, histories."""
         first = not any(tally.verdict != "undecided" for tally in self.summary.canary.values())
-        message: Sighted | Counted | Beside | None = self._next_beside() if first else None
+        message: Sighted | Counted | Beside | PlayHistory | None = self._next_beside() if first else None
         if message is None and (waiting := self._backlog.take()) is not None:
             message = Sighted(waiting.script, waiting.outcome)
         if message is None:
             hits = self._backlog.take_hits()
             message = Counted(hits) if hits else self._next_beside()
+        if message is None and self._histories and not self._history_failed:
+            message = PlayHistory()
         if message is not None:
             self._sent, self._is_following = message, True
             follower.send(message)
@@ -300,6 +310,7 @@ class NightCampaign:
             self._is_following = True
             if isinstance(self._sent, Sighted):
                 self._add_waiting(self._sent)  # once more
+            self._history_failed = self._history_failed or isinstance(self._sent, PlayHistory)
             self._sent = None
             return
         self._rounds.give_back(worker.name)
@@ -374,7 +385,7 @@ class NightCampaign:
         summary.findings |= message.findings
         summary.canary |= message.canary
         summary.unplayed_fixes |= message.unplayed_fixes
-        self._is_following, self._sent = False, None
+        self._is_following, self._sent, self._histories = False, None, message.histories
         for found in [found for found in self._kept if found in summary.findings]:
             self._kept.discard(found)
             if self._waiting is not None:

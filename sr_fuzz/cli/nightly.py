@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,11 +28,17 @@ from sr_fuzz.cli.campaign_options import (
 )
 from sr_fuzz.cli.errors import InputError
 from sr_fuzz.cli.listeners import also_logged, campaign_status
-from sr_fuzz.cli.options import FaultOption, LimitOption, SglangOption, duration
+from sr_fuzz.cli.options import FaultOption, LimitOption, duration
 from sr_fuzz.cli.shared import check_folder, check_target, find_configs
+from sr_fuzz.cli.statuses import OK, TROUBLE
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.wording import first_and_last
 
 if TYPE_CHECKING:
+    from sr_fuzz.campaign.events import Summary
+    from sr_fuzz.campaign.night import Options
     from sr_fuzz.campaign.store import Store
+    from sr_fuzz.campaign.workers.messages import HistorySetup
 
 STORE = Path("nightly")
 """Where a night is kept unless another folder is named."""
@@ -74,6 +81,23 @@ _Seed = Annotated[
 ]
 
 
+_Sglangs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sglang", metavar="VERSION|TREE|WHEEL",
+        help="The SGLang under test, as of [bold]sr-fuzz run[/]. Repeatable: they share the time.",
+    ),
+]  # fmt: skip
+_History = Annotated[
+    bool | None,
+    typer.Option(
+        "--history/--no-history",
+        help="Play each new finding on the other releases too, to tell which have it. If not given, without --fault.",
+        show_default=False,
+    ),
+]
+
+
 def nightly(
     time_s: _Time = None,
     until: _Until = None,
@@ -85,7 +109,8 @@ def nightly(
     all_new: AllNewOption = False,
     max_scripts: MaxScriptsOption = None,
     exhausters: ExhaustersOption = None,
-    sglang: SglangOption = None,
+    sglang: _Sglangs = None,
+    history: _History = None,
     canary: CanaryOption = None,
     fault: FaultOption = None,
     limit: LimitOption = None,
@@ -94,10 +119,11 @@ def nightly(
     """Search for hours, on every processor, and keep what is found in a store.
 
     Each new finding is minimised, confirmed and written to a folder of its own under [bold]findings/[/] of the store,
-    as a pytest test among others, while the search goes on. The next night goes on from the store: it knows what was
-    found, completes what was not, and draws other scripts. A store has one campaign at a time.
+    as a pytest test among others, while the search goes on; when nothing else is to be done it is played on other
+    releases, to tell which have it. The next night goes on from the store: it knows what was found, completes what was
+    not, and draws other scripts. A store has one campaign at a time.
 
-    The exit status is that of [bold]sr-fuzz run[/].
+    The exit status is that of [bold]sr-fuzz run[/]; of several SGLangs the first that is not 0.
     """
     if time_s is not None and until is not None:
         raise InputError("--until: says when it ends, so not with --time")
@@ -109,36 +135,82 @@ def nightly(
     check_folder(store)
     check_target("--log", log)
 
-    from sr_fuzz.campaign.night import NightCampaign, Options
-    from sr_fuzz.campaign.order import RoundRobin
+    from sr_fuzz.campaign.night import Options
     from sr_fuzz.campaign.workers.messages import EngineSetup
-    from sr_fuzz.report.night import NightStatus
-    from sr_fuzz.report.terminal import make_console
 
-    folders = engines.prepare(sglang)
-    count = workers if workers is not None else len(os.sched_getaffinity(0))
+    targets = [engines.prepare(each) for each in dict.fromkeys(sglang or [None])]
+    seconds = seconds_until(until, datetime.datetime.now()) if until else time_s if time_s else _DEFAULT_S
     with _opened(store) as opened:
         options = Options(
             configs=configs,
-            engine=EngineSetup(tuple(folders), tuple(fault or ()), limit),
+            engine=EngineSetup((), tuple(fault or ()), limit),
             seed=seed if seed is not None else opened.unused_seed(secrets.randbits(32)),
-            time_s=seconds_until(until, datetime.datetime.now()) if until else time_s if time_s else _DEFAULT_S,
-            workers=count,
-            known=known_bugs(known, engines.version(folders), all_new=all_new),
+            time_s=seconds,
+            workers=workers if workers is not None else len(os.sched_getaffinity(0)),
+            known=known_bugs(known, all_new=all_new),
             known_folder=known,
             all_new=all_new,
             canary=canary is not False and not fault,
             exhausters=exhausters,
+            history=_histories(targets) if history or (history is None and not fault) else None,
             max_scripts=max_scripts,
         )
-        waiting = lambda: campaign.waiting  # noqa: E731  # the status shows it of a campaign that is made with it
-        status = NightStatus(make_console(), opened.state, waiting, count)
-        with status, also_logged(status, log) as listener:
-            campaign = NightCampaign(options, opened, RoundRobin(list(configs)), on_event=listener)
-            done = campaign.run()
+        return _shared(targets, options, opened, log)
+
+
+def _histories(targets: list[list[str]]) -> HistorySetup:
+    """All releases that sr_fuzz was tested with, and the source trees under test."""
+    from sr_fuzz.campaign.workers.messages import HistorySetup
+    from sr_fuzz.sglang_api.sources import tree_on
+    from sr_fuzz.sglang_api.versions import RELEASES
+
+    trees = [tree for folders in targets if (tree := tree_on(folders)) is not None]
+    return HistorySetup(RELEASES, tuple(dict.fromkeys(trees)), tuple(engines.search_path(None)))
+
+
+def _shared(targets: list[list[str]], options: Options, store: Store, log: Path | None) -> int:
+    """Search each SGLang in turn; those that come have the time that the ones before them have not used."""
+    from msgspec.structs import replace
+
+    end = time.monotonic() + options.time_s
+    statuses: list[int] = []
+    for number, folders in enumerate(targets):
+        share = max(1.0, (end - time.monotonic()) / (len(targets) - number))
+        own = replace(
+            options,
+            engine=replace(options.engine, sys_path=tuple(folders)),
+            time_s=share,
+            known=known_bugs(options.known_folder, engines.version(folders), all_new=options.all_new),
+        )
+        try:
+            done = _searched(own, store, log)
+        except EngineError as error:
+            if len(targets) == 1:
+                raise
+            typer.echo(f"sr-fuzz: error: {first_and_last(str(error))}", err=True)
+            statuses.append(TROUBLE)
+            continue
+        if done.interrupted:
+            return campaign_status(done)
+        statuses.append(campaign_status(done))
+    return next((status for status in statuses if status != OK), OK)
+
+
+def _searched(options: Options, store: Store, log: Path | None) -> Summary:
+    """Search one SGLang."""
+    from sr_fuzz.campaign.night import NightCampaign
+    from sr_fuzz.campaign.order import RoundRobin
+    from sr_fuzz.report.night import NightStatus
+    from sr_fuzz.report.terminal import make_console
+
+    waiting = lambda: campaign.waiting  # noqa: E731  # the status shows it of a campaign that is made with it
+    status = NightStatus(make_console(), store.state, waiting, options.workers)
+    with status, also_logged(status, log) as listener:
+        campaign = NightCampaign(options, store, RoundRobin(list(options.configs)), on_event=listener)
+        done = campaign.run()
     if status.error is not None and not done.interrupted:
         raise status.error
-    return campaign_status(done)
+    return done
 
 
 @contextlib.contextmanager

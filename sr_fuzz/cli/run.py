@@ -144,7 +144,7 @@ def _start(engine: Engine, config: EngineConfig) -> None:
 def _show_example(engine: Engine, done: Summary, console: Console, sglang: str | None) -> None:
     from sr_fuzz.campaign.example import play_example
     from sr_fuzz.report.example import print_example
-    from sr_fuzz.report.summary import first_line
+    from sr_fuzz.report.words import first_line
 
     try:
         played = play_example(engine, done)

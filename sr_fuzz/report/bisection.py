@@ -9,7 +9,7 @@ from rich.status import Status
 from rich.text import Text
 
 from sr_fuzz.campaign.bisection import Bisection, Change, Event, Period, PointPlayed, PointStarted, Row
-from sr_fuzz.report.summary import plural
+from sr_fuzz.report.words import plural
 
 # A release has a name of six characters; a commit's is a line by itself.
 _SHORT = 14

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sr_fuzz.campaign.example import Example
 from sr_fuzz.emit.commands import program
-from sr_fuzz.report.summary import first_line, plural
+from sr_fuzz.report.words import first_line, plural
 from sr_fuzz.script.text import text
 
 _MORE_BUGS = "0.5.20"

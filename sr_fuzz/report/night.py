@@ -26,6 +26,7 @@ from sr_fuzz.campaign.events import (
     FindingKnown,
     FindingNew,
     Finished,
+    HistoryDone,
     Minimised,
     Minimising,
     Resumed,
@@ -34,8 +35,10 @@ from sr_fuzz.campaign.events import (
     TroubleMet,
 )
 from sr_fuzz.campaign.store import State
+from sr_fuzz.report.bisection import answers
 from sr_fuzz.report.streams import discard
-from sr_fuzz.report.summary import duration, first_line, how_to_go_on, plural, summary
+from sr_fuzz.report.summary import how_to_go_on, summary
+from sr_fuzz.report.words import duration, first_line, plural
 
 PLAIN_EVERY_S = 60.0
 """A night of eight hours is five hundred lines."""
@@ -181,6 +184,15 @@ class NightStatus:
         self._say(f"  written to [bold]{escape(str(event.path))}[/]")
         if event.beside is not None:
             self._say(f"  {escape(str(event.beside))} was edited, so it stays as it is")
+
+    @_on.register
+    def _(self, event: HistoryDone) -> None:
+        first = True
+        for found in filter(None, (event.releases, event.commits)):
+            lines = answers(found)
+            for line in lines if first else lines[1:]:
+                self._say(f"  {escape(line)}")
+            first = False
 
     @_on.register
     def _(self, event: TroubleMet) -> None:

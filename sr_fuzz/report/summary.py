@@ -16,7 +16,8 @@ from sr_fuzz.emit.commands import pytest_command, sr_fuzz_command
 from sr_fuzz.emit.explanation import not_for_sglang
 from sr_fuzz.outcome import Finding
 from sr_fuzz.outcome.files import finding_file
-from sr_fuzz.outcome.plain_text import printable
+from sr_fuzz.report.bisection import answers
+from sr_fuzz.report.words import first_line, plural
 from sr_fuzz.script import to_json
 from sr_fuzz.script.text import text
 
@@ -164,7 +165,14 @@ def _new_lines(tally: FindingTally) -> list[str]:
         reliability = finding.reliability if finding.tried else "not run again"
         how = f"{reliability}; {actions}, minimised in {plural(finding.reruns, 'run')}"
         details = [first_line(finding.violation.message), how, text(finding.script), *_where(tally, finding)]
+        details += _history(tally)
     return [f"new    {_what(tally)}, seen {plural(tally.count, 'time')}", *_indented(details)]
+
+
+def _history(tally: FindingTally) -> list[str]:
+    """Return which releases and commits have a finding, as far as that was played."""
+    histories = [found for found in (tally.releases, tally.commits) if found is not None and found.periods]
+    return [line.strip() for found in histories for line in answers(found)[1:]]
 
 
 def _where(tally: FindingTally, finding: Finding) -> tuple[str, ...]:
@@ -207,19 +215,3 @@ def _some(kinds: Sequence[str]) -> str:
     shown = ", ".join(kinds[:_SHOWN_KINDS])
     rest = len(kinds) - _SHOWN_KINDS
     return f"{shown} and {rest} more (see `sr-fuzz statistics`)" if rest > 0 else shown
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def first_line(message: str) -> str:
-    return printable(message.partition("\n")[0])
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

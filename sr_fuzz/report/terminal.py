@@ -37,7 +37,8 @@ from sr_fuzz.campaign.events import (
     TroubleMet,
 )
 from sr_fuzz.report.streams import discard
-from sr_fuzz.report.summary import duration, first_line, how_to_go_on, plural, summary
+from sr_fuzz.report.summary import how_to_go_on, summary
+from sr_fuzz.report.words import duration, first_line, plural
 
 PLAIN_EVERY_S = 10.0
 """Often enough to see that the campaign is running, and rarely enough for a log that is kept."""

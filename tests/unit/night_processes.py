@@ -19,7 +19,7 @@ from sr_fuzz.campaign.order import RoundRobin
 from sr_fuzz.campaign.store import Store
 from sr_fuzz.campaign.workers.channel import Channel
 from sr_fuzz.campaign.workers.handles import StartProcess
-from sr_fuzz.campaign.workers.messages import EngineSetup
+from sr_fuzz.campaign.workers.messages import EngineSetup, HistorySetup
 from sr_fuzz.campaign.workers.process import serve
 from sr_fuzz.lifetime.parent_death import die_with_parent
 from sr_fuzz.script import EngineConfig
@@ -46,8 +46,13 @@ class Forked:
         os.kill(self.pid, signal.SIGKILL)
 
 
-def starter(rule: Rule, started: list[int] | None = None) -> StartProcess:
-    """Start processes whose engine breaks by ``rule``; their ids go into ``started``."""
+def starter(
+    rule: Rule, started: list[int] | None = None, elsewhere: Callable[[tuple[str, ...]], Rule] | None = None
+) -> StartProcess:
+    """Start processes whose engine breaks by ``rule``; their ids go into ``started``.
+
+    ``elsewhere``: gives the rule of an engine by its path.
+    """
 
     def start(end: socket.socket, name: str) -> Forked:
         campaign = os.getpid()
@@ -58,7 +63,7 @@ def starter(rule: Rule, started: list[int] | None = None) -> StartProcess:
                 kept = end.fileno()
                 os.closerange(3, kept)
                 os.closerange(kept + 1, 1 << 12)
-                serve(Channel(end), lambda setup: FakeEngine(rule))
+                serve(Channel(end), lambda setup: FakeEngine(elsewhere(setup.sys_path) if elsewhere else rule))
             finally:
                 os._exit(0)
         if started is not None:
@@ -78,6 +83,8 @@ def night(
     time_s: float = 120.0,
     on_event: Callable[[Event], None] | None = None,
     started: list[int] | None = None,
+    history: HistorySetup | None = None,
+    elsewhere: Callable[[tuple[str, ...]], Rule] | None = None,
 ) -> tuple[Summary, list[Event]]:
     """A night on the store ``folder``; returns its summary and its events. ``time_s`` bounds one that has failed."""
     events: list[Event] = []
@@ -91,10 +98,11 @@ def night(
     try:
         options = Options(
             CONFIGS, EngineSetup(), seed, time_s, workers, Known([]), canary=False, all_new=True,
-            max_scripts=max_scripts,
+            max_scripts=max_scripts, history=history,
         )  # fmt: skip
         order = RoundRobin(list(CONFIGS), size=1)
-        summary = NightCampaign(options, store, order, on_event=listen, start=starter(rule, started)).run()
+        start = starter(rule, started, elsewhere)
+        summary = NightCampaign(options, store, order, on_event=listen, start=start).run()
     finally:
         store.close()
     return summary, events

@@ -15,18 +15,20 @@ import msgspec
 
 from sr_fuzz.bugs.known import Known, script_of
 from sr_fuzz.campaign.canary import CanaryWatch, StartCanary
-from sr_fuzz.campaign.events import FindingTally, Listener, Summary
+from sr_fuzz.campaign.events import FindingTally, HistoryDone, Listener, Summary
+from sr_fuzz.campaign.history import Histories, History, OpenOther
 from sr_fuzz.campaign.out_folder import OutFolder, Unfinished
 from sr_fuzz.campaign.resuming import Resuming
 from sr_fuzz.campaign.search import Search
 from sr_fuzz.campaign.sightings import Sightings
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.trouble import RESUMING, Troubles
-from sr_fuzz.campaign.workers.messages import Beside, Counted, Handled, Sighted
+from sr_fuzz.campaign.workers.messages import Beside, Counted, Handled, HistorySetup, PlayHistory, Sighted
 from sr_fuzz.engine.around.resumed import ResumedEngine
 from sr_fuzz.engine.contract import Engine
-from sr_fuzz.outcome import signature
-from sr_fuzz.script import EngineConfig, Script
+from sr_fuzz.outcome import Finding, signature
+from sr_fuzz.outcome.files import finding_file, load
+from sr_fuzz.script import EngineConfig, Script, ScriptError
 from sr_fuzz.shrink.minimise import MAX_RUNS
 
 
@@ -45,10 +47,12 @@ class Follower:
         on_event: Listener,
         name_of: Callable[[EngineConfig], str],
         findings: dict[str, FindingTally],
+        history: HistorySetup | None = None,
+        open_other: OpenOther | None = None,
         script_of: Callable[[Path], Script | None] = script_of,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``findings``: what is known of the campaign's findings so far."""
+        """``findings``: what is known of the campaign's findings so far. ``open_other``: goes with ``history``."""
         self._troubles = troubles
         self._on_event = on_event
         self._clock = clock
@@ -67,11 +71,16 @@ class Follower:
         self._canary = (
             CanaryWatch(canary, self._summary, on_event=on_event, name_of=name_of, clock=clock) if canary else None
         )
+        self._histories = (
+            Histories(history.releases, history.trees, open_other, self._on_history) if history and open_other else None
+        )
 
     def read(self) -> list[Unfinished]:
         """Read what is in the folder; returns what is unfinished there."""
         unfinished = self._out.read(lambda error: self._troubles.keep(None, error, "reading"))
         self._sightings.add_found_before()
+        for path in dict.fromkeys(before.path for before in (*self._out.found, *self._out.suspects.values())):
+            self._add_history(path)
         return unfinished
 
     @property
@@ -89,9 +98,28 @@ class Follower:
             troubles=self._troubles, restart=self._restart, on_event=self._on_event,
         ).resume(unfinished, lambda: self._clock() - self._start < time_s)  # fmt: skip
 
-    def handle(self, message: Sighted | Counted | Beside) -> None:
+    def _add_history(self, path: Path) -> None:
+        """Let the finding of a test wait for its history, unless it is a face of a known bug."""
+        if self._histories is None or path.name != f"test_{path.parent.name}.py":
+            return
+        try:
+            case = load(finding_file(path))
+        except ScriptError:
+            return  # somebody's test, without its finding
+        if case.finding is not None and (case.test is None or case.test.known_cause is None):
+            self._histories.add(case.finding, path.parent)
+
+    def _on_history(self, finding: Finding, folder: Path, history: History) -> None:
+        for tally in self._summary.findings.values():
+            if tally.path is not None and tally.path.parent == folder:
+                tally.releases, tally.commits = history.releases, history.commits
+        self._on_event(HistoryDone(finding.signature, history.releases, history.commits))
+
+    def handle(self, message: Sighted | Counted | Beside | PlayHistory) -> None:
         """Do what a message asks for."""
-        if isinstance(message, Sighted):
+        if isinstance(message, PlayHistory):
+            self._play_history()
+        elif isinstance(message, Sighted):
             assert message.outcome.violation is not None
             found = signature(message.outcome.violation, message.script.config)
             self._sightings.take(found, message.script, message.outcome)
@@ -101,15 +129,27 @@ class Follower:
         elif self._canary is not None:
             self._canary.look(message.script, message.outcome, message.elapsed_s)
 
+    def _play_history(self) -> None:
+        if not self._histories:
+            return
+        try:
+            self._histories.play_next()
+        except Exception as error:
+            self._troubles.keep(None, error, "playing on another SGLang")
+
     def handled(self) -> Handled:
         """Return what has changed since the last time."""
         encoder = msgspec.json.Encoder(enc_hook=str)
         now = {key: encoder.encode(tally) for key, tally in self._summary.findings.items()}
         changed = {key: self._summary.findings[key] for key, data in now.items() if self._sent.get(key) != data}
         self._sent = now
+        for tally in changed.values():
+            if tally.status in ("new", "suspect") and tally.path is not None:
+                self._add_history(tally.path)
         return Handled(
             changed, self._summary.canary, self._summary.unplayed_fixes, self._sightings.looked_s,
             self._sightings.followed_up_s, self._canary.spent_s if self._canary is not None else 0.0,
+            len(self._histories) if self._histories is not None else 0,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -48,6 +48,17 @@ class SearcherSetup(_Message, frozen=True):
     format: int = FORMAT
 
 
+class HistorySetup(msgspec.Struct, frozen=True):
+    """On which SGLangs findings are played, see `sr_fuzz.campaign.history`."""
+
+    releases: tuple[str, ...]
+    """Oldest first."""
+    trees: tuple[str, ...] = ()
+    """Folders for an engine's path."""
+    path: tuple[str, ...] = ()
+    """What follows the folder of a release or tree on an engine's path."""
+
+
 class FollowerSetup(_Message, frozen=True):
     """The first message to the follower."""
 
@@ -62,6 +73,7 @@ class FollowerSetup(_Message, frozen=True):
     canary: bool = True
     findings: dict[str, FindingTally] = {}
     """Those of the campaign so far: the follower is not its first one."""
+    history: HistorySetup | None = None
     format: int = FORMAT
 
 
@@ -96,6 +108,10 @@ class Beside(_Message, frozen=True):
     script: Script
     outcome: Outcome
     elapsed_s: float
+
+
+class PlayHistory(_Message, frozen=True):
+    """Play a finding on one more SGLang: nothing else is to be done."""
 
 
 class Stop(_Message, frozen=True):
@@ -171,9 +187,11 @@ class Handled(_Message, frozen=True):
     looked_s: float
     followed_up_s: float
     canary_s: float
+    histories: int = 0
+    """Findings whose history is to be played."""
 
 
-ToProcess = SearcherSetup | FollowerSetup | Round | Sighted | Counted | Beside | Stop
+ToProcess = SearcherSetup | FollowerSetup | Round | Sighted | Counted | Beside | PlayHistory | Stop
 FromProcess = Ready | CannotStart | Played | NotBooted | Met | RoundDone | Told | Handled
 
 _ENCODER = msgspec.json.Encoder(enc_hook=to_data)

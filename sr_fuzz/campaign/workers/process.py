@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 import traceback
 from collections.abc import Callable
+from pathlib import Path
+
+from msgspec.structs import replace
 
 from sr_fuzz.bugs.known import Known, all_fixes, all_known
 from sr_fuzz.campaign.events import Event
@@ -18,6 +21,7 @@ from sr_fuzz.campaign.workers.messages import (
     EngineSetup,
     FollowerSetup,
     FromProcess,
+    PlayHistory,
     Ready,
     Round,
     SearcherSetup,
@@ -77,7 +81,7 @@ def _serve(channel: Channel, make: MakeEngine) -> None:
             send(Ready(version, engine.sglang_tree))
             _search(channel, setup, engine, send)
         else:
-            _follow_up(channel, setup, engine, send)
+            _follow_up(channel, setup, engine, make, send)
 
 
 def _started(engine: Engine) -> str:
@@ -102,9 +106,16 @@ def _search(channel: Channel, setup: SearcherSetup, engine: Engine, send: Callab
         searcher.play(message)
 
 
-def _follow_up(channel: Channel, setup: FollowerSetup, engine: Engine, send: Callable[[FromProcess], None]) -> None:
+def _follow_up(
+    channel: Channel, setup: FollowerSetup, engine: Engine, make: MakeEngine, send: Callable[[FromProcess], None]
+) -> None:
     def tell(event: Event) -> None:
         send(Told(event))
+
+    def open_other(folder: Path | None, faults: tuple[str, ...]) -> Engine:
+        after = setup.history.path if setup.history is not None else ()
+        first = (str(folder),) if folder is not None else ()
+        return make(replace(setup.engine, sys_path=(*first, *after), faults=faults))
 
     known = Known([]) if setup.all_new else all_known(setup.known, engine.sglang_version)
     fixes = {} if setup.all_new else all_fixes(setup.known, engine.sglang_version)
@@ -113,6 +124,7 @@ def _follow_up(channel: Channel, setup: FollowerSetup, engine: Engine, send: Cal
         known=known, triage=Triage(engine, fixes),
         canary=(lambda: engine.with_faults(canary.path)) if setup.canary else None,
         troubles=ToldTrouble(send), on_event=tell, name_of=_namer(setup.configs), findings=setup.findings,
+        history=setup.history, open_other=open_other,
     )  # fmt: skip
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # so the campaign stops a follow-up
     try:
@@ -120,7 +132,7 @@ def _follow_up(channel: Channel, setup: FollowerSetup, engine: Engine, send: Cal
         send(Ready(engine.sglang_version, engine.sglang_tree, follower.found_before))
         follower.resume(unfinished, setup.time_s)
         send(follower.handled())
-        while isinstance(message := _next(channel), Sighted | Counted | Beside):
+        while isinstance(message := _next(channel), Sighted | Counted | Beside | PlayHistory):
             follower.handle(message)
             send(follower.handled())
     except KeyboardInterrupt:
