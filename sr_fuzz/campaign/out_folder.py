@@ -97,6 +97,8 @@ class OutFolder:
         self._lock = -1
         self.found: list[FoundBefore] = []
         """What was there at the start, without suspects."""
+        self.causes: set[str] = set()
+        """The fixes with which they, and those of this campaign, are gone."""
         self.suspects: dict[str, FoundBefore] = {}
         """The suspects that were there, by their signatures, which are those of known bugs."""
 
@@ -163,6 +165,7 @@ class OutFolder:
             finding = case.finding if case is not None else None
             if finding is not None and (self._seen_with(finding) is None or finding.shown_by_none):
                 continue
+            self.causes.update(finding.gone_with if finding is not None else ())
             where = f" on SGLang {finding.sglang_version}" if finding is not None else ""
             for signature in signatures:
                 before = FoundBefore(signature, path, reason or f"found before{where}, and not explained yet")

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
+from msgspec.structs import replace
+
 from sr_fuzz.campaign.events import (
     Confirmed,
     Emitted,
@@ -45,6 +47,17 @@ class Against(NamedTuple):
 
 
 ALONE = Against()
+
+
+class Cause(NamedTuple):
+    """The known bugs that a finding is of."""
+
+    reason: str
+    is_known: bool = True
+    """False for the first finding of a bug in a campaign to which all are new."""
+    gone_with: tuple[str, ...] = ()
+    """The fixes with which it is gone."""
+
 
 # Five fresh runs miss a violation that shows in half of the runs with probability 1/32; three follow-ups, each of which
 # confirms two scripts, miss it with probability 10^-9. A rarer violation is not worth more time.
@@ -103,12 +116,16 @@ class Pipeline:
         engine = against.engine or (lambda: self._engine)
         seen = first_seen(script, outcome, engine())
         self._follow_ups[key] = self._follow_ups.get(key, 0) + 1
-        cause, states = None, [seen]
+        cause: Cause | None = None
+        states = [seen]
         try:
             self._begin(key, seen)
             self._reproduce(key, states, engine)
             explain = functools.partial(self._explain, key, states[-1], against, suspect=status == "suspect")
             cause = self._stage("comparing", states[-1], explain)
+            if cause is not None and cause.gone_with:
+                caused = replace(states[-1].finding, gone_with=cause.gone_with)
+                states.append(states[-1]._replace(finding=caused))
         finally:
             # This also runs on an interrupt, so that a finding is never lost.
             self._keep(tally, key, states[-1], cause, status)
@@ -146,7 +163,7 @@ class Pipeline:
             states.append(whole)
 
     def _keep(
-        self, tally: FindingTally, key: str, seen: Investigated, cause: str | None, status: Literal["new", "suspect"]
+        self, tally: FindingTally, key: str, seen: Investigated, cause: Cause | None, status: Literal["new", "suspect"]
     ) -> None:
         """``status``: of a finding that reproduces and is not explained."""
         finding = seen.finding
@@ -159,13 +176,14 @@ class Pipeline:
             aside = self._written(lambda: Written(self._out.put_aside(key, finding)))
             tally.path = aside.path if aside is not None else None
             return
-        tally.status = status if cause is None else "known"
-        tally.reason = cause or tally.reason
+        known_cause = cause.reason if cause is not None and cause.is_known else None
+        tally.status = status if known_cause is None else "known"
+        tally.reason = cause.reason if cause is not None else tally.reason
         if (same := self._same.get(key)) is not None:
             tally.path = same  # its test is there already
             self._out.forget(key)
             return
-        done = self._written(lambda: self._out.write(key, seen, known_cause=cause, suspect=status == "suspect"))
+        done = self._written(lambda: self._out.write(key, seen, known_cause=known_cause, suspect=status == "suspect"))
         tally.path = done.path if done is not None else None
         if done is not None:
             self._on_event(Emitted(finding, done.path, done.beside))
@@ -187,24 +205,29 @@ class Pipeline:
             self._restart()
             return None
 
-    def _explain(self, key: str, seen: Investigated, against: Against, *, suspect: bool) -> str | None:
+    def _explain(self, key: str, seen: Investigated, against: Against, *, suspect: bool) -> Cause | None:
         if not seen.finding.reproduced:
             return None  # a finding that does not reproduce would be gone with any fix
         if (bug := against.fits(seen.outcome)) is not None:
             if self._out.has(bug):
                 self._same[key] = bug
             self._on_event(Explained(seen.finding.signature, (bug,), by="face", suspect=suspect))
-            return f"the minimal script has the face of the bug of {bug.name}, which has no fix"
+            return Cause(f"the minimal script has the face of the bug of {bug.name}, which has no fix")
         if self._triage is None:
             return None
         tests = self._triage.explain(seen.finding)
         self._summary.unplayed_fixes |= self._triage.unplayed
         if not tests:
             return None
-        self._on_event(Explained(seen.finding.signature, tests, suspect=suspect))
         self.explained[key] = tests
         names = " and ".join(path.name for path in tests)
-        return f"another face of the bug of {names}: gone when that is mended"
+        fixes = tuple(dict.fromkeys(fix for path in tests for fix in self._triage.fixes[path]))
+        is_first = self._triage.all_new and not self._out.causes.issuperset(fixes)
+        self._out.causes.update(fixes)
+        if is_first:
+            return Cause(f"the bug of {names}: gone when that is mended", is_known=False, gone_with=fixes)
+        self._on_event(Explained(seen.finding.signature, tests, suspect=suspect))
+        return Cause(f"another face of the bug of {names}: gone when that is mended", gone_with=fixes)
 
     def _minimise(
         self, seen: Investigated, engine: Callable[[], Engine], on_simpler: Callable[[Investigated], None]

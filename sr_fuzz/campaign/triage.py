@@ -23,10 +23,14 @@ _MOST_RUNS = 21
 class Triage:
     """Plays a script on engines in which known bugs are fixed."""
 
-    def __init__(self, engine: Engine, fixes: Mapping[Path, tuple[str, ...]]) -> None:
-        """``engine`` creates the engines with fixes (``with_faults``). ``fixes``: by the file of a known bug's test."""
+    def __init__(self, engine: Engine, fixes: Mapping[Path, tuple[str, ...]], *, all_new: bool = False) -> None:
+        """``engine`` creates the engines with fixes (``with_faults``). ``fixes``: by the file of a known bug's test.
+
+        ``all_new``: the first finding of each known bug is a new one, and only the next is another face of it.
+        """
         self._engine = engine
         self.fixes = fixes
+        self.all_new = all_new
         self.unplayed: dict[str, str] = {}
         """Why fixes could not be played, by their import paths. Findings that they would explain are reported as
         new."""

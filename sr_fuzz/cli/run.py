@@ -205,4 +205,4 @@ def _triage(engine: Engine, known: Path | None, *, server: bool, all_new: bool) 
     from sr_fuzz.bugs.known import all_fixes
     from sr_fuzz.campaign.triage import Triage
 
-    return Triage(engine, {} if all_new else all_fixes(known, engine.sglang_version, server=server))
+    return Triage(engine, all_fixes(known, engine.sglang_version, server=server), all_new=all_new)

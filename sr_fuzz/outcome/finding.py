@@ -29,9 +29,11 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """Seeded faults that were active."""
     sglang_tree: str | None = None
     """Folder of the SGLang source tree that it was found in; None for the installed SGLang and for a release."""
+    gone_with: tuple[str, ...] = ()
+    """Import paths of the fixes of known bugs with which it is gone, so that these bugs are its cause."""
 
     def __post_init__(self) -> None:
-        make_storable(self, "signature", "sglang_version", "faults", "sglang_tree")
+        make_storable(self, "signature", "sglang_version", "faults", "sglang_tree", "gone_with")
 
     @property
     def shown_by_none(self) -> bool:

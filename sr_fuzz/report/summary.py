@@ -165,6 +165,7 @@ def _new_lines(tally: FindingTally) -> list[str]:
         reliability = finding.reliability if finding.tried else "not run again"
         how = f"{reliability}; {actions}, minimised in {plural(finding.reruns, 'run')}"
         details = [first_line(finding.violation.message), how, text(finding.script), *_where(tally, finding)]
+        details += [f"cause: {tally.reason}"] if tally.reason else []
         details += _history(tally)
     return [f"new    {_what(tally)}, seen {plural(tally.count, 'time')}", *_indented(details)]
 

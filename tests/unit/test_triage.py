@@ -192,3 +192,30 @@ def booted_runs(made: FakeEngine):
 
     made.with_faults = with_faults
     return lambda: sum(len(one.played) for one in engines if one.faults == (A,))
+
+
+def test_where_all_is_new_the_first_face_of_a_bug_is_and_the_next_is_not(tmp_path: Path):
+    """Also the next night, which reads it from the folder."""
+    configs = [EngineConfig(), EngineConfig(disable_overlap_schedule=True)]
+
+    def campaign(out: Path, seed: int):
+        made = engine(a=healthy, b=broken, both=healthy)
+        return run_campaign(
+            made, scripts=scripts(configs), time_s=600, seed=seed, out=out, known={}, on_event=lambda _: None,
+            max_scripts=20, triage=Triage(made, {TEST_A: (A,), TEST_B: (B,)}, all_new=True),
+        )  # fmt: skip
+
+    done = campaign(tmp_path / "one", 1)
+    first, other = done.findings.values()
+    assert (first.status, other.status) == ("new", "known") and "bug of test_a.py" in first.reason
+    assert first.finding is not None and first.finding.gone_with == (A,)
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(summary(done))
+    assert "cause: the bug of test_a.py" in capture.get() and "Findings: 1 new, 1 known" in capture.get()
+    # A folder in which only the first was found.
+    assert other.path is not None and first.path is not None
+    for path in (other.path, other.path.with_suffix(".json")):
+        path.unlink()
+    again = campaign(tmp_path / "one", 2)
+    assert [tally.status for tally in again.findings.values()] == ["known", "known"]

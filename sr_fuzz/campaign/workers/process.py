@@ -118,10 +118,10 @@ def _follow_up(
         return make(replace(setup.engine, sys_path=(*first, *after), faults=faults))
 
     known = Known([]) if setup.all_new else all_known(setup.known, engine.sglang_version)
-    fixes = {} if setup.all_new else all_fixes(setup.known, engine.sglang_version)
+    fixes = all_fixes(setup.known, engine.sglang_version)
     follower = Follower(
         engine, setup.out,
-        known=known, triage=Triage(engine, fixes),
+        known=known, triage=Triage(engine, fixes, all_new=setup.all_new),
         canary=(lambda: engine.with_faults(canary.path)) if setup.canary else None,
         troubles=ToldTrouble(send), on_event=tell, name_of=_namer(setup.configs), findings=setup.findings,
         history=setup.history, open_other=open_other,
