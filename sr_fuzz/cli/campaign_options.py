@@ -34,6 +34,17 @@ LogOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Append each event to FILE as a line of JSON, for other programs."),
 ]
+JUnitOption = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Write the result to FILE as JUnit XML, when it ends.")
+]
+GitHubOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--github/--no-github",
+        help="Annotations and a job summary for GitHub. If not given, where GitHub Actions run it.",
+        show_default=False,
+    ),
+]
 MaxScriptsOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many scripts.")]
 ExhaustersOption = Annotated[
     bool | None,

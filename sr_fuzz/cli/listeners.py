@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 
@@ -17,22 +19,42 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def also_logged(terminal: Listener, path: Path | None) -> Iterator[Listener]:
-    """Yield a listener that passes events on to the terminal and to the log, if there is one."""
-    if path is None:
-        yield terminal
-        return
+def also_told(terminal: Listener, *, log: Path | None, others: Sequence[Report]) -> Iterator[Listener]:
+    """Yield a listener that passes events on to the log, if there is one, to the terminal and to the others."""
     from sr_fuzz.report.event_log import EventLog
 
-    with EventLog(path) as log:
+    with contextlib.ExitStack() as stack:
+        logged = [stack.enter_context(EventLog(log))] if log is not None else []
 
-        def both(event: Event) -> None:
-            log(event)
-            terminal(event)
+        def tell(event: Event) -> None:
+            for listener in (*logged, terminal, *others):
+                listener(event)
 
-        yield both
-    if log.problem:
-        typer.echo(f"sr-fuzz: note: the log ends before the campaign: {log.problem}", err=True)
+        yield tell
+    if logged and logged[0].problem:
+        typer.echo(f"sr-fuzz: note: the log ends before the campaign: {logged[0].problem}", err=True)
+    for report in others:
+        if report.problem:
+            typer.echo(f"sr-fuzz: note: not written: {report.problem}", err=True)
+
+
+class Report(Protocol):
+    """A listener that writes something when the campaign ends."""
+
+    problem: str
+    """Why that could not be written."""
+
+    def __call__(self, event: Event) -> None: ...
+
+
+def reports(junit: Path | None, github: bool | None) -> list[Report]:
+    """Return the listeners for other programs; ``github``: None for where GitHub runs this."""
+    from sr_fuzz.report.github import GitHubReport
+    from sr_fuzz.report.junit import JUnitReport
+
+    asked: list[Report] = [JUnitReport(junit)] if junit is not None else []
+    in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
+    return [*asked, GitHubReport(sys.stdout)] if github or (github is None and in_actions) else asked
 
 
 def campaign_status(done: Summary) -> int:

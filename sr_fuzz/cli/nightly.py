@@ -7,7 +7,7 @@ import datetime
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +19,8 @@ from sr_fuzz.cli.campaign_options import (
     CanaryOption,
     ConfigsOption,
     ExhaustersOption,
+    GitHubOption,
+    JUnitOption,
     KnownOption,
     LogOption,
     MaxScriptsOption,
@@ -27,7 +29,7 @@ from sr_fuzz.cli.campaign_options import (
     known_bugs,
 )
 from sr_fuzz.cli.errors import InputError
-from sr_fuzz.cli.listeners import also_logged, campaign_status
+from sr_fuzz.cli.listeners import Report, also_told, campaign_status, reports
 from sr_fuzz.cli.options import FaultOption, LimitOption, duration
 from sr_fuzz.cli.shared import check_folder, check_target, find_configs
 from sr_fuzz.cli.statuses import OK, TROUBLE
@@ -115,6 +117,8 @@ def nightly(
     fault: FaultOption = None,
     limit: LimitOption = None,
     log: LogOption = None,
+    junit: JUnitOption = None,
+    github: GitHubOption = None,
 ) -> int:
     """Search for hours, on every processor, and keep what is found in a store.
 
@@ -134,6 +138,7 @@ def nightly(
     configs = find_configs(config or ["default"])
     check_folder(store)
     check_target("--log", log)
+    check_target("--junit", junit)
 
     from sr_fuzz.campaign.night import Options
     from sr_fuzz.campaign.workers.messages import EngineSetup
@@ -155,7 +160,7 @@ def nightly(
             history=_histories(targets) if history or (history is None and not fault) else None,
             max_scripts=max_scripts,
         )
-        return _shared(targets, options, opened, log)
+        return _shared(targets, options, opened, log, reports(junit, github))
 
 
 def _histories(targets: list[list[str]]) -> HistorySetup:
@@ -168,7 +173,9 @@ def _histories(targets: list[list[str]]) -> HistorySetup:
     return HistorySetup(RELEASES, tuple(dict.fromkeys(trees)), tuple(engines.search_path(None)))
 
 
-def _shared(targets: list[list[str]], options: Options, store: Store, log: Path | None) -> int:
+def _shared(
+    targets: list[list[str]], options: Options, store: Store, log: Path | None, others: Sequence[Report]
+) -> int:
     """Search each SGLang in turn; those that come have the time that the ones before them have not used."""
     from msgspec.structs import replace
 
@@ -183,7 +190,7 @@ def _shared(targets: list[list[str]], options: Options, store: Store, log: Path 
             known=known_bugs(options.known_folder, engines.version(folders), all_new=options.all_new),
         )
         try:
-            done = _searched(own, store, log)
+            done = _searched(own, store, log, others)
         except EngineError as error:
             if len(targets) == 1:
                 raise
@@ -196,7 +203,7 @@ def _shared(targets: list[list[str]], options: Options, store: Store, log: Path 
     return next((status for status in statuses if status != OK), OK)
 
 
-def _searched(options: Options, store: Store, log: Path | None) -> Summary:
+def _searched(options: Options, store: Store, log: Path | None, others: Sequence[Report]) -> Summary:
     """Search one SGLang."""
     from sr_fuzz.campaign.night import NightCampaign
     from sr_fuzz.campaign.order import RoundRobin
@@ -205,7 +212,7 @@ def _searched(options: Options, store: Store, log: Path | None) -> Summary:
 
     waiting = lambda: campaign.waiting  # noqa: E731  # the status shows it of a campaign that is made with it
     status = NightStatus(make_console(), store.state, waiting, options.workers)
-    with status, also_logged(status, log) as listener:
+    with status, also_told(status, log=log, others=others) as listener:
         campaign = NightCampaign(options, store, RoundRobin(list(options.configs)), on_event=listener)
         done = campaign.run()
     if status.error is not None and not done.interrupted:

@@ -16,6 +16,8 @@ from sr_fuzz.cli.campaign_options import (
     CanaryOption,
     ConfigsOption,
     ExhaustersOption,
+    GitHubOption,
+    JUnitOption,
     KnownOption,
     LogOption,
     MaxScriptsOption,
@@ -24,7 +26,7 @@ from sr_fuzz.cli.campaign_options import (
     known_bugs,
 )
 from sr_fuzz.cli.errors import InputError
-from sr_fuzz.cli.listeners import also_logged, campaign_status
+from sr_fuzz.cli.listeners import also_told, campaign_status, reports
 from sr_fuzz.cli.options import OUT, EngineKind, EngineOption, FaultOption, LimitOption, SglangOption, duration
 from sr_fuzz.cli.shared import check_folder, check_target, find_configs
 from sr_fuzz.script.errors import ConfigNotBooted, EngineError, ProcessLost
@@ -77,6 +79,8 @@ def run(
     differential: _Differential = None,
     limit: LimitOption = None,
     log: LogOption = None,
+    junit: JUnitOption = None,
+    github: GitHubOption = None,
 ) -> int:
     """Look for findings until the time is up.
 
@@ -94,6 +98,7 @@ def run(
         check_all_new(known, example)
     check_folder(out)
     check_target("--log", log)
+    check_target("--junit", junit)
     shares = _shares(configs, engine_kind, asked=config is not None)
 
     from sr_fuzz.campaign.loop import run_campaign
@@ -108,7 +113,7 @@ def run(
     with (
         engines.start(fault, engine_kind, sglang, keep=kept, limit_s=limit) as engine,
         Terminal(console) as terminal,
-        also_logged(terminal, log) as listener,
+        also_told(terminal, log=log, others=reports(junit, github)) as listener,
     ):
         _start(engine, shares[0][0])
         done = run_campaign(

@@ -16,7 +16,7 @@ from sr_fuzz.emit.commands import pytest_command, sr_fuzz_command
 from sr_fuzz.emit.explanation import not_for_sglang
 from sr_fuzz.outcome import Finding
 from sr_fuzz.outcome.files import finding_file
-from sr_fuzz.report.bisection import answers
+from sr_fuzz.report.findings import history
 from sr_fuzz.report.words import first_line, plural
 from sr_fuzz.script import to_json
 from sr_fuzz.script.text import text
@@ -166,14 +166,8 @@ def _new_lines(tally: FindingTally) -> list[str]:
         how = f"{reliability}; {actions}, minimised in {plural(finding.reruns, 'run')}"
         details = [first_line(finding.violation.message), how, text(finding.script), *_where(tally, finding)]
         details += [f"cause: {tally.reason}"] if tally.reason else []
-        details += _history(tally)
+        details += history(tally)
     return [f"new    {_what(tally)}, seen {plural(tally.count, 'time')}", *_indented(details)]
-
-
-def _history(tally: FindingTally) -> list[str]:
-    """Return which releases and commits have a finding, as far as that was played."""
-    histories = [found for found in (tally.releases, tally.commits) if found is not None and found.periods]
-    return [line.strip() for found in histories for line in answers(found)[1:]]
 
 
 def _where(tally: FindingTally, finding: Finding) -> tuple[str, ...]:
