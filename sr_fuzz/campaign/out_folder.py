@@ -52,6 +52,8 @@ class FoundBefore(NamedTuple):
     signature: str
     path: Path
     reason: str
+    finding: Finding | None = None
+    """Of a test that names no cause."""
 
 
 class Unfinished(NamedTuple):
@@ -168,7 +170,8 @@ class OutFolder:
             self.causes.update(finding.gone_with if finding is not None else ())
             where = f" on SGLang {finding.sglang_version}" if finding is not None else ""
             for signature in signatures:
-                before = FoundBefore(signature, path, reason or f"found before{where}, and not explained yet")
+                why = reason or f"found before{where}, and not explained yet"
+                before = FoundBefore(signature, path, why, None if reason else finding)
                 if case is not None and case.suspect:
                     self.suspects.setdefault(signature, before)
                 else:

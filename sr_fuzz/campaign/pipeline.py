@@ -8,7 +8,7 @@ by chance.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -27,8 +27,9 @@ from sr_fuzz.campaign.events import (
 from sr_fuzz.campaign.out_folder import OutFolder, Written
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.trouble import Troubles
+from sr_fuzz.campaign.twins import twin_of
 from sr_fuzz.engine.contract import Engine
-from sr_fuzz.outcome import Outcome
+from sr_fuzz.outcome import Finding, Outcome
 from sr_fuzz.script import Script
 from sr_fuzz.script.errors import ConfigNotBooted, EngineError
 from sr_fuzz.shrink.finding_steps import Investigated, first_seen, reproduce, shrink
@@ -213,12 +214,12 @@ class Pipeline:
                 self._same[key] = bug
             self._on_event(Explained(seen.finding.signature, (bug,), by="face", suspect=suspect))
             return Cause(f"the minimal script has the face of the bug of {bug.name}, which has no fix")
-        if self._triage is None:
-            return None
-        tests = self._triage.explain(seen.finding)
-        self._summary.unplayed_fixes |= self._triage.unplayed
-        if not tests:
-            return None
+        tests: tuple[Path, ...] = ()
+        if self._triage is not None:
+            tests = self._triage.explain(seen.finding)
+            self._summary.unplayed_fixes |= self._triage.unplayed
+        if self._triage is None or not tests:
+            return self._twin(key, seen) if against is ALONE else None
         self.explained[key] = tests
         names = " and ".join(path.name for path in tests)
         fixes = tuple(dict.fromkeys(fix for path in tests for fix in self._triage.fixes[path]))
@@ -228,6 +229,22 @@ class Pipeline:
             return Cause(f"the bug of {names}: gone when that is mended", is_known=False, gone_with=fixes)
         self._on_event(Explained(seen.finding.signature, tests, suspect=suspect))
         return Cause(f"another face of the bug of {names}: gone when that is mended", gone_with=fixes)
+
+    def _twin(self, key: str, seen: Investigated) -> Cause | None:
+        path = twin_of(seen, self._others(key), self._engine)
+        if path is None:
+            return None
+        self._on_event(Explained(seen.finding.signature, (path,), by="face"))
+        return Cause(f"the bug of {path.name} on another kind of engine: its script shows the same here")
+
+    def _others(self, key: str) -> Iterator[tuple[Finding, Path]]:
+        """The findings of this campaign, and those that were found before, that nothing explains."""
+        for other, tally in self._summary.findings.items():
+            if other != key and tally.status == "new" and tally.finding is not None and tally.path is not None:
+                yield tally.finding, tally.path
+        for before in self._out.found:
+            if before.finding is not None:
+                yield before.finding, before.path
 
     def _minimise(
         self, seen: Investigated, engine: Callable[[], Engine], on_simpler: Callable[[Investigated], None]
