@@ -19,6 +19,7 @@ from sr_fuzz.campaign.workers.messages import HistorySetup
 from sr_fuzz.outcome import Finding, Violation, signature
 from sr_fuzz.script import Script
 from sr_fuzz.script.errors import EngineError
+from tests.repositories import Repository
 
 FINDING = Finding(signature(leak(), SCRIPT.config), SCRIPT, leak(), "0.5.20", reproduced=5, tried=5)
 RELEASES = ("0.5.18", "0.5.19", "0.5.20", "0.5.21")
@@ -105,6 +106,34 @@ def test_source_trees_come_after_the_releases(tmp_path: Path, played: Played):
     done = played.play(tmp_path, tree, "/trees/mine", "/trees/other")
     assert list(kinds(done.releases)) == [*RELEASES, "/trees/mine", "/trees/other"]
     assert done.releases.periods[0].introduced.by == "0.5.21" and done.releases.periods[0].mended is None
+
+
+SCHEDULER = "python/sglang/srt/managers/scheduler.py"
+LEAK = "python/sglang/leak"
+
+
+def test_the_commits_after_the_newest_release_without_it_are_searched(tmp_path: Path, played: Played):
+    made = Repository(tmp_path / "checkout")
+    made.commit("healthy", {SCHEDULER: ""})
+    made.git("tag", "v0.5.21")
+    made.commit("still healthy", {SCHEDULER: "1"})
+    made.commit("it leaks", {SCHEDULER: "2", LEAK: ""})
+    made.commit("it leaks on", {SCHEDULER: "3"})
+    tree = made.folder / "python"
+    leaking, plain = played.leaking, played.open
+
+    def open_other(folder: Path | None, faults: tuple[str, ...]) -> FakeEngine:
+        assert folder is not None
+        if (folder / "sglang" / "leak").exists():
+            leaking.add(str(folder))
+        return plain(folder, faults)
+
+    played.open = open_other  # type: ignore[method-assign]
+    done = played.play(tmp_path, msgspec.structs.replace(FINDING, sglang_tree=str(tree)), str(tree))
+    assert done.commits is not None and not done.no_commits
+    (period,) = done.commits.periods
+    assert period.introduced.is_exact and period.introduced.by.endswith("it leaks")
+    assert history.read(tmp_path) == done
 
 
 def test_without_the_tag_of_the_release_it_says_why_no_commit_is_named(tmp_path: Path, played: Played):
