@@ -144,21 +144,21 @@ def _wait(campaign: Campaign, seconds: float) -> None:
     campaign.wait_for(lambda: time.monotonic() >= until)
 
 
-def _pick(campaign: Campaign, target: str) -> int | None:
+def _pick(campaign: Campaign, target: str, draw: random.Random) -> int | None:
     """The process to be signalled; None where there is none at this moment."""
     if target == "campaign":
         return campaign.process.pid
     found = campaign.processes()
     if target in ("searcher", "follower"):
         workers = [each.pid for each in found if re.search(f"campaign.workers [0-9]+ {target}", _line(each))]
-        return random.choice(workers) if workers else None
+        return draw.choice(workers) if workers else None
     words = {"keeper": ("live.keeper",), "scheduler": ("sglang::scheduler", "live.scheduler_main")}
     if target in words:
         return next((each.pid for each in found if any(word in _line(each) for word in words[target])), None)
     depth = {"zygote": 0, "configuration": 1, "child": 2}[target]
     zygotes = [each for each in found if "local.zygote" in _line(each)]
     level = [each for each in zygotes if _depth(each, zygotes) == depth]
-    return random.choice(level).pid if level else None
+    return draw.choice(level).pid if level else None
 
 
 def _line(process: psutil.Process) -> str:
@@ -183,7 +183,12 @@ def play(case: Case, folder: Path, engine: str) -> list[str]:
     draw = random.Random(f"{case}")
     campaign = Campaign(folder, case.seed, engine)
     _reach(campaign, case.stage, draw)
-    sent = campaign.wait_for(lambda: (found := _pick(campaign, case.target)) is not None and _sent(found, case.number))
+
+    def send() -> bool:
+        found = _pick(campaign, case.target, draw)
+        return found is not None and _sent(found, case.number)
+
+    sent = campaign.wait_for(send)
     campaign.processes()
     try:
         status = campaign.process.wait(_PATIENCE_S)

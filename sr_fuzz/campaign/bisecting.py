@@ -41,11 +41,16 @@ def over_releases(
 def verdict_of_release(wanted: Wanted, release: str, open_engine: OpenEngine) -> Verdict:
     """Play the script on one release, which is fetched where it is not installed."""
     try:
-        folder = None if release == _installed_release() else release_folder(release)
+        folder = folder_of_release(release)
     except EngineError as error:
         return Verdict("trouble", one_line(str(error)))
     with open_engine(folder) as engine:
         return judge(engine, wanted)
+
+
+def folder_of_release(release: str) -> Path | None:
+    """Return the folder for an engine's path, None for the installed release. Raises `EngineError`: not fetched."""
+    return None if release == _installed_release() else release_folder(release)
 
 
 def over_commits(

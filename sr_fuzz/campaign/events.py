@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from sr_fuzz.campaign.bisection import Bisection
+from sr_fuzz.campaign.bisection import Bisection, Row
 from sr_fuzz.outcome import Finding, Violation
 
 
@@ -33,6 +33,14 @@ class Started(_Event, frozen=True):
     """Folder of the source tree under test."""
     found_before: int = 0
     """Findings that earlier campaigns have left in ``out``."""
+
+
+class NotStarted(_Event, frozen=True):
+    """No campaign could start on an SGLang; no other event of it follows."""
+
+    sglang: str
+    """As it was asked for."""
+    why: str
 
 
 class Resumed(_Event, frozen=True):
@@ -121,7 +129,8 @@ class HistoryDone(_Event, frozen=True):
 
     signature: str
     releases: Bisection
-    """Over releases and source trees."""
+    trees: tuple[Row, ...] = ()
+    """Source trees and wheels, by their folders."""
     commits: Bisection | None = None
     """Over the commits of a source tree that shows it, after the newest release without it."""
 
@@ -246,6 +255,7 @@ class FindingTally(msgspec.Struct):
     """Besides them, the hits with the face of a known bug that has no fix."""
     releases: Bisection | None = None
     """Of a new one that was played on other SGLangs: which of them show it."""
+    trees: tuple[Row, ...] = ()
     commits: Bisection | None = None
     causes: dict[str, int] = {}
     """How many of these hits each known bug explains, by its reason."""
@@ -325,6 +335,7 @@ class Finished(_Event, frozen=True):
 
 Event = (
     Started
+    | NotStarted
     | Resumed
     | ScriptDone
     | FindingNew

@@ -11,6 +11,7 @@ import datetime
 import itertools
 import selectors
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,6 +47,7 @@ from sr_fuzz.campaign.workers.messages import (
     SearcherSetup,
     Sighted,
     Stop,
+    Taken,
     Told,
 )
 from sr_fuzz.outcome import signature
@@ -63,6 +65,9 @@ _TICK_S = 0.5
 # and a boot before each of them on a busy machine.
 _SEARCHER_ENDS_S = 60.0
 _FOLLOWER_ENDS_S = 600.0
+
+_MOST_KILLED = 2
+"""Processes that may be lost over one finding, or over one round of scripts: a third one would be, too."""
 
 _MOST_PLAYED = 200_000
 """Scripts that are remembered so as not to be played again; a hundred bytes each, in each process."""
@@ -130,6 +135,12 @@ class NightCampaign:
         self._not_booted: dict[EngineConfig, str] = {}
         self._deaths = 0
         """Processes in a row that have ended by themselves, without a script in between."""
+        self._in_hand = ""
+        """Signature that the follower follows up."""
+        self._killers: Counter[str] = Counter()
+        """How many followers were lost over each signature."""
+        self._found_before: frozenset[str] = frozenset()
+        self._is_ending = False
         self._next_save_s = SAVE_EVERY_S
         self._scripts_at_save = 0
 
@@ -157,8 +168,9 @@ class NightCampaign:
 
     def _begin(self) -> None:
         options = self._options
-        self._follower = self._started(self._make_follower())
-        ready = self._first(self._follower)
+        ready = self._first_follower()
+        self._start = self._clock()  # the time is for searching, and a boot takes a quarter of a minute
+        self._found_before = frozenset(ready.known)
         self._waiting = OutFolder(self._store.findings, _Shown(ready, options.engine.faults))
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._store.begin(Night(now, ready.sglang_version, options.seed))
@@ -171,12 +183,23 @@ class NightCampaign:
         )  # fmt: skip
         self._searchers = [self._started(self._make_searcher(number)) for number in range(1, options.workers + 1)]
 
-    def _first(self, worker: Worker) -> Ready:
-        """Wait until a process has started its engine."""
+    def _first_follower(self) -> Ready:
+        """Start the follower, once more if it was killed meanwhile. Raises `EngineError`."""
+        for _ in range(2):
+            self._follower = self._started(self._make_follower())
+            ready = self._first(self._follower)
+            if ready is not None:
+                return ready
+            how = self._ended(self._follower, 5.0)
+            self._follower = None
+        raise EngineError(f"the follower has ended before its engine had started: {how}")
+
+    def _first(self, worker: Worker) -> Ready | None:
+        """Wait until a process has started its engine; None where it has ended before that."""
         ready: Ready | None = None
         while ready is None:
             if not worker.receive():
-                raise EngineError(f"the {worker.name} has ended before its engine had started")
+                return None
             for message in worker.messages():  # there may be more behind it
                 ready = message if isinstance(message, Ready) else ready
                 self._take(worker, message)
@@ -192,7 +215,7 @@ class NightCampaign:
         left = options.time_s - (self._clock() - self._start)
         setup = FollowerSetup(
             options.engine, options.configs, self._store.findings, max(0.0, left), options.known_folder,
-            options.all_new, options.canary, self.summary.findings, options.history,
+            options.all_new, options.canary, self.summary.findings, self._lost_causes(), options.history,
         )  # fmt: skip
         return Worker("follower", setup, self._start_process)
 
@@ -212,6 +235,7 @@ class NightCampaign:
 
     def _end(self) -> None:
         """End the processes, the follower last: what it is following up is completed, or written as it is."""
+        self._is_ending = True
         for searcher in self._searchers:
             searcher.send(Stop())
         deadline = self._clock() + _SEARCHER_ENDS_S
@@ -290,6 +314,7 @@ class NightCampaign:
             message = PlayHistory()
         if message is not None:
             self._sent, self._is_following = message, True
+            self._in_hand = _signature_of(message) if isinstance(message, Sighted) else ""
             follower.send(message)
 
     def _next_beside(self) -> Beside | None:
@@ -306,21 +331,27 @@ class NightCampaign:
             self._follower = self._follower if worker is not self._follower else None
             return
         if worker is self._follower:
-            self._follower = self._started(self._make_follower())
-            self._is_following = True
-            if isinstance(self._sent, Sighted):
-                self._add_waiting(self._sent)  # once more
-            self._history_failed = self._history_failed or isinstance(self._sent, PlayHistory)
-            self._sent = None
+            self._lost_follower()
             return
         self._rounds.give_back(worker.name)
         number = self._searchers.index(worker)
         self._searchers[number] = self._started(self._make_searcher(number + 1))
 
-    def _add_waiting(self, sighted: Sighted) -> None:
-        assert sighted.outcome.violation is not None
-        found = signature(sighted.outcome.violation, sighted.script.config)
-        self._backlog.add(Waiting(found, sighted.script, sighted.outcome))
+    def _lost_follower(self) -> None:
+        """Start another one, which begins with what is unfinished; but what has killed two of them is left so."""
+        self._killers[self._in_hand] += bool(self._in_hand)
+        if self._in_hand in self._lost_causes():
+            what = f"{self._in_hand}: following it up has killed the follower; it is left unfinished"
+            self._troubles.keep(None, EngineError(what), "following up")
+        elif isinstance(self._sent, Sighted):  # it may not have come to write it down
+            self._backlog.add(Waiting(self._in_hand, self._sent.script, self._sent.outcome))
+        if isinstance(self._sent, PlayHistory):
+            self._history_failed = True
+        self._in_hand, self._sent, self._is_following = "", None, True
+        self._follower = self._started(self._make_follower())
+
+    def _lost_causes(self) -> tuple[str, ...]:
+        return tuple(found for found, times in self._killers.items() if times >= _MOST_KILLED)
 
     # -- what the processes say --------------------------------------------------------------------------------
 
@@ -330,6 +361,8 @@ class NightCampaign:
         elif isinstance(message, RoundDone):
             self._rounds.done(worker.name)
             self.summary.gave_up = self.summary.gave_up or message.gave_up
+        elif isinstance(message, Taken):
+            self._in_hand = message.found
         elif isinstance(message, Told):
             self._on_event(message.event)
         elif isinstance(message, Handled):
@@ -345,7 +378,7 @@ class NightCampaign:
 
     def _cannot_start(self, worker: Worker, message: CannotStart) -> None:
         what, _, told = message.message.partition("\n")
-        if not self.summary.scripts:
+        if not self.summary.scripts and not self._is_ending:
             raise EngineError(message.message if told else what)
         self._troubles.add(None, what if not told else message.message.rstrip().rpartition("\n")[2], told, "starting")
 
@@ -363,11 +396,13 @@ class NightCampaign:
         tally = self.summary.canary.get(name)
         if self._options.canary and (tally is None or tally.verdict == "undecided"):
             self._beside[name] = Beside(script, outcome, elapsed)
-        if found is not None:
+        if found is not None and found not in self._lost_causes():
             self._backlog.add(Waiting(found, script, outcome))
 
     def _is_new(self, found: str) -> bool:
-        return found not in self.summary.findings and not self._options.known.candidates(found)
+        if found in self.summary.findings or found in self._found_before or found in self._lost_causes():
+            return False
+        return not self._options.known.candidates(found)
 
     def _keep_while_waiting(self, found: str, message: Played) -> None:
         """Put the first violation of a signature on the disk, since the follower may need hours to come to it."""
@@ -385,7 +420,8 @@ class NightCampaign:
         summary.findings |= message.findings
         summary.canary |= message.canary
         summary.unplayed_fixes |= message.unplayed_fixes
-        self._is_following, self._sent, self._histories = False, None, message.histories
+        self._is_following, self._sent, self._in_hand = False, None, ""
+        self._histories = message.histories
         for found in [found for found in self._kept if found in summary.findings]:
             self._kept.discard(found)
             if self._waiting is not None:
@@ -417,6 +453,11 @@ class NightCampaign:
             self._troubles.keep(None, error, "writing")
 
 
+def _signature_of(sighted: Sighted) -> str:
+    assert sighted.outcome.violation is not None
+    return signature(sighted.outcome.violation, sighted.script.config)
+
+
 class _Shown:
     """What findings say of the engine under test."""
 
@@ -444,6 +485,8 @@ class _Rounds:
         self._running: dict[str, _Running] = {}
         self._again: list[Round] = []
         """Rounds whose searcher was lost."""
+        self._killed: Counter[int] = Counter()
+        """How many searchers each round has lost."""
         self._finished: dict[int, RoundResult] = {}
         self._next_result = 0
         self._played: list[str] = []
@@ -473,11 +516,20 @@ class _Rounds:
         return order
 
     def give_back(self, searcher: str) -> None:
-        """A searcher was lost: another one plays its round from the beginning, but for what was played."""
-        running = self._running.pop(searcher, None)
+        """A searcher was lost: another one plays its round from the beginning, but for what was played.
+
+        A round that loses a second one ends there.
+        """
         self._told.pop(searcher, None)  # the next one with that name knows nothing
-        if running is not None:
-            self._again.append(running.order)
+        running = self._running.get(searcher)
+        if running is None:
+            return
+        self._killed[running.order.number] += 1
+        if self._killed[running.order.number] >= _MOST_KILLED:
+            self.done(searcher)
+            return
+        del self._running[searcher]
+        self._again.append(running.order)
 
     def played(self, searcher: str, message: Played, face: str, found: str | None) -> None:
         """Count a script of a round."""

@@ -99,8 +99,8 @@ class OutFolder:
         self._lock = -1
         self.found: list[FoundBefore] = []
         """What was there at the start, without suspects."""
-        self.causes: set[str] = set()
-        """The fixes with which they, and those of this campaign, are gone."""
+        self.causes: set[tuple[str, ...]] = set()
+        """The fixes with which each of them, and of those of this campaign, is gone."""
         self.suspects: dict[str, FoundBefore] = {}
         """The suspects that were there, by their signatures, which are those of known bugs."""
 
@@ -149,9 +149,11 @@ class OutFolder:
                 yield Unfinished(case, fixes)
 
     def _is_of_this(self, finding: Finding) -> bool:
-        """Whether it was found in the SGLang under test."""
+        """Whether it was found in the SGLang under test. A source tree is the same one when its version has changed."""
         engine = self.engine
-        return (finding.sglang_version, finding.sglang_tree) == (engine.sglang_version, engine.sglang_tree)
+        if engine.sglang_tree is not None:
+            return finding.sglang_tree == engine.sglang_tree
+        return (finding.sglang_version, finding.sglang_tree) == (engine.sglang_version, None)
 
     def _seen_with(self, finding: Finding) -> tuple[str, ...] | None:
         """Return the fixes with which it was seen; None where other faults were seeded than now."""
@@ -167,10 +169,13 @@ class OutFolder:
             finding = case.finding if case is not None else None
             if finding is not None and (self._seen_with(finding) is None or finding.shown_by_none):
                 continue
-            self.causes.update(finding.gone_with if finding is not None else ())
+            gone_with = finding.gone_with if finding is not None else ()
+            if gone_with and not reason:
+                self.causes.add(gone_with)
             where = f" on SGLang {finding.sglang_version}" if finding is not None else ""
             for signature in signatures:
-                why = reason or f"found before{where}, and not explained yet"
+                explained = f"gone with {', '.join(gone_with)}" if gone_with else "not explained yet"
+                why = reason or f"found before{where}, and {explained}"
                 before = FoundBefore(signature, path, why, None if reason else finding)
                 if case is not None and case.suspect:
                     self.suspects.setdefault(signature, before)

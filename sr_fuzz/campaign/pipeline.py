@@ -187,6 +187,8 @@ class Pipeline:
         done = self._written(lambda: self._out.write(key, seen, known_cause=known_cause, suspect=status == "suspect"))
         tally.path = done.path if done is not None else None
         if done is not None:
+            if known_cause is None and finding.gone_with:
+                self._out.causes.add(finding.gone_with)
             self._on_event(Emitted(finding, done.path, done.beside))
 
     def _written(self, write: Callable[[], Written]) -> Written | None:
@@ -223,9 +225,9 @@ class Pipeline:
         self.explained[key] = tests
         names = " and ".join(path.name for path in tests)
         fixes = tuple(dict.fromkeys(fix for path in tests for fix in self._triage.fixes[path]))
-        is_first = self._triage.all_new and not self._out.causes.issuperset(fixes)
-        self._out.causes.update(fixes)
-        if is_first:
+        each = {self._triage.fixes[path] for path in tests}
+        is_found = fixes in self._out.causes or self._out.causes.issuperset(each)
+        if self._triage.all_new and not is_found:
             return Cause(f"the bug of {names}: gone when that is mended", is_known=False, gone_with=fixes)
         self._on_event(Explained(seen.finding.signature, tests, suspect=suspect))
         return Cause(f"another face of the bug of {names}: gone when that is mended", gone_with=fixes)

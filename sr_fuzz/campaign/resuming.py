@@ -26,15 +26,18 @@ class Resuming:
         troubles: Troubles,
         restart: Callable[[], None],
         on_event: Listener,
+        on_next: Callable[[Unfinished], None] = lambda each: None,
         on_shown: Callable[[Script, Outcome, str], None] = lambda script, outcome, found: None,
     ) -> None:
-        """``on_shown`` is called with what was played on the engine under test and shows its finding."""
+        """``on_next`` is called with each before it is played; ``on_shown`` with what was played on the engine under
+        test and shows its finding."""
         self._search = search
         self._sightings = sightings
         self._out = out
         self._troubles = troubles
         self._restart = restart
         self._on_event = on_event
+        self._on_next = on_next
         self._on_shown = on_shown
 
     def resume(self, unfinished: Sequence[Unfinished], may_go_on: Callable[[], bool]) -> None:
@@ -45,6 +48,7 @@ class Resuming:
         for each in unfinished:
             if not may_go_on():
                 return
+            self._on_next(each)
             before = self._troubles.total
             try:
                 shows = self._shows_again(each)

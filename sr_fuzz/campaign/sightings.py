@@ -76,6 +76,8 @@ class Sightings:
     def add_found_before(self) -> None:
         """Make known what earlier campaigns have found and left in the folder: bugs without a fix."""
         for found in self._out.found:
+            if found.signature in self._summary.findings:
+                continue  # this campaign's own, and a process of it was started anew
             self._known.add(found.signature, (found.path, found.reason))
 
     def resume(self, unfinished: Unfinished, outcome: Outcome) -> bool:

@@ -26,8 +26,8 @@ AllNewOption = Annotated[
     bool,
     typer.Option(
         "--all-new",
-        help="Without the list of known bugs: each is found, minimised and written out as new, but for those that are "
-        "in --out already.",
+        help="Without the list of known bugs: each is found, minimised and written out as new, once; not those that an "
+        "earlier campaign has left in the folder of findings.",
     ),
 ]
 LogOption = Annotated[

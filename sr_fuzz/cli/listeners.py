@@ -61,5 +61,4 @@ def campaign_status(done: Summary) -> int:
     """Return the exit status of a campaign."""
     if done.interrupted:
         return stopped_status()
-    nothing_played = bool(done.troubles) and not done.scripts
-    return TROUBLE if done.gave_up or nothing_played else BLIND if done.blind else OK
+    return TROUBLE if done.gave_up or not done.scripts else BLIND if done.blind else OK

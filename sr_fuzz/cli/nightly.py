@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -136,14 +136,14 @@ def nightly(
         check_all_new(known)
     known_bugs(known)  # refused before an engine starts
     configs = find_configs(config or ["default"])
-    check_folder(store)
+    check_folder(store, "--store")
     check_target("--log", log)
     check_target("--junit", junit)
 
     from sr_fuzz.campaign.night import Options
     from sr_fuzz.campaign.workers.messages import EngineSetup
 
-    targets = [engines.prepare(each) for each in dict.fromkeys(sglang or [None])]
+    targets = _prepared(list(dict.fromkeys(sglang or [None])))
     seconds = seconds_until(until, datetime.datetime.now()) if until else time_s if time_s else _DEFAULT_S
     with _opened(store) as opened:
         options = Options(
@@ -163,61 +163,108 @@ def nightly(
         return _shared(targets, options, opened, log, reports(junit, github))
 
 
-def _histories(targets: list[list[str]]) -> HistorySetup:
-    """All releases that sr_fuzz was tested with, and the source trees under test."""
+class _Target(NamedTuple):
+    """An SGLang to be searched."""
+
+    name: str
+    folders: list[str]
+    """For an engine's path."""
+    problem: EngineError | None = None
+    """Why it cannot be."""
+
+    @property
+    def point(self) -> str | None:
+        """The release, or the folder of a source tree or wheel; None where that is not known."""
+        from sr_fuzz.sglang_api.sources import release_on, tree_on, wheel_on
+
+        return tree_on(self.folders) or wheel_on(self.folders) or release_on(self.folders)
+
+
+def _prepared(sources: Sequence[str | None]) -> list[_Target]:
+    """Fetch what is to be fetched; of several SGLangs one may fail. Raises `EngineError`, `InputError`."""
+    targets: list[_Target] = []
+    for source in sources:
+        name = f"SGLang {source}" if source is not None else "the installed SGLang"
+        try:
+            targets.append(_Target(name, engines.prepare(source)))
+        except EngineError as error:
+            if len(sources) == 1:
+                raise
+            targets.append(_Target(name, [], error))
+    return targets
+
+
+def _histories(targets: Sequence[_Target]) -> HistorySetup:
+    """All releases that sr_fuzz was tested with, and what is under test."""
     from sr_fuzz.campaign.workers.messages import HistorySetup
-    from sr_fuzz.sglang_api.sources import tree_on
     from sr_fuzz.sglang_api.versions import RELEASES
 
-    trees = [tree for folders in targets if (tree := tree_on(folders)) is not None]
-    return HistorySetup(RELEASES, tuple(dict.fromkeys(trees)), tuple(engines.search_path(None)))
+    points = [target.point for target in targets if target.problem is None and target.point is not None]
+    folders = tuple(point for point in points if point.startswith("/"))
+    releases = (*RELEASES, *(point for point in points if point not in folders))
+    return HistorySetup(tuple(dict.fromkeys(releases)), folders, path=tuple(engines.search_path(None)))
 
 
 def _shared(
-    targets: list[list[str]], options: Options, store: Store, log: Path | None, others: Sequence[Report]
+    targets: Sequence[_Target], options: Options, store: Store, log: Path | None, others: Sequence[Report]
 ) -> int:
     """Search each SGLang in turn; those that come have the time that the ones before them have not used."""
-    from msgspec.structs import replace
+    from sr_fuzz.campaign.events import NotStarted
 
     end = time.monotonic() + options.time_s
     statuses: list[int] = []
-    for number, folders in enumerate(targets):
+    problem: OSError | None = None
+    for number, target in enumerate(targets):
         share = max(1.0, (end - time.monotonic()) / (len(targets) - number))
-        own = replace(
-            options,
-            engine=replace(options.engine, sys_path=tuple(folders)),
-            time_s=share,
-            known=known_bugs(options.known_folder, engines.version(folders), all_new=options.all_new),
-        )
         try:
-            done = _searched(own, store, log, others)
-        except EngineError as error:
+            if target.problem is not None:
+                raise target.problem
+            done, error = _searched(_options_of(target, options, share), store, log, others)
+        except EngineError as failed:
+            for report in others:
+                report(NotStarted(target.name, first_and_last(str(failed))))
             if len(targets) == 1:
                 raise
-            typer.echo(f"sr-fuzz: error: {first_and_last(str(error))}", err=True)
+            typer.echo(f"sr-fuzz: error: {target.name}: {first_and_last(str(failed))}", err=True)
             statuses.append(TROUBLE)
             continue
+        problem = problem or error
         if done.interrupted:
             return campaign_status(done)
         statuses.append(campaign_status(done))
+    if problem is not None:
+        raise problem
     return next((status for status in statuses if status != OK), OK)
 
 
-def _searched(options: Options, store: Store, log: Path | None, others: Sequence[Report]) -> Summary:
-    """Search one SGLang."""
+def _options_of(target: _Target, options: Options, time_s: float) -> Options:
+    from msgspec.structs import replace
+
+    history = options.history
+    return replace(
+        options,
+        engine=replace(options.engine, sys_path=tuple(target.folders)),
+        time_s=time_s,
+        known=known_bugs(options.known_folder, engines.version(target.folders), all_new=options.all_new),
+        history=replace(history, under_test=target.point) if history is not None else None,
+    )
+
+
+def _searched(
+    options: Options, store: Store, log: Path | None, others: Sequence[Report]
+) -> tuple[Summary, OSError | None]:
+    """Search one SGLang; returns also why not all could be shown."""
     from sr_fuzz.campaign.night import NightCampaign
     from sr_fuzz.campaign.order import RoundRobin
     from sr_fuzz.report.night import NightStatus
     from sr_fuzz.report.terminal import make_console
 
     waiting = lambda: campaign.waiting  # noqa: E731  # the status shows it of a campaign that is made with it
-    status = NightStatus(make_console(), store.state, waiting, options.workers)
+    status = NightStatus(make_console(), store.state, waiting, options.workers, canary=options.canary)
     with status, also_told(status, log=log, others=others) as listener:
         campaign = NightCampaign(options, store, RoundRobin(list(options.configs)), on_event=listener)
         done = campaign.run()
-    if status.error is not None and not done.interrupted:
-        raise status.error
-    return done
+    return done, status.error
 
 
 @contextlib.contextmanager

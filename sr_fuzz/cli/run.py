@@ -89,8 +89,8 @@ def run(
     there, the engine is restarted, and the campaign goes on.
 
     The exit status is 0 whether or not something was found, 3 when the campaign was blind (it did not see the canary, a
-    bug seeded on purpose), 4 when it ended before its time because several scripts in a row could not be played, and
-    129, 130 or 143 when SIGHUP, SIGINT or SIGTERM stopped it.
+    bug seeded on purpose), 4 when it played no script, or ended before its time because several in a row could not be
+    played, and 129, 130 or 143 when SIGHUP, SIGINT or SIGTERM stopped it.
     """
     configs = find_configs(config or ["default"])
     _check_options(engine_kind, known, canary=canary, fault=fault, differential=differential)

@@ -31,7 +31,7 @@ def find_configs(names: Sequence[str], *, option: str = "--config") -> dict[str,
         raise InputError(f"{option}: {error}") from None
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, option: str = "--out") -> None:
     """Refuse a folder that files could not be written to, before the work that produces them.
 
     It is made for a test and removed, with the folders above it that were made: a run that finds nothing leaves none.
@@ -43,7 +43,7 @@ def check_folder(folder: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".sr-fuzz-"):
             pass
     except OSError as error:
-        raise InputError(f"--out: {folder} cannot be written to: {error.strerror or error}") from None
+        raise InputError(f"{option}: {folder} cannot be written to: {error.strerror or error}") from None
     finally:
         for each in missing:
             with contextlib.suppress(OSError):  # it was not made, or another process has begun to write to it

@@ -65,6 +65,14 @@ def answers(found: Bisection) -> list[str]:
     return [found.finding, *(f"  {line}" for line in lines)]
 
 
+def history_lines(releases: Bisection, trees: Sequence[Row] = (), commits: Bisection | None = None) -> list[str]:
+    """Return what is known of a finding's history, a sentence for each fact, without its name."""
+    told = answers(releases) if releases.rows else []
+    lines = [line.strip() for line in told[1:]] or [line.removeprefix(f"{releases.finding} ") for line in told]
+    lines += [f"{row.point}: {row.verdict.kind}" for row in trees]
+    return lines + [line.strip() for line in (answers(commits)[1:] if commits is not None else [])]
+
+
 def _of_period(period: Period, number: int) -> Iterator[str]:
     yield _begin(period.introduced, "back" if number else "introduced")
     if period.mended is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sr_fuzz.campaign.events import FindingTally
-from sr_fuzz.report.bisection import answers
+from sr_fuzz.report.bisection import history_lines
 from sr_fuzz.report.words import first_line, plural
 from sr_fuzz.script.text import text
 
@@ -26,5 +26,4 @@ def details(tally: FindingTally) -> list[str]:
 
 def history(tally: FindingTally) -> list[str]:
     """Return which releases and commits have it, as far as that was played."""
-    histories = [found for found in (tally.releases, tally.commits) if found is not None and found.periods]
-    return [line.strip() for found in histories for line in answers(found)[1:]]
+    return history_lines(tally.releases, tally.trees, tally.commits) if tally.releases is not None else []

@@ -7,11 +7,11 @@ errors. The summary is Markdown in the file that the environment variable ``GITH
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from sr_fuzz.campaign.events import Event, FindingTally, Finished, Started, Summary
+from sr_fuzz.campaign.events import Event, FindingTally, Finished, NotStarted, Started, Summary
 from sr_fuzz.outcome.plain_text import printable, storable
 from sr_fuzz.report.findings import details, title
 from sr_fuzz.report.words import duration
@@ -20,7 +20,7 @@ _LEVELS = {"new": "error", "suspect": "warning", "unreproduced": "notice"}
 """By the status of a finding; a known one is told in the summary alone."""
 
 _MOST_BYTES = 900_000
-"""GitHub drops the summary of a step that is larger than 1 MiB; other tools may have written to it."""
+"""GitHub drops a summary that is larger than 1 MiB; what is in the file already counts."""
 
 
 class GitHubReport:
@@ -36,20 +36,21 @@ class GitHubReport:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
             self._name = f"SGLang {event.sglang_tree or event.sglang_version}"
+        elif isinstance(event, NotStarted):
+            annotation = _annotation("error", "sr-fuzz: not started", f"on {event.sglang}: {event.why}")
+            self._tell([annotation], [f"### sr-fuzz on {_inline(event.sglang)}\n\nNot started: {_inline(event.why)}\n"])
         elif isinstance(event, Finished):
-            try:
-                self._tell(event.summary)
-            except OSError as error:
-                self.problem = f"{error.filename or 'standard output'}: {error.strerror}"
+            self._tell(self._annotations(event.summary), _markdown(self._name, event.summary))
+            self._name = "SGLang"
 
-    def _tell(self, done: Summary) -> None:
-        for line in self._annotations(done):
-            print(line, file=self._output, flush=True)
-        path = self._environment.get("GITHUB_STEP_SUMMARY")
-        if path:
-            text = storable("\n".join(_markdown(self._name, done)) + "\n").encode()
-            with Path(path).open("ab") as file:
-                file.write(text if len(text) <= _MOST_BYTES else text[:_MOST_BYTES] + b"\n\n```\ncut: too long\n")
+    def _tell(self, annotations: Iterable[str], markdown: Iterable[str]) -> None:
+        try:
+            for line in annotations:
+                print(line, file=self._output, flush=True)
+            if path := self._environment.get("GITHUB_STEP_SUMMARY"):
+                _append(Path(path), markdown)
+        except OSError as error:
+            self.problem = f"{error.filename or 'standard output'}: {error.strerror}"
 
     def _annotations(self, done: Summary) -> Iterator[str]:
         for tally in done.findings.values():
@@ -73,6 +74,19 @@ class GitHubReport:
         return str(path.absolute().relative_to(root))
 
 
+def _append(path: Path, blocks: Iterable[str]) -> None:
+    """Append blocks of Markdown, as many as fit."""
+    with path.open("ab") as file:
+        left = _MOST_BYTES - file.tell()
+        for block in blocks:
+            data = storable(f"{block}\n").encode()
+            left -= len(data)
+            if left < 0:
+                file.write(b"\nCut here: GitHub shows no longer summary.\n")
+                return
+            file.write(data)
+
+
 def _annotation(level: str, name: str, message: str, file: str = "") -> str:
     where = f"file={_escaped(file, ':,')},line=1," if file else ""
     return f"::{level} {where}title={_escaped(name, ':,')}::{_escaped(message)}"
@@ -85,15 +99,15 @@ def _escaped(text: str, more: str = "") -> str:
 
 
 def _markdown(name: str, done: Summary) -> Iterator[str]:
-    yield f"### sr-fuzz on {_inline(name)}"
-    yield ""
+    """Return blocks, each of which can be the last one."""
+    yield f"### sr-fuzz on {_inline(name)}\n"
     yield f"{done.scripts:,} scripts and {done.steps:,} steps in {duration(done.elapsed_s)}; {_counts(done)}."
     for config, canary in done.blind.items():
         yield f"\n**Blind** on {_inline(config)}: the canary was not found: {_inline(canary.why_blind)}"
     if done.gave_up:
         yield f"\n**Ended before its time**: {_inline(done.gave_up)}"
     for tally in [*done.new, *done.suspects]:
-        yield from ("", f"**{tally.status}** {_inline(title(tally))}", "", *_fenced(details(tally)))
+        yield "\n".join(["", f"**{tally.status}** {_inline(title(tally))}", "", *_fenced(details(tally))])
     for heading, several in (("Seen, and not reproduced", done.unreproduced), ("Known", done.known)):
         if several:
             yield from ("", f"{heading}:", "", *(f"* {_inline(title(tally))}{_why(tally)}" for tally in several))

@@ -7,12 +7,13 @@ With several SGLangs each has a suite.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from sr_fuzz.campaign.events import Event, FindingTally, Finished, Started, Summary
+from sr_fuzz.campaign.events import Event, FindingTally, Finished, NotStarted, Started, Summary
 from sr_fuzz.outcome.plain_text import printable, storable
 from sr_fuzz.outcome.writing import write_whole
 from sr_fuzz.report.findings import details, title
@@ -31,16 +32,30 @@ class JUnitReport:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
             self._name = f"sr-fuzz on SGLang {event.sglang_tree or event.sglang_version}"
+        elif isinstance(event, NotStarted):
+            suite = TestSuite(self._unused(f"sr-fuzz on {event.sglang}"))
+            suite.add_testcase(_error("it did not start", event.why))
+            self._add(suite)
         elif isinstance(event, Finished):
-            self._report.add_testsuite(_suite(self._name, event.summary))
-            try:
-                write_whole(self._path, self._report.tostring() + b"\n")
-            except OSError as error:
-                self.problem = f"{self._path}: {error.strerror}"
+            self._add(_suite(self._unused(self._name), event.summary))
+            self._name = "sr-fuzz"
+
+    def _unused(self, name: str) -> str:
+        """Two suites of one name would be made one."""
+        there = {suite.name for suite in self._report}
+        names = (_text(name if number == 1 else f"{name} ({number})") for number in itertools.count(1))
+        return next(name for name in names if name not in there)
+
+    def _add(self, suite: TestSuite) -> None:
+        self._report.add_testsuite(suite)
+        try:
+            write_whole(self._path, self._report.tostring() + b"\n")
+        except OSError as error:
+            self.problem = f"{self._path}: {error.strerror}"
 
 
 def _suite(name: str, done: Summary) -> TestSuite:
-    suite = TestSuite(_text(name))
+    suite = TestSuite(name)
     for case in (*_configurations(done), *_findings(done), *_troubles(done)):
         suite.add_testcase(case)
     suite.time = round(done.elapsed_s, 3)
@@ -72,11 +87,22 @@ def _result(tally: FindingTally) -> Failure | Skipped:
 
 
 def _troubles(done: Summary) -> Iterator[TestCase]:
-    ends = [("the campaign ended before its time", done.gave_up)] if done.gave_up else []
-    for name, what in [*((f"trouble while {each.doing}", each.what) for each in done.troubles), *ends]:
-        case = TestCase(_text(name), "sr-fuzz.trouble")
-        case.result = [Error(_text(what), "trouble")]
+    for each in done.troubles:
+        yield _error(f"trouble while {each.doing}", each.what)
+    if done.gave_up:
+        yield _error("the campaign ended before its time", done.gave_up)
+    elif done.interrupted:
+        case = TestCase("the campaign was stopped before its time", "sr-fuzz.trouble")
+        case.result = [Skipped("stopped by a signal", "interrupted")]
         yield case
+    elif not done.scripts:
+        yield _error("the campaign played nothing", "no script was played")
+
+
+def _error(name: str, what: str) -> TestCase:
+    case = TestCase(_text(name), "sr-fuzz.trouble")
+    case.result = [Error(_text(what), "trouble")]
+    return case
 
 
 def _text(text: str) -> str:

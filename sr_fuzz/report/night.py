@@ -35,7 +35,7 @@ from sr_fuzz.campaign.events import (
     TroubleMet,
 )
 from sr_fuzz.campaign.store import State
-from sr_fuzz.report.bisection import answers
+from sr_fuzz.report.bisection import history_lines
 from sr_fuzz.report.streams import discard
 from sr_fuzz.report.summary import how_to_go_on, summary
 from sr_fuzz.report.words import duration, first_line, plural
@@ -56,9 +56,13 @@ class NightStatus:
         waiting: Callable[[], int],
         workers: int,
         *,
+        canary: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``state``: of the store. ``waiting``: number of new signatures that wait for the follower."""
+        """``state``: of the store. ``waiting``: number of new signatures that wait for the follower.
+
+        ``canary``: whether one is played.
+        """
         self._console = console
         self._state = state
         self._waiting = waiting
@@ -75,7 +79,7 @@ class NightStatus:
         self._known: set[str] = set()
         self._last_new = ""
         self._doing = ""
-        self._canary = "canary not played yet"
+        self._canary = "canary not played yet" if canary else ""
         self._troubles = 0
         self.error: OSError | None = None
         """Why nothing more is shown."""
@@ -187,12 +191,10 @@ class NightStatus:
 
     @_on.register
     def _(self, event: HistoryDone) -> None:
-        first = True
-        for found in filter(None, (event.releases, event.commits)):
-            lines = answers(found)
-            for line in lines if first else lines[1:]:
-                self._say(f"  {escape(line)}")
-            first = False
+        self._doing = ""
+        self._say(f"  {escape(event.signature)} on other SGLangs:")
+        for line in history_lines(event.releases, event.trees, event.commits):
+            self._say(f"    {escape(line)}")
 
     @_on.register
     def _(self, event: TroubleMet) -> None:
@@ -215,12 +217,15 @@ class NightStatus:
     # -- status ------------------------------------------------------------------------------------------------
 
     def _line(self) -> str:
+        return f"{self._speed()}  {self._searched()}"
+
+    def _speed(self) -> str:
         elapsed = self._clock() - self._start
-        rate = self._scripts / elapsed if elapsed > 0 else 0.0
-        return (
-            f"{self._scripts:,} scripts  {rate:.1f}/s  {self._steps:,} steps  {len(self._state.cells)} cells  "
-            f"findings: {self._found()}; {self._waiting()} waiting"
-        )
+        rate, steps = (count / elapsed if elapsed > 0 else 0.0 for count in (self._scripts, self._steps))
+        return f"{self._scripts:,} scripts  {rate:.1f}/s  {self._steps:,} steps  {steps:,.0f}/s"
+
+    def _searched(self) -> str:
+        return f"{len(self._state.cells)} cells  findings: {self._found()}; {self._waiting()} waiting"
 
     def _found(self) -> str:
         states = list(self._new.values())
@@ -237,9 +242,12 @@ class NightStatus:
         left = max(0.0, self._started.time_s - elapsed)
         head = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=self._started.time_s, completed=min(elapsed, self._started.time_s), width=24)
-        head.add_row(bar, f"{duration(left)} left" if left else "finishing", Text(self._line()))
-        notes = [self._canary, f"last new: {self._last_new}" if self._last_new else "", self._doing]
-        return Group(head, Text("  ".join(filter(None, notes)), style="dim", no_wrap=True), self._configs())
+        head.add_row(bar, f"{duration(left)} left" if left else "finishing", Text(self._speed()))
+        doing = self._doing if self._scripts else "starting the engines"
+        last = f"last new: {self._last_new}" if self._last_new else ""
+        notes = [self._searched(), "  ".join(filter(None, (self._canary, last))), doing]
+        lines = [Text(note, style="dim" if number else "", no_wrap=True) for number, note in enumerate(notes) if note]
+        return Group(head, *lines, self._configs())
 
     def _configs(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))

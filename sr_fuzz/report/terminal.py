@@ -56,9 +56,12 @@ class _Console(Console):
 
 
 def make_console(stderr: bool = False) -> Console:
-    """Return a console that does not wrap a log at the 80 columns that Rich assumes without a terminal."""
+    """Return a console that does not wrap a log at the 80 columns that Rich assumes without a terminal.
+
+    Nor does it read names between colons, such as those in a signature, as emoji.
+    """
     stream = sys.stderr if stderr else sys.stdout
-    return _Console(stderr=stderr, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False)
+    return _Console(stderr=stderr, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
 
 
 class Terminal:

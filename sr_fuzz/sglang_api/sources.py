@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from sr_fuzz.script.errors import EngineError
 from sr_fuzz.sglang_api.releases import cache_folder, release_folder, wheel_folder
+from sr_fuzz.sglang_api.versions import imported_package, version_in
 
 _SHOWN = 200
 """Number of characters of a source that an error quotes."""
@@ -46,6 +47,18 @@ def sglang_folder(source: str) -> Path:
         ) from None
 
 
+def fingerprint(folder: Path) -> str:
+    """Return what changes when a file of the package in a folder for an engine's path is edited: a digest."""
+    digest = hashlib.sha256()
+    for path in sorted((folder / "sglang").rglob("*.py")):
+        try:
+            state = path.stat()
+        except OSError:
+            continue  # a link to nothing, or removed meanwhile
+        digest.update(f"{path.relative_to(folder)}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="replace"))
+    return digest.hexdigest()[:16]
+
+
 def has_rust_tree_core(package: Path) -> bool:
     """Whether it has the compiled tree core. Wheels from 0.5.19 on have one, a checkout only if it was built there."""
     return any(package.joinpath("srt", "mem_cache", "rust_tree_core").glob("*.so"))
@@ -59,6 +72,29 @@ def tree_on(path: Sequence[str]) -> str | None:
     """
     folder = next((Path(folder) for folder in path if (Path(folder) / "sglang" / _SCHEDULER).is_file()), None)
     return None if folder is None or folder.is_relative_to(cache_folder()) else str(folder)
+
+
+def wheel_on(path: Sequence[str]) -> str | None:
+    """Return the folder of an unpacked wheel that an engine with these folders first on its path imports, if it is one.
+    """
+    folder = Path(path[0]) if path else None
+    is_wheel = folder is not None and folder.parent == cache_folder() and folder.name.startswith("wheel-")
+    return str(folder) if is_wheel else None
+
+
+def release_on(path: Sequence[str]) -> str | None:
+    """Return the release that an engine with these folders first on its path imports: a fetched or the installed one.
+
+    None for a source tree, a wheel, or a version that is no release's.
+    """
+    package = imported_package(path)
+    if package is None or tree_on(path) is not None or wheel_on(path) is not None:
+        return None
+    version = version_in(package)
+    try:
+        return version if not Version(version).local and not Version(version).is_devrelease else None
+    except ValueError:
+        return None
 
 
 def _tree_folder(path: Path) -> Path:

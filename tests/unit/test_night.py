@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CORE, leak_on_abort
+from fake_engine import Rule
 from forked import forked, kill_self
 from night_processes import CONFIGS, night
 from sr_fuzz.strategies import draw
@@ -19,7 +20,8 @@ from sr_fuzz.campaign.search import round_seed
 from sr_fuzz.campaign.store import Store
 from sr_fuzz.outcome import Violation
 from sr_fuzz.outcome.files import load
-from sr_fuzz.script import Script, from_json, script_hash
+from sr_fuzz.script import Pause, Script, from_json, script_hash
+from sr_fuzz.script.errors import EngineError
 
 FOUND = "kv_pages:leaked:radix+overlap"
 
@@ -75,11 +77,18 @@ def test_a_seed_draws_the_same_scripts_however_many_search(tmp_path: Path, worke
             file.write(f"{script_hash(script)}\n")
         return None
 
-    night(note, tmp_path / "store", workers=workers, seed=7, max_scripts=400)
-    found = set(played.read_text().split())
-    for number, config in enumerate(CONFIGS.values()):
-        wanted = draw.first(scripts([config]), seed=round_seed(7, number), count=100)
-        assert {script_hash(script) for script in wanted} <= found
+    wanted = {
+        script_hash(script)
+        for number, config in enumerate(CONFIGS.values())
+        for script in draw.first(scripts([config]), seed=round_seed(7, number), count=100)
+    }
+
+    def until_all(event: Event) -> None:
+        if isinstance(event, ScriptDone) and wanted <= set(played.read_text().split()):
+            raise KeyboardInterrupt
+
+    summary, _ = night(note, tmp_path / "store", workers=workers, seed=7, max_scripts=2000, on_event=until_all)
+    assert summary.interrupted, "all of them were played"
 
 
 def test_no_script_is_played_twice_in_rounds_that_follow_each_other(tmp_path: Path):
@@ -124,6 +133,79 @@ def test_a_follower_that_is_killed_loses_no_finding(tmp_path: Path):
     assert [trouble.what for trouble in summary.troubles] == ["the follower was lost: signal 9"]
     assert load(only(tmp_path / "store" / "findings", "*/test_*.py")).script.actions == CORE
     assert any(isinstance(event, Resumed) and event.shows for event in events)
+
+
+def test_a_finding_that_kills_each_follower_does_not_hold_up_the_others(tmp_path: Path):
+    """The other bug shows when the first one has killed a follower."""
+    flag, store = tmp_path / "killed", tmp_path / "store"
+
+    def rule(script: Script) -> Violation | None:
+        if script.actions == CORE:  # what only the minimiser makes of a leak
+            flag.touch()
+            kill_self()
+        if (found := leak_on_abort(script)) is not None:
+            return found
+        is_other = flag.exists() and any(isinstance(action, Pause) for action in script.actions)
+        return Violation("pause", "output grew", "r0 got 3 tokens", 5) if is_other else None
+
+    def until_other(event: Event) -> None:
+        if isinstance(event, Emitted) and event.finding.violation.invariant == "pause":
+            raise KeyboardInterrupt
+
+    summary, _ = night(rule, store, max_scripts=None, on_event=until_other)
+    assert summary.interrupted
+    lost, left = sorted(summary.troubles, key=lambda trouble: trouble.doing == "following up")
+    assert (lost.what, lost.count) == ("the follower was lost: signal 9", 2)
+    assert "has killed the follower; it is left unfinished" in left.what and left.count == 1
+    assert list((store / "findings" / "unfinished").glob("*.json"))
+
+
+def test_a_round_that_kills_each_searcher_ends_there(tmp_path: Path):
+    def rule(script: Script) -> Violation | None:
+        if script.config == CONFIGS["small"]:
+            kill_self()
+        return None
+
+    summary, _ = night(rule, tmp_path, workers=1, max_scripts=250)
+    (trouble,) = summary.troubles
+    assert summary.scripts >= 250 and not summary.gave_up
+    assert state_of(tmp_path)["nights"][0]["rounds"] >= 3 and trouble.count >= 2
+
+
+def test_a_follower_that_is_killed_at_its_start_is_started_again(tmp_path: Path):
+    flag = tmp_path / "kill once"
+    flag.touch()
+
+    def at_start(sys_path: tuple[str, ...]) -> Rule:
+        if flag.exists():
+            flag.unlink()
+            kill_self()
+        return lambda script: None
+
+    summary, _ = night(lambda script: None, tmp_path / "store", elsewhere=at_start)
+    assert summary.scripts >= 60 and not summary.gave_up
+
+
+def test_searchers_that_cannot_start_leave_no_process(tmp_path: Path):
+    started: list[int] = []
+
+    def at_start(sys_path: tuple[str, ...]) -> Rule:
+        if (tmp_path / "store" / "state" / "nights.json").exists():  # written when the follower is there
+            raise EngineError("no such kernel")
+        return lambda script: None
+
+    (tmp_path / "store").mkdir()
+    with pytest.raises(EngineError, match="no such kernel"):
+        night(lambda script: None, tmp_path / "store", workers=3, elsewhere=at_start, started=started)
+    assert len(started) == 4 and not [pid for pid in started if is_alive(pid)]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_night_that_is_killed_loses_nothing(tmp_path: Path):

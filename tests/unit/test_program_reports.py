@@ -13,7 +13,16 @@ from msgspec.structs import replace
 
 from sr_fuzz import cli
 from sr_fuzz.campaign.bisection import Row, Verdict, from_rows
-from sr_fuzz.campaign.events import CanaryTally, ConfigTally, FindingTally, Finished, Started, Summary, Trouble
+from sr_fuzz.campaign.events import (
+    CanaryTally,
+    ConfigTally,
+    FindingTally,
+    Finished,
+    NotStarted,
+    Started,
+    Summary,
+    Trouble,
+)
 from sr_fuzz.outcome import Finding, signature
 from sr_fuzz.report.github import GitHubReport
 from sr_fuzz.report.junit import JUnitReport
@@ -78,6 +87,27 @@ def test_several_sglangs_are_suites_of_one_file(tmp_path: Path):
     assert len(list(junit(tmp_path / "x.xml", summary(), summary()).iter("testsuite"))) == 2
 
 
+def test_two_sglangs_of_one_version_and_one_that_does_not_start_have_suites_of_their_own(tmp_path: Path):
+    report = JUnitReport(tmp_path / "x.xml")
+    for _ in range(2):
+        report(started())
+        report(Finished(summary(), Path("/out")))
+    report(Finished(summary(interrupted=True), Path("/out")))  # stopped while the third one was booting
+    report(NotStarted("SGLang 0.5.99", "there is none"))
+    root = ElementTree.parse(tmp_path / "x.xml").getroot()
+    suites = {suite.attrib["name"]: suite for suite in root.iter("testsuite")}
+    assert list(suites) == [
+        "sr-fuzz on SGLang 0.5.23", "sr-fuzz on SGLang 0.5.23 (2)", "sr-fuzz", "sr-fuzz on SGLang 0.5.99",
+    ]  # fmt: skip
+    assert [error.attrib["message"] for error in suites["sr-fuzz on SGLang 0.5.99"].iter("error")] == ["there is none"]
+    assert [case.attrib["message"] for case in suites["sr-fuzz"].iter("skipped")] == ["stopped by a signal"]
+
+
+def test_a_campaign_that_played_nothing_is_an_error(tmp_path: Path):
+    root = junit(tmp_path / "x.xml", Summary())
+    assert [error.attrib["message"] for error in root.iter("error")] == ["no script was played"]
+
+
 def test_hostile_text_makes_no_other_xml(tmp_path: Path):
     violation = replace(leak(), message=HOSTILE)
     hostile = tally(violation=violation, finding=None, reason=HOSTILE, path=Path(f"/x/{HOSTILE}"))
@@ -130,7 +160,7 @@ def test_the_summary_of_a_job_is_appended_as_markdown(tmp_path: Path):
     done = summary(findings={"a": tally(), "b": tally(status="known", reason="why")}, elapsed_s=61)
     github(done, GITHUB_STEP_SUMMARY=str(file))
     lines = file.read_text().splitlines()
-    assert lines[:2] == ["before", "### sr-fuzz on `SGLang 0.5.23`"]
+    assert lines[:3] == ["before", "### sr-fuzz on `SGLang 0.5.23`", ""]
     assert "3 scripts and 9 steps in 1 min 01 s; findings: 1 new, 0 suspect, 0 not reproduced, 1 known." in lines
     assert any(line.startswith("**new** `kv_pages: leaked: ") for line in lines) and "(`why`)" in lines[-1]
 
@@ -139,7 +169,15 @@ def test_a_summary_that_is_too_long_is_cut(tmp_path: Path):
     file = tmp_path / "summary.md"
     findings = {str(number): tally(reason="x" * 50_000) for number in range(30)}
     github(summary(findings=findings), GITHUB_STEP_SUMMARY=str(file))
-    assert 800_000 < file.stat().st_size < 1_000_000 and file.read_text().endswith("cut: too long\n")
+    github(summary(findings=findings), GITHUB_STEP_SUMMARY=str(file))
+    assert 800_000 < file.stat().st_size < 1_000_000
+    assert file.read_text().endswith("Cut here: GitHub shows no longer summary.\n")
+
+
+def test_one_that_does_not_start_is_an_annotation(tmp_path: Path):
+    output = io.StringIO()
+    GitHubReport(output, {})(NotStarted("SGLang 0.5.99", "there is none"))
+    assert output.getvalue() == "::error title=sr-fuzz%3A not started::on SGLang 0.5.99: there is none\n"
 
 
 # -- the options -----------------------------------------------------------------------------------------------

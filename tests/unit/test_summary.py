@@ -8,6 +8,7 @@ from rich.console import Console
 
 from sr_fuzz.campaign.counts import Counts
 from sr_fuzz.campaign.events import FindingTally, Summary
+from sr_fuzz.cli.listeners import campaign_status
 from sr_fuzz.outcome import Outcome, Violation
 from sr_fuzz.report.summary import summary
 from sr_fuzz.script import EngineConfig
@@ -55,3 +56,8 @@ def test_a_known_bug_is_one_entry_whatever_it_broke():
     text = shown(done)
     assert "known  kv_pages: leaked, kv_pages: owned_twice, seen 7 times" in text
     assert text.count("the cause") == text.count("tests/test_x.py") == 1
+
+
+def test_a_campaign_that_played_nothing_is_no_success():
+    assert campaign_status(Summary()) == 4
+    assert campaign_status(Summary(scripts=1)) == 0

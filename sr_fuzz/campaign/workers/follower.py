@@ -72,7 +72,11 @@ class Follower:
             CanaryWatch(canary, self._summary, on_event=on_event, name_of=name_of, clock=clock) if canary else None
         )
         self._histories = (
-            Histories(history.releases, history.trees, open_other, self._on_history) if history and open_other else None
+            Histories(
+                history.releases, history.trees, open_other, self._on_history, under_test=history.under_test
+            )
+            if history and open_other
+            else None
         )
 
     def read(self) -> list[Unfinished]:
@@ -84,21 +88,33 @@ class Follower:
         return unfinished
 
     @property
+    def known(self) -> tuple[str, ...]:
+        """The signatures of what was there."""
+        return tuple(dict.fromkeys(before.signature for before in self._out.found))
+
+    @property
     def found_before(self) -> int:
         """Number of tests that were there."""
         return self._out.number_of_files
 
-    def resume(self, unfinished: list[Unfinished], time_s: float) -> None:
-        """Complete the findings of earlier campaigns, until time is up."""
+    def resume(
+        self,
+        unfinished: list[Unfinished],
+        time_s: float,
+        *,
+        is_stopped: Callable[[], bool] = lambda: False,
+        on_next: Callable[[Unfinished], None] = lambda each: None,
+    ) -> None:
+        """Complete the findings of earlier campaigns, until time is up. ``on_next`` is called before each."""
         search = Search(
             self._engine, troubles=self._troubles, restart=self._restart, on_not_booted=lambda config, error: None
         )
         Resuming(
             search, self._sightings, self._out,
-            troubles=self._troubles, restart=self._restart, on_event=self._on_event,
-        ).resume(unfinished, lambda: self._clock() - self._start < time_s)  # fmt: skip
+            troubles=self._troubles, restart=self._restart, on_event=self._on_event, on_next=on_next,
+        ).resume(unfinished, lambda: self._clock() - self._start < time_s and not is_stopped())  # fmt: skip
 
-    def _add_history(self, path: Path) -> None:
+    def _add_history(self, path: Path, *, just_found: bool = False) -> None:
         """Let the finding of a test wait for its history, unless it is a face of a known bug."""
         if self._histories is None or path.name != f"test_{path.parent.name}.py":
             return
@@ -107,13 +123,14 @@ class Follower:
         except ScriptError:
             return  # somebody's test, without its finding
         if case.finding is not None and (case.test is None or case.test.known_cause is None):
-            self._histories.add(case.finding, path.parent)
+            self._histories.add(case.finding, path.parent, just_found=just_found)
 
     def _on_history(self, finding: Finding, folder: Path, history: History) -> None:
+        trees = tuple(tree.row for tree in history.trees)
         for tally in self._summary.findings.values():
             if tally.path is not None and tally.path.parent == folder:
-                tally.releases, tally.commits = history.releases, history.commits
-        self._on_event(HistoryDone(finding.signature, history.releases, history.commits))
+                tally.releases, tally.trees, tally.commits = history.releases, trees, history.commits
+        self._on_event(HistoryDone(finding.signature, history.releases, trees, history.commits))
 
     def handle(self, message: Sighted | Counted | Beside | PlayHistory) -> None:
         """Do what a message asks for."""
@@ -145,7 +162,7 @@ class Follower:
         self._sent = now
         for tally in changed.values():
             if tally.status in ("new", "suspect") and tally.path is not None:
-                self._add_history(tally.path)
+                self._add_history(tally.path, just_found=True)
         return Handled(
             changed, self._summary.canary, self._summary.unplayed_fixes, self._sightings.looked_s,
             self._sightings.followed_up_s, self._canary.spent_s if self._canary is not None else 0.0,

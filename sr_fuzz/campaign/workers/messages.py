@@ -54,7 +54,9 @@ class HistorySetup(msgspec.Struct, frozen=True):
     releases: tuple[str, ...]
     """Oldest first."""
     trees: tuple[str, ...] = ()
-    """Folders for an engine's path."""
+    """Folders of source trees and wheels for an engine's path."""
+    under_test: str | None = None
+    """Which of them the campaign searches."""
     path: tuple[str, ...] = ()
     """What follows the folder of a release or tree on an engine's path."""
 
@@ -73,6 +75,8 @@ class FollowerSetup(_Message, frozen=True):
     canary: bool = True
     findings: dict[str, FindingTally] = {}
     """Those of the campaign so far: the follower is not its first one."""
+    skip: tuple[str, ...] = ()
+    """Signatures that are not taken up: following them up has killed the campaign's followers."""
     history: HistorySetup | None = None
     format: int = FORMAT
 
@@ -128,6 +132,8 @@ class Ready(_Message, frozen=True):
     sglang_tree: str | None
     found_before: int = 0
     """Of the follower: findings that earlier campaigns have left."""
+    known: tuple[str, ...] = ()
+    """Their signatures."""
 
 
 class CannotStart(_Message, frozen=True):
@@ -169,6 +175,12 @@ class RoundDone(_Message, frozen=True):
     gave_up: str = ""
 
 
+class Taken(_Message, frozen=True):
+    """What is unfinished from before with that signature is about to be followed up."""
+
+    found: str
+
+
 class Told(_Message, frozen=True):
     """What happened while a finding was followed up."""
 
@@ -192,7 +204,7 @@ class Handled(_Message, frozen=True):
 
 
 ToProcess = SearcherSetup | FollowerSetup | Round | Sighted | Counted | Beside | PlayHistory | Stop
-FromProcess = Ready | CannotStart | Played | NotBooted | Met | RoundDone | Told | Handled
+FromProcess = Ready | CannotStart | Played | NotBooted | Met | RoundDone | Taken | Told | Handled
 
 _ENCODER = msgspec.json.Encoder(enc_hook=to_data)
 _TO = msgspec.json.Decoder(ToProcess, dec_hook=from_data)

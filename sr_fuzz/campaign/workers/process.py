@@ -26,6 +26,7 @@ from sr_fuzz.campaign.workers.messages import (
     Round,
     SearcherSetup,
     Sighted,
+    Taken,
     Told,
     ToProcess,
     decode_to,
@@ -129,8 +130,11 @@ def _follow_up(
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # so the campaign stops a follow-up
     try:
         unfinished = follower.read()
-        send(Ready(engine.sglang_version, engine.sglang_tree, follower.found_before))
-        follower.resume(unfinished, setup.time_s)
+        send(Ready(engine.sglang_version, engine.sglang_tree, follower.found_before, follower.known))
+        follower.resume(
+            [each for each in unfinished if each.case.signature not in setup.skip], setup.time_s,
+            is_stopped=channel.has_more, on_next=lambda each: send(Taken(each.case.signature or "")),
+        )  # fmt: skip
         send(follower.handled())
         while isinstance(message := _next(channel), Sighted | Counted | Beside | PlayHistory):
             follower.handle(message)
