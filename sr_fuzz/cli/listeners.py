@@ -13,6 +13,8 @@ import typer
 
 from sr_fuzz.cli.signals import stopped_status
 from sr_fuzz.cli.statuses import BLIND, OK, TROUBLE
+from sr_fuzz.script.errors import EngineError
+from sr_fuzz.script.wording import first_and_last
 
 if TYPE_CHECKING:
     from sr_fuzz.campaign.events import Event, Listener, Summary
@@ -55,6 +57,24 @@ def reports(junit: Path | None, github: bool | None) -> list[Report]:
     asked: list[Report] = [JUnitReport(junit)] if junit is not None else []
     in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
     return [*asked, GitHubReport(sys.stdout)] if github or (github is None and in_actions) else asked
+
+
+def name_of(sglang: str | None) -> str:
+    """Return what an SGLang is called that was asked for by ``--sglang``, or by nothing."""
+    return f"SGLang {sglang}" if sglang is not None else "the installed SGLang"
+
+
+@contextlib.contextmanager
+def telling_of_failure(name: str, others: Sequence[Report]) -> Iterator[None]:
+    """Let the reports say that no campaign could start on that SGLang; an earlier report would look like a new one."""
+    from sr_fuzz.campaign.events import NotStarted
+
+    try:
+        yield
+    except EngineError as error:
+        for report in others:
+            report(NotStarted(name, first_and_last(str(error))))
+        raise
 
 
 def campaign_status(done: Summary) -> int:

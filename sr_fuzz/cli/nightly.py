@@ -29,7 +29,7 @@ from sr_fuzz.cli.campaign_options import (
     known_bugs,
 )
 from sr_fuzz.cli.errors import InputError
-from sr_fuzz.cli.listeners import Report, also_told, campaign_status, reports
+from sr_fuzz.cli.listeners import Report, also_told, campaign_status, name_of, reports, telling_of_failure
 from sr_fuzz.cli.options import FaultOption, LimitOption, duration
 from sr_fuzz.cli.shared import check_folder, check_target, find_configs
 from sr_fuzz.cli.statuses import OK, TROUBLE
@@ -181,16 +181,13 @@ class _Target(NamedTuple):
 
 
 def _prepared(sources: Sequence[str | None]) -> list[_Target]:
-    """Fetch what is to be fetched; of several SGLangs one may fail. Raises `EngineError`, `InputError`."""
+    """Fetch what is to be fetched; of several SGLangs one may fail."""
     targets: list[_Target] = []
     for source in sources:
-        name = f"SGLang {source}" if source is not None else "the installed SGLang"
         try:
-            targets.append(_Target(name, engines.prepare(source)))
+            targets.append(_Target(name_of(source), engines.prepare(source)))
         except EngineError as error:
-            if len(sources) == 1:
-                raise
-            targets.append(_Target(name, [], error))
+            targets.append(_Target(name_of(source), [], error))
     return targets
 
 
@@ -209,20 +206,17 @@ def _shared(
     targets: Sequence[_Target], options: Options, store: Store, log: Path | None, others: Sequence[Report]
 ) -> int:
     """Search each SGLang in turn; those that come have the time that the ones before them have not used."""
-    from sr_fuzz.campaign.events import NotStarted
-
     end = time.monotonic() + options.time_s
     statuses: list[int] = []
     problem: OSError | None = None
     for number, target in enumerate(targets):
         share = max(1.0, (end - time.monotonic()) / (len(targets) - number))
         try:
-            if target.problem is not None:
-                raise target.problem
-            done, error = _searched(_options_of(target, options, share), store, log, others)
+            with telling_of_failure(target.name, others):
+                if target.problem is not None:
+                    raise target.problem
+                done, error = _searched(_options_of(target, options, share), store, log, others)
         except EngineError as failed:
-            for report in others:
-                report(NotStarted(target.name, first_and_last(str(failed))))
             if len(targets) == 1:
                 raise
             typer.echo(f"sr-fuzz: error: {target.name}: {first_and_last(str(failed))}", err=True)

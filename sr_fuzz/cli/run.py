@@ -26,7 +26,7 @@ from sr_fuzz.cli.campaign_options import (
     known_bugs,
 )
 from sr_fuzz.cli.errors import InputError
-from sr_fuzz.cli.listeners import also_told, campaign_status, reports
+from sr_fuzz.cli.listeners import also_told, campaign_status, name_of, reports, telling_of_failure
 from sr_fuzz.cli.options import OUT, EngineKind, EngineOption, FaultOption, LimitOption, SglangOption, duration
 from sr_fuzz.cli.shared import check_folder, check_target, find_configs
 from sr_fuzz.script.errors import ConfigNotBooted, EngineError, ProcessLost
@@ -110,10 +110,12 @@ def run(
     if len(shares) > 1:
         console.print(_shares_line(shares, engine_kind, time_s), soft_wrap=True)
     kept = _KEPT.get(engine_kind)
+    others = reports(junit, github)
     with (
+        telling_of_failure(name_of(sglang), others),
         engines.start(fault, engine_kind, sglang, keep=kept, limit_s=limit) as engine,
         Terminal(console) as terminal,
-        also_told(terminal, log=log, others=reports(junit, github)) as listener,
+        also_told(terminal, log=log, others=others) as listener,
     ):
         _start(engine, shares[0][0])
         done = run_campaign(

@@ -27,6 +27,7 @@ from sr_fuzz.outcome import Finding, signature
 from sr_fuzz.report.github import GitHubReport
 from sr_fuzz.report.junit import JUnitReport
 from sr_fuzz.script import EngineConfig, Script
+from sr_fuzz.script.errors import EngineError
 
 HOSTILE = "a\x1b[31m%0A::error::b]]><x>&\ud800```\r\nc\x00"
 FINDING = Finding(
@@ -212,3 +213,22 @@ def test_a_file_of_junit_that_cannot_be_written_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ):
     assert "--junit:" in error_of([command, "--junit", str(tmp_path)], capsys)
+
+
+@pytest.mark.parametrize("command", ["run", "nightly"])
+def test_the_report_of_an_earlier_run_does_not_stand_for_one_that_cannot_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+):
+    def search_path(sglang: str | None) -> list[str]:
+        if sglang is not None:
+            raise EngineError("there is no such release")
+        return []
+
+    monkeypatch.setattr("sr_fuzz.cli.engines.search_path", search_path)
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "x.xml"
+    file.write_text("all passed")
+    assert "there is no such release" in error_of([command, "--sglang", "0.5.99", "--junit", str(file)], capsys)
+    assert [error.attrib["message"] for error in ElementTree.parse(file).getroot().iter("error")] == [
+        "there is no such release"
+    ]
