@@ -259,4 +259,4 @@ def test_every_exit_status_is_in_the_readme_and_in_the_help():
     for status, meaning in MEANINGS.items():
         assert f"| {status} | {meaning} |" in readme
     told = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
-    assert "4: `run`: ended before its time" in told and "143: stopped by SIGTERM" in told
+    assert "4: `run`, `nightly`: no script could be played" in told and "143: stopped by SIGTERM" in told
