@@ -75,7 +75,6 @@ def test_children_die_with_a_parent_that_is_killed_while_sglang_is_imported(tmp_
 
 def test_close_ends_every_process(sr_engine):
     from sr_fuzz.engine.local.engine import LocalEngine
-from sr_fuzz.lifetime import locks
     from sr_fuzz.script import EngineConfig, Prompt, Script, StartReq, Step
 
     before = {p.pid for p in psutil.Process().children(recursive=True)}
