@@ -33,19 +33,14 @@ def over_releases(
     """Play the script on each release, the oldest first; ``halving``: only where that is needed, see `quick`."""
 
     def verdict(release: str) -> Verdict:
-        return verdict_of_release(wanted, release, open_engine)
+        try:
+            folder = folder_of_release(release)
+        except EngineError as error:
+            return Verdict("trouble", one_line(str(error)))
+        with open_engine(folder) as engine:
+            return judge(engine, wanted)
 
     return (quick if halving else play_all)(wanted.signature, releases, verdict, on_event)
-
-
-def verdict_of_release(wanted: Wanted, release: str, open_engine: OpenEngine) -> Verdict:
-    """Play the script on one release, which is fetched where it is not installed."""
-    try:
-        folder = folder_of_release(release)
-    except EngineError as error:
-        return Verdict("trouble", one_line(str(error)))
-    with open_engine(folder) as engine:
-        return judge(engine, wanted)
 
 
 def folder_of_release(release: str) -> Path | None:

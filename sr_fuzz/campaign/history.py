@@ -155,11 +155,14 @@ class Histories:
         played = [Row(tree, verdicts[tree]) for tree in self._trees if tree in verdicts]
         others = [tree for tree in history.trees if tree.row.point not in self._trees]
         history.trees = (*others, *(OfTree(row, self._state(row.point)) for row in played))
-        history.is_complete = len(left) <= 1
-        write(one.folder, history)  # before the commits, which take minutes
-        if history.is_complete and self._add_commits(one.finding, history):
-            write(one.folder, history)
-        return history.is_complete
+        history.is_complete = False
+        write(one.folder, history)  # before the commits, which take minutes and may be interrupted
+        if len(left) > 1:
+            return False
+        self._add_commits(one.finding, history)
+        history.is_complete = True
+        write(one.folder, history)
+        return True
 
     def _verdict(self, finding: Finding, point: str) -> Verdict:
         wanted = wanted_of(finding)
@@ -175,12 +178,12 @@ class Histories:
         with self._open_other(folder, finding.faults) as engine:
             return judge(engine, wanted)
 
-    def _add_commits(self, finding: Finding, history: History) -> bool:
-        """Search the commits of a tree that shows it for the one that introduced it; returns whether that was due."""
+    def _add_commits(self, finding: Finding, history: History) -> None:
+        """Search the commits of a tree that shows it for the one that introduced it, unless that was done."""
         shown = next((tree for tree in history.trees if tree.row.verdict.shows), None)
         if shown is None or shown.state == history.commits_of:
-            return False
-        history.commits, history.no_commits, history.commits_of = None, "", shown.state
+            return
+        history.commits, history.no_commits = None, ""
         for row in reversed(history.releases.rows):
             if row.verdict.shows is None:
                 continue
@@ -189,15 +192,15 @@ class Histories:
                 if commits.is_reversed:
                     continue  # the tree is older than that release
                 if row.verdict.shows:
-                    return True  # older than that release
+                    break  # it is older than that release
                 history.commits = over_commits(
                     wanted_of(finding), commits, lambda folder: self._open_other(folder, finding.faults)
                 )
                 history.no_commits = ""
-                return True
+                break
             except (EngineError, WrongEnd) as error:
                 history.no_commits = history.no_commits or one_line(str(error))
-        return True
+        history.commits_of = shown.state
 
 
 def read(folder: Path) -> History | None:

@@ -12,7 +12,7 @@ from forked import kill_self
 from night_processes import night
 
 from sr_fuzz.campaign import bisecting, history
-from sr_fuzz.campaign.bisection import Bisection
+from sr_fuzz.campaign.bisection import Bisection, from_rows
 from sr_fuzz.campaign.events import Event, HistoryDone
 from sr_fuzz.campaign.history import HISTORY, Histories, History
 from sr_fuzz.campaign.workers.messages import HistorySetup
@@ -180,6 +180,30 @@ def test_the_commits_after_the_newest_release_without_it_are_searched(tmp_path: 
     leaking.add("0.5.21")
     other = played.play(tmp_path / "other", str(tree), under_test=str(tree))
     assert other.commits is None and not other.no_commits, "it is older than the commits of this line"
+
+
+def test_a_search_of_commits_that_is_interrupted_is_made_the_next_night(
+    tmp_path: Path, played: Played, monkeypatch: pytest.MonkeyPatch
+):
+    made = Repository(tmp_path / "checkout")
+    made.commit("healthy", {SCHEDULER: ""})
+    made.git("tag", "v0.5.21")
+    made.commit("it leaks", {SCHEDULER: "1"})
+    tree = str(made.folder / "python")
+    played.leaking = {tree}
+
+    def interrupted(*args: object) -> Bisection:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(history, "over_commits", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            played.play(tmp_path, tree, under_test=tree)
+    played.order.clear()
+    wanted = from_rows(FINDING.signature, [])
+    monkeypatch.setattr(history, "over_commits", lambda *args: wanted)
+    assert played.play(tmp_path, tree, under_test=tree).commits == wanted
+    assert not played.order, "what was played is on the disk"
 
 
 def test_without_the_tag_of_the_release_it_says_why_no_commit_is_named(tmp_path: Path, played: Played):
