@@ -258,7 +258,7 @@ def _scripts(campaign: Campaign) -> int:
     if not campaign.is_night:
         return 0
     with contextlib.closing(Store(campaign.store)) as store:
-        return store.state.scripts
+        return store.record.state.scripts
 
 
 def _left(campaign: Campaign) -> list[str]:

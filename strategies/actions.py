@@ -61,6 +61,8 @@ class ScriptBuilder:
     exhausters: bool = False
     actions: list[Action] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    motifs: set[str] = field(default_factory=set)
+    """Names of the motifs that were played into it; a motif that plays another one counts alone."""
     paused: bool = False
     busy: int = 2
     """With no more work than this left, a motif that needs other requests starts some."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as hypothesis_seed
@@ -11,9 +12,11 @@ from sr_fuzz.strategies.fresh import BACKEND
 
 from sr_fuzz.script import Script, script_hash
 
+Item = TypeVar("Item")
 
-def for_each(scripts: SearchStrategy[Script], use: Callable[[Script], None], *, seed: int, count: int) -> None:
-    """Call ``use`` on up to ``count`` scripts; the same ``seed`` draws the same ones. Exceptions in ``use``
+
+def for_each(items: SearchStrategy[Item], use: Callable[[Item], object], *, seed: int, count: int) -> None:
+    """Call ``use`` on up to ``count`` items; the same ``seed`` draws the same ones. Exceptions in ``use``
     propagate."""
 
     # All settings are given, so that the active profile (``ci`` derandomises) has no effect.
@@ -29,9 +32,9 @@ def for_each(scripts: SearchStrategy[Script], use: Callable[[Script], None], *, 
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    @given(scripts)
-    def body(script: Script) -> None:
-        use(script)
+    @given(items)
+    def body(item: Item) -> None:
+        use(item)
 
     body()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -34,6 +35,14 @@ _PLAIN_MOTIFS = tuple(motif for motif in MOTIFS.values() if "exhausters" not in 
 _Piece = Callable[[ScriptBuilder], object]
 
 
+class Drawn(NamedTuple):
+    """A script, and what it was made from."""
+
+    script: Script
+    motifs: tuple[str, ...]
+    """Names, sorted."""
+
+
 def scripts(configs: Sequence[EngineConfig], *, exhausters: bool | None = None) -> SearchStrategy[Script]:
     """Strategy: valid scripts of 3 to about 75 actions over ``configs``, each configuration as often as the others.
 
@@ -42,13 +51,18 @@ def scripts(configs: Sequence[EngineConfig], *, exhausters: bool | None = None) 
     script holds memory, rows or locks at some time; False, none does; None, one in ten does, since findings of
     exhausters mask others. Raises `ValueError` when there is no configuration.
     """
+    return drawn_scripts(configs, exhausters=exhausters).map(lambda drawn: drawn.script)
+
+
+def drawn_scripts(configs: Sequence[EngineConfig], *, exhausters: bool | None = None) -> SearchStrategy[Drawn]:
+    """Strategy: what `scripts` draws, each with its motifs; the same seed draws the same scripts."""
     if not configs:
         raise ValueError("scripts() needs at least one engine configuration, got none")
-    return _scripts(tuple(configs), exhausters)
+    return _drawn_scripts(tuple(configs), exhausters)
 
 
 @st.composite
-def _scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | None) -> Script:
+def _drawn_scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | None) -> Drawn:
     which, size, fine, hold, when = draw_digits(draw, len(configs), len(_LENGTHS), 16, 10, 3)
     config = configs[which]
     profile = draw_profile(draw, config)
@@ -74,7 +88,7 @@ def _scripts(draw: Draw, configs: tuple[EngineConfig, ...], exhausters: bool | N
         piece(builder)
     while len(builder.actions) < target:
         _add_piece(draw, builder, menu, profile.much_work)
-    return Script(config, tuple(builder.actions))
+    return Drawn(Script(config, tuple(builder.actions)), tuple(sorted(builder.motifs)))
 
 
 def draw_profile(draw: Draw, config: EngineConfig) -> Profile:
@@ -100,7 +114,7 @@ def draw_menu(builder: ScriptBuilder) -> list[_Piece]:
     for index, motif in enumerate(motifs):
         if chosen >> index & 1:
             weight = motif.weight * weights.motif(motif.name)
-            menu += [motif.play] * (weight * (3 if heavy >> index & 1 else 1))
+            menu += [motif.add] * (weight * (3 if heavy >> index & 1 else 1))
     menu += [SINGLES[switch] for switch in SWITCHES if switch in builder.switches]
     others = (tag for tag in SINGLES if tag not in SWITCHES and tag not in _ALWAYS)
     menu += [SINGLES[tag] for tag in others if KINDS[tag].drawn_on(builder.config)]
@@ -123,7 +137,7 @@ def _add_piece(draw: Draw, builder: ScriptBuilder, menu: list[_Piece], much_work
 
 def _hold(builder: ScriptBuilder) -> None:
     motifs = [motif for motif in _EXHAUSTER_MOTIFS if motif.needs <= builder.abilities]
-    motifs[builder.digits(len(motifs))[0]].play(builder)
+    motifs[builder.digits(len(motifs))[0]].add(builder)
 
 
 def kv_pressure(script: Script) -> float:

@@ -70,11 +70,15 @@ class KnownBug(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         return self.releases is None or is_among(sglang_version, self.releases) is not False
 
 
+def shipped_folder() -> Path:
+    """Where the files of the package's known bugs are."""
+    return Path(str(files(__package__) / FOLDER))
+
+
 @functools.cache
 def shipped() -> dict[Path, KnownBug]:
     """All known bugs of the package, by their files, in order of their names. Raises `KnownError`."""
-    folder = Path(str(files(__package__) / FOLDER))
-    return {path: read_bug(path) for path in sorted(folder.glob("*.json"))}
+    return {path: read_bug(path) for path in sorted(shipped_folder().glob("*.json"))}
 
 
 def read_bug(path: Path) -> KnownBug:

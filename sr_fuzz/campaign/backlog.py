@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from sr_fuzz.campaign.known_hits import face
+from sr_fuzz.campaign.record import Origin
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import Script
 
@@ -24,6 +25,8 @@ class Waiting(NamedTuple):
     found: str
     script: Script
     outcome: Outcome
+    origin: Origin | None = None
+    """What the script was made from."""
 
 
 class Backlog:

@@ -181,7 +181,9 @@ class _Campaign:
         empty = 0
         for seed in seeds:
             before = self.summary.scripts
-            whole = self._search.round(scripts, seed, self._take, may_go_on=may_go_on)
+            whole = self._search.round(
+                scripts, seed, self._take, script_of=lambda script: script, may_go_on=may_go_on
+            )
             self.summary.gave_up = self._search.gave_up
             empty = empty + 1 if self.summary.scripts == before else 0
             if not whole or empty == EMPTY_ROUNDS:

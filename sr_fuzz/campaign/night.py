@@ -18,12 +18,13 @@ import msgspec
 from sr_fuzz.bugs.known import Known
 from sr_fuzz.campaign.backlog import Backlog, Waiting
 from sr_fuzz.campaign.counts import Counts
-from sr_fuzz.campaign.events import Finished, Listener, ScriptDone, Started, Summary
+from sr_fuzz.campaign.events import FindingTally, Finished, Listener, ScriptDone, Started, Summary
 from sr_fuzz.campaign.known_hits import face
 from sr_fuzz.campaign.order import Order
 from sr_fuzz.campaign.out_folder import OutFolder
+from sr_fuzz.campaign.record import Night, Origin
 from sr_fuzz.campaign.rounds import Rounds
-from sr_fuzz.campaign.store import Night, Store
+from sr_fuzz.campaign.store import Store, Unstored
 from sr_fuzz.campaign.trouble import MAX_IN_A_ROW, TroubleLog
 from sr_fuzz.campaign.workers.handles import StartProcess, Worker, start_process
 from sr_fuzz.campaign.workers.messages import (
@@ -92,7 +93,7 @@ class NightCampaign:
     def __init__(
         self,
         options: Options,
-        store: Store,
+        store: Store | Unstored,
         order: Order,
         *,
         on_event: Listener,
@@ -110,7 +111,7 @@ class NightCampaign:
         self._names = {config: name for name, config in options.configs.items()}
         self._counts = Counts(self.summary)
         self._troubles = TroubleLog(store.folder, self.summary.troubles, on_event)
-        self._rounds = Rounds(options.seed, options.workers, order, store)
+        self._rounds = Rounds(options.seed, options.workers, order, store.record)
         self._selector = selectors.DefaultSelector()
         self._searchers: list[Worker] = []
         self._follower: Worker | None = None
@@ -131,6 +132,8 @@ class NightCampaign:
         """Processes in a row that have ended by themselves, without a script in between."""
         self._in_hand = ""
         """Signature that the follower follows up."""
+        self._origin: Origin | None = None
+        """What the script was made from that the follower follows up."""
         self._killers: Counter[str] = Counter()
         """How many followers were lost over each signature."""
         self._found_before: frozenset[str] = frozenset()
@@ -165,9 +168,11 @@ class NightCampaign:
         ready = self._first_follower()
         self._start = self._clock()  # the time is for searching, and a boot takes a quarter of a minute
         self._found_before = frozenset(ready.known)
-        self._waiting = OutFolder(self._store.findings, _Shown(ready, options.engine.faults))
+        self._waiting = OutFolder(
+            self._store.findings, _Shown(ready, options.engine.faults), own_folders=self._store.own_folders
+        )
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self._store.begin(Night(now, ready.sglang_version, options.seed))
+        self._store.record.begin(Night(now, ready.sglang_version, options.seed))
         self._save()
         self._on_event(
             Started(
@@ -208,8 +213,9 @@ class NightCampaign:
         options = self._options
         left = options.time_s - (self._clock() - self._start)
         setup = FollowerSetup(
-            options.engine, options.configs, self._store.findings, max(0.0, left), options.known_folder,
-            options.all_new, options.canary, self.summary.findings, self._lost_causes(), options.history,
+            options.engine, options.configs, self._store.findings, self._store.own_folders, max(0.0, left),
+            options.known_folder, options.all_new, options.canary, self.summary.findings, self._lost_causes(),
+            options.history,
         )  # fmt: skip
         return Worker("follower", setup, self._start_process)
 
@@ -249,7 +255,7 @@ class NightCampaign:
             self._waiting.end()
         self.summary.elapsed_s = self.summary.search_s = self._clock() - self._start
         self._counts.end()
-        if self._store.state.nights and self._waiting is not None:
+        if self._store.record.state.nights and self._waiting is not None:
             self._save()
         self._selector.close()
 
@@ -300,6 +306,7 @@ class NightCampaign:
         first = not any(tally.verdict != "undecided" for tally in self.summary.canary.values())
         message: Sighted | Counted | Beside | PlayHistory | None = self._next_beside() if first else None
         if message is None and (waiting := self._backlog.take()) is not None:
+            self._origin = waiting.origin
             message = Sighted(waiting.script, waiting.outcome)
         if message is None:
             hits = self._backlog.take_hits()
@@ -338,10 +345,10 @@ class NightCampaign:
             what = f"{self._in_hand}: following it up has killed the follower; it is left unfinished"
             self._troubles.keep(None, EngineError(what), "following up")
         elif isinstance(self._sent, Sighted):  # it may not have come to write it down
-            self._backlog.add(Waiting(self._in_hand, self._sent.script, self._sent.outcome))
+            self._backlog.add(Waiting(self._in_hand, self._sent.script, self._sent.outcome, self._origin))
         if isinstance(self._sent, PlayHistory):
             self._history_failed = True
-        self._in_hand, self._sent, self._is_following = "", None, True
+        self._in_hand, self._origin, self._sent, self._is_following = "", None, None, True
         self._follower = self._started(self._make_follower())
 
     def _lost_causes(self) -> tuple[str, ...]:
@@ -382,7 +389,8 @@ class NightCampaign:
         name = self._names.get(script.config) or config_text(script.config)
         found = signature(outcome.violation, script.config) if outcome.violation is not None else None
         self._counts.add(script.config, name, outcome)
-        self._rounds.played(worker.name, message, face(outcome) if found is not None else "", found)
+        origin = Origin(name, message.motifs)
+        self._rounds.played(worker.name, message, origin, face(outcome) if found is not None else "", found)
         if found is not None:
             self._keep_while_waiting(found, message)
         elapsed = self._clock() - self._start
@@ -391,7 +399,7 @@ class NightCampaign:
         if self._options.canary and (tally is None or tally.verdict == "undecided"):
             self._beside[name] = Beside(script, outcome, elapsed)
         if found is not None and found not in self._lost_causes():
-            self._backlog.add(Waiting(found, script, outcome))
+            self._backlog.add(Waiting(found, script, outcome, origin))
 
     def _is_new(self, found: str) -> bool:
         if found in self.summary.findings or found in self._found_before or found in self._lost_causes():
@@ -411,10 +419,11 @@ class NightCampaign:
 
     def _handled(self, message: Handled) -> None:
         summary = self.summary
+        self._credit(message.findings)
         summary.findings |= message.findings
         summary.canary |= message.canary
         summary.unplayed_fixes |= message.unplayed_fixes
-        self._is_following, self._sent, self._in_hand = False, None, ""
+        self._is_following, self._sent, self._in_hand, self._origin = False, None, "", None
         self._histories = message.histories
         for found in [found for found in self._kept if found in summary.findings]:
             self._kept.discard(found)
@@ -423,6 +432,14 @@ class NightCampaign:
                     self._waiting.forget(found)
                 except OSError as error:
                     self._troubles.keep(None, error, "writing")
+
+    def _credit(self, findings: dict[str, FindingTally]) -> None:
+        """Count what is found for what the script was made from that showed it."""
+        before = self.summary.findings
+        for key, tally in findings.items():
+            is_found = tally.status in ("new", "suspect") and (key not in before or before[key].status != tally.status)
+            if is_found and self._origin is not None:
+                self._store.record.add_finding(self._origin, suspect=tally.status == "suspect")
 
     def _add_not_booted(self, message: NotBooted) -> None:
         if message.config in self._not_booted:
@@ -436,10 +453,9 @@ class NightCampaign:
         """Write the state; where the disk takes no more, the campaign goes on."""
         elapsed = self._clock() - self._start
         since = elapsed - (self._next_save_s - SAVE_EVERY_S)
-        night = self._store.state.nights[-1]
-        night.elapsed_s = round(elapsed, 1)
+        self._store.record.night.elapsed_s = round(elapsed, 1)
         if since >= SAVE_EVERY_S / 2:
-            self._store.add_speed((self.summary.scripts - self._scripts_at_save) / since)
+            self._store.record.add_speed((self.summary.scripts - self._scripts_at_save) / since)
             self._scripts_at_save, self._next_save_s = self.summary.scripts, elapsed + SAVE_EVERY_S
         try:
             self._store.save()

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import msgspec
 
 from sr_fuzz.campaign.order import Order, RoundResult
+from sr_fuzz.campaign.record import Origin, Record
 from sr_fuzz.campaign.search import ROUND, round_seed
-from sr_fuzz.campaign.store import Store
 from sr_fuzz.campaign.workers.messages import Played, Round
 from sr_fuzz.script import script_hash
 
@@ -40,11 +40,11 @@ class _Running(msgspec.Struct):
 class Rounds:
     """The rounds of a campaign: who plays which, and what each has yielded."""
 
-    def __init__(self, seed: int, searchers: int, order: Order, store: Store) -> None:
+    def __init__(self, seed: int, searchers: int, order: Order, record: Record) -> None:
         self._seed = seed
         self._searchers = searchers
         self._order = order
-        self._store = store
+        self._record = record
         self._numbers: Iterator[int] = itertools.count()
         self._running: dict[str, _Running] = {}
         self._again: list[Round] = []
@@ -95,10 +95,11 @@ class Rounds:
         del self._running[searcher]
         self._again.append(running.order)
 
-    def played(self, searcher: str, message: Played, face: str, found: str | None) -> None:
+    def played(self, searcher: str, message: Played, origin: Origin, face: str, found: str | None) -> None:
         """Count a script of a round."""
-        new_cells = self._store.add_run(message.outcome.steps, message.cells, message.outcome.reach)
-        new_face = found is not None and self._store.add_face(found, face)
+        outcome = message.outcome
+        new_cells = self._record.add_run(origin, outcome.steps, message.cells, outcome.reach)
+        new_face = found is not None and self._record.add_face(origin, found, face)
         if len(self._played) < _MOST_PLAYED:
             self._played.append(script_hash(message.script))
         running = self._running.get(searcher)
@@ -118,7 +119,7 @@ class Rounds:
         )
         while (result := self._finished.pop(self._next_result, None)) is not None:
             self._next_result += 1
-            self._store.add_round(result)
+            self._record.night.rounds += 1
             self._order.learn(result)
             self._empty = 0 if result.scripts else self._empty + 1
         self.exhausted = self.exhausted or self._empty >= _EMPTY_ROUNDS * self._searchers

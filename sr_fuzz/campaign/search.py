@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from hypothesis.strategies import SearchStrategy
 
@@ -12,6 +13,8 @@ from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script, script_hash
 from sr_fuzz.script.errors import ConfigNotBooted
 from sr_fuzz.strategies import draw
+
+Item = TypeVar("Item")
 
 # Hypothesis begins each round with a few small examples, which are useful only now and then, and keeps all generated
 # examples until the round ends, which costs memory. A round of one hundred limits both.
@@ -62,21 +65,23 @@ class Search:
 
     def round(
         self,
-        scripts: SearchStrategy[Script],
+        items: SearchStrategy[Item],
         seed: int,
-        on_played: Callable[[Script, Outcome], None],
+        on_played: Callable[[Item, Outcome], None],
         *,
+        script_of: Callable[[Item], Script],
         may_go_on: Callable[[], bool] = lambda: True,
         count: int = ROUND,
     ) -> bool:
-        """Play up to ``count`` scripts that ``seed`` draws; returns whether the round came to its end.
+        """Play the scripts of up to ``count`` items that ``seed`` draws; returns whether the round came to its end.
 
         It does not where ``may_go_on``, which is asked before each script, is false, and where the search gives up.
         """
 
-        def play(script: Script) -> None:
+        def play(item: Item) -> None:
             if not may_go_on():
                 raise Leave
+            script = script_of(item)
             key = script_hash(script)
             if key in self.played:
                 return
@@ -84,12 +89,12 @@ class Search:
             try:
                 outcome = self.run(script)
                 if outcome is not None:
-                    on_played(script, outcome)
+                    on_played(item, outcome)
             except Exception as error:
                 raise Leave(error) from error
 
         try:
-            draw.for_each(scripts, play, seed=seed, count=count)
+            draw.for_each(items, play, seed=seed, count=count)
         except Leave as leave:
             if leave.error is not None:
                 raise leave.error from None

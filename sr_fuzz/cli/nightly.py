@@ -254,7 +254,7 @@ def _searched(
     from sr_fuzz.report.terminal import make_console
 
     waiting = lambda: campaign.waiting  # noqa: E731  # the status shows it of a campaign that is made with it
-    status = NightStatus(make_console(), store.state, waiting, options.workers, canary=options.canary)
+    status = NightStatus(make_console(), store.record.state, waiting, options.workers, canary=options.canary)
     with status, also_told(status, log=log, others=others) as listener:
         campaign = NightCampaign(options, store, RoundRobin(list(options.configs)), on_event=listener)
         done = campaign.run()

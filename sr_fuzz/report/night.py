@@ -34,7 +34,7 @@ from sr_fuzz.campaign.events import (
     Started,
     TroubleMet,
 )
-from sr_fuzz.campaign.store import State
+from sr_fuzz.campaign.record import State
 from sr_fuzz.report.bisection import history_lines
 from sr_fuzz.report.streams import discard
 from sr_fuzz.report.summary import how_to_go_on, summary

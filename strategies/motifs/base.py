@@ -20,6 +20,11 @@ class Motif:
     weight: int
     play: Callable[[ScriptBuilder], None]
 
+    def add(self, builder: ScriptBuilder) -> None:
+        """Play it, and note that the script has it."""
+        builder.motifs.add(self.name)
+        self.play(builder)
+
 
 def motif(*needs: str, weight: int = 2) -> Callable[[Callable[[ScriptBuilder], None]], Motif]:
     """Make a motif from a function, with the function's name as its name and the docstring as its ``why``."""

@@ -64,7 +64,7 @@ def test_every_motif_is_listed() -> None:
 def menus(draw: Any, config: EngineConfig) -> set[str]:
     """Names of the motifs that one script may play."""
     builder = ScriptBuilder(draw, config, traits=Traits(logprobs=True), turns_at_once=config.enable_streaming_session)
-    return {name for name, motif in MOTIFS.items() if motif.play in draw_menu(builder)}
+    return {name for name, motif in MOTIFS.items() if motif.add in draw_menu(builder)}
 
 
 def test_every_motif_can_be_drawn() -> None:

@@ -10,21 +10,22 @@ import pytest
 from command_line import SCRIPT, error_of
 from fake_engine import leak
 
+from sr_fuzz.bugs.catalogue import shipped
 from sr_fuzz.campaign.backlog import MOST, MOST_A_FACE, Backlog, Waiting
 from sr_fuzz.campaign.cells import cells_of
-from sr_fuzz.campaign.events import FindingTally, Summary
+from sr_fuzz.campaign.events import Explained, FindingTally, Summary
 from sr_fuzz.campaign.order import RoundRobin
 from sr_fuzz.campaign.store import Store
 from sr_fuzz.campaign.workers.channel import Channel, Reader
+from sr_fuzz.campaign.workers.codec import Codec
 from sr_fuzz.campaign.workers.messages import (
     EngineSetup,
     FollowerSetup,
+    FromProcess,
     Handled,
     Played,
     Stop,
-    decode_from,
-    decode_to,
-    encode,
+    Told,
 )
 from sr_fuzz.cli.nightly import seconds_until
 from sr_fuzz.outcome import Outcome, StepRecord
@@ -87,16 +88,17 @@ def test_cells_tell_batch_chunk_pause_pressure_and_who_went_back_to_waiting():
 
 def test_a_message_comes_as_it_was_sent_whatever_the_pieces():
     tallies = {"x": FindingTally("new", leak(), path=Path("/y"))}
-    messages = [Played(3, SCRIPT, outcome(), ("a", "b")), Handled(tallies, {}, {}, 1.0, 2.0, 3.0)]
+    codec = Codec()
+    messages = [Played(3, SCRIPT, outcome(), ("a", "b"), ("twins",)), Handled(tallies, {}, {}, 1.0, 2.0, 3.0)]
     one, other = socket.socketpair()
     with one, other:
         for message in messages:
-            Channel(one).send(encode(message))
+            Channel(one).send(codec.encode(message))
         reader = Reader()
         pieces: list[bytes] = []
         while data := _some(other):
             pieces += reader.feed(data)
-    assert [decode_from(piece) for piece in pieces] == messages
+    assert [codec.decode_from(piece) for piece in pieces] == messages
 
 
 def _some(end: socket.socket) -> bytes:
@@ -108,19 +110,39 @@ def _some(end: socket.socket) -> bytes:
 
 
 def test_a_message_of_another_format_is_refused():
-    setup = FollowerSetup(EngineSetup(), {"default": EngineConfig()}, Path("/out"), 60.0)
-    assert decode_to(encode(setup)) == setup
+    codec = Codec()
+    setup = FollowerSetup(EngineSetup(), {"default": EngineConfig()}, Path("/out"), True, 60.0)
+    assert codec.decode_to(codec.encode(setup)) == setup
     with pytest.raises(ValueError, match="reads messages of format 1, got 7"):
-        decode_to(encode(setup).replace(b'"format":1', b'"format":7'))
+        codec.decode_to(codec.encode(setup).replace(b'"format":1', b'"format":7'))
     with pytest.raises(ValueError, match="no message of a campaign"):
-        decode_to(b"[]")
-    assert decode_to(encode(Stop())) == Stop()
+        codec.decode_to(b"[]")
+    assert codec.decode_to(codec.encode(Stop())) == Stop()
 
 
 def test_a_summary_of_findings_is_a_message():
     tally = FindingTally("known", leak(), count=3, path=Path("a/b.json"), reason="why", causes={"why": 2})
     message = Handled({"x": tally}, Summary().canary, {"fix": "why not"}, 1.0, 2.0, 3.0)
-    assert decode_from(encode(message)) == message
+    assert Codec().decode_from(Codec().encode(message)) == message
+
+
+def test_what_follows_a_setup_has_no_path_of_this_machine(tmp_path: Path):
+    """The other end may have its folders elsewhere."""
+    (one, bug), two = (tmp_path / "one", next(iter(shipped()))), tmp_path / "two"
+
+    def codec(home: Path) -> Codec:
+        return Codec.after(FollowerSetup(EngineSetup(), {}, home / "findings", True, 60.0, home / "marked"))
+
+    def told(home: Path) -> list[FromProcess]:
+        tally = FindingTally("new", leak(), path=home / "findings" / "test_a" / "test_a.py")
+        tests = (home / "marked" / "test_b.py", bug)
+        return [Handled({"x": tally}, {}, {}, 1.0, 2.0, 3.0), Told(Explained("kv_pages: leaked", tests))]
+
+    data = [codec(one).encode(message) for message in told(one)]
+    assert not any(str(tmp_path).encode() in line or str(bug.parent).encode() in line for line in data)
+    assert [codec(two).decode_from(line) for line in data] == told(two)
+    with pytest.raises(ValueError, match="no Path of a message: .'elsewhere', 'test_a/"):
+        codec(two).decode_from(data[0].replace(b'["findings",', b'["elsewhere",'))
 
 
 def test_until_is_the_next_time_that_the_clock_shows_it():
@@ -131,11 +153,11 @@ def test_until_is_the_next_time_that_the_clock_shows_it():
 
 
 def test_a_seed_is_used_once_in_a_store(tmp_path: Path):
-    from sr_fuzz.campaign.store import Night
+    from sr_fuzz.campaign.record import Night
 
     store = Store(tmp_path)
     for seed in (5, 6):
-        store.begin(Night("now", "0.0.fake", seed))
+        store.record.begin(Night("now", "0.0.fake", seed))
     assert (store.unused_seed(4), store.unused_seed(5)) == (4, 7)
     store.close()
 

@@ -24,7 +24,7 @@ from sr_fuzz.campaign.events import (
     Summary,
     TroubleMet,
 )
-from sr_fuzz.campaign.store import Night, State
+from sr_fuzz.campaign.record import Night, State
 from sr_fuzz.report.night import NightStatus
 
 STARTED = Started("0.5.23", 7, 600.0, None, Path("/out"), 75)

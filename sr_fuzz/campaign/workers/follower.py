@@ -47,6 +47,7 @@ class Follower:
         on_event: Listener,
         name_of: Callable[[EngineConfig], str],
         findings: dict[str, FindingTally],
+        own_folders: bool = True,
         history: HistorySetup | None = None,
         open_other: OpenOther | None = None,
         script_of: Callable[[Path], Script | None] = script_of,
@@ -62,7 +63,7 @@ class Follower:
         self._sent: dict[str, bytes] = {}
         fixes = [path for paths in triage.fixes.values() for path in paths]
         taken = [path for _, (path, _) in known.pairs()]
-        self._out = OutFolder(out, self._engine, fixes=fixes, taken=taken, own_folders=True)
+        self._out = OutFolder(out, self._engine, fixes=fixes, taken=taken, own_folders=own_folders)
         self._sightings = Sightings(
             self._engine, self._out, self._summary,
             known=known, troubles=troubles, restart=self._restart, on_event=on_event, triage=triage,

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from sr_fuzz.campaign.workers.channel import Channel, Reader
-from sr_fuzz.campaign.workers.messages import FromProcess, ToProcess, decode_from, encode
+from sr_fuzz.campaign.workers.codec import Codec
+from sr_fuzz.campaign.workers.messages import FromProcess, ToProcess
 from sr_fuzz.lifetime import with_parent
 
 _CHUNK = 1 << 18
@@ -51,7 +52,9 @@ class Worker:
         self._reader = Reader()
         self._inbox: deque[FromProcess] = deque()
         self.is_ready = False
+        self._codec = Codec()
         self.send(setup)
+        self._codec = Codec.after(setup)
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -59,7 +62,7 @@ class Worker:
     def send(self, message: ToProcess) -> None:
         """Send a message; one to a process that has ended is lost, which `receive` tells."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            Channel(self.socket).send(encode(message))
+            Channel(self.socket).send(self._codec.encode(message))
 
     def receive(self) -> bool:
         """Wait until something has come, for `messages`; returns whether the process is still there."""
@@ -67,7 +70,7 @@ class Worker:
             data = self.socket.recv(_CHUNK)
         except ConnectionError:
             return False
-        self._inbox += map(decode_from, self._reader.feed(data))
+        self._inbox += map(self._codec.decode_from, self._reader.feed(data))
         return bool(data)
 
     def messages(self) -> Iterator[FromProcess]:

@@ -1,21 +1,19 @@
-"""Messages between a campaign and its processes, as JSON of typed, tagged structs.
+"""Messages between a campaign and its processes: typed, tagged structs, which `codec` makes JSON of.
 
 ::
 
     campaign --(SearcherSetup; Round …, Stop)--> searcher    --(Ready; Played …, RoundDone)--> campaign
     campaign --(FollowerSetup; Sighted …, Stop)--> follower  --(Ready; Told …, Handled)-----> campaign
 
-What a searcher says has no path of this machine in it. What the follower says has: it writes the findings.
+A setup says where things are on this machine. All that follows it has paths that are relative to that.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
-from sr_fuzz.campaign.event_codec import from_data, to_data
 from sr_fuzz.campaign.events import CanaryTally, Event, FindingTally
 from sr_fuzz.outcome import Outcome
 from sr_fuzz.script import EngineConfig, Script
@@ -68,6 +66,8 @@ class FollowerSetup(_Message, frozen=True):
     configs: dict[str, EngineConfig]
     out: Path
     """The folder of the findings."""
+    own_folders: bool
+    """Whether each test gets a folder of its own there."""
     time_s: float
     """What is unfinished from earlier campaigns is taken up within this time."""
     known: Path | None = None
@@ -150,6 +150,8 @@ class Played(_Message, frozen=True):
     script: Script
     outcome: Outcome
     cells: tuple[str, ...]
+    motifs: tuple[str, ...] = ()
+    """From which the script was made."""
 
 
 class NotBooted(_Message, frozen=True):
@@ -205,34 +207,3 @@ class Handled(_Message, frozen=True):
 
 ToProcess = SearcherSetup | FollowerSetup | Round | Sighted | Counted | Beside | PlayHistory | Stop
 FromProcess = Ready | CannotStart | Played | NotBooted | Met | RoundDone | Taken | Told | Handled
-
-_ENCODER = msgspec.json.Encoder(enc_hook=to_data)
-_TO = msgspec.json.Decoder(ToProcess, dec_hook=from_data)
-_FROM = msgspec.json.Decoder(FromProcess, dec_hook=from_data)
-
-
-def encode(message: ToProcess | FromProcess) -> bytes:
-    return _ENCODER.encode(message)
-
-
-def decode_to(data: bytes) -> ToProcess:
-    """Read a message to a process. Raises ``ValueError`` for what is none, or is of another format."""
-    message = _decoded(_TO, data)
-    if isinstance(message, SearcherSetup | FollowerSetup) and message.format != FORMAT:
-        raise ValueError(f"format: this version reads messages of format {FORMAT}, got {message.format}")
-    return message
-
-
-def decode_from(data: bytes) -> FromProcess:
-    """Read a message from a process. Raises ``ValueError`` for what is none."""
-    return _decoded(_FROM, data)
-
-
-Message = TypeVar("Message")
-
-
-def _decoded(decoder: msgspec.json.Decoder[Message], data: bytes) -> Message:
-    try:
-        return decoder.decode(data)
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"no message of a campaign: {error}") from None

@@ -13,6 +13,7 @@ from sr_fuzz.bugs.known import Known, all_fixes, all_known
 from sr_fuzz.campaign.events import Event
 from sr_fuzz.campaign.triage import Triage
 from sr_fuzz.campaign.workers.channel import Channel
+from sr_fuzz.campaign.workers.codec import Codec
 from sr_fuzz.campaign.workers.follower import Follower
 from sr_fuzz.campaign.workers.messages import (
     Beside,
@@ -29,8 +30,6 @@ from sr_fuzz.campaign.workers.messages import (
     Taken,
     Told,
     ToProcess,
-    decode_to,
-    encode,
 )
 from sr_fuzz.campaign.workers.searcher import Searcher
 from sr_fuzz.campaign.workers.told_trouble import ToldTrouble
@@ -40,7 +39,7 @@ from sr_fuzz.faults.canary import canary
 from sr_fuzz.script import EngineConfig
 from sr_fuzz.script.errors import EngineError, ProcessLost
 from sr_fuzz.script.text import config_text
-from sr_fuzz.strategies.scripts import scripts
+from sr_fuzz.strategies.scripts import drawn_scripts
 
 MakeEngine = Callable[[EngineSetup], Engine]
 
@@ -64,25 +63,27 @@ def serve(channel: Channel, make: MakeEngine = local_engine) -> None:
 
 def _tell_end(channel: Channel, why: str) -> None:
     try:
-        channel.send(encode(CannotStart(why)))
+        channel.send(Codec().encode(CannotStart(why)))
     except OSError:
         pass  # the campaign has ended
 
 
 def _serve(channel: Channel, make: MakeEngine) -> None:
-    def send(message: FromProcess) -> None:
-        channel.send(encode(message))
-
-    setup = _next(channel)
+    setup = _next(channel, Codec())
     if not isinstance(setup, SearcherSetup | FollowerSetup):
         return
+    codec = Codec.after(setup)
+
+    def send(message: FromProcess) -> None:
+        channel.send(codec.encode(message))
+
     with make(setup.engine) as engine:
         version = _started(engine)
         if isinstance(setup, SearcherSetup):
             send(Ready(version, engine.sglang_tree))
-            _search(channel, setup, engine, send)
+            _search(channel, codec, setup, engine, send)
         else:
-            _follow_up(channel, setup, engine, make, send)
+            _follow_up(channel, codec, setup, engine, make, send)
 
 
 def _started(engine: Engine) -> str:
@@ -93,22 +94,29 @@ def _started(engine: Engine) -> str:
         return engine.sglang_version
 
 
-def _next(channel: Channel) -> ToProcess | None:
+def _next(channel: Channel, codec: Codec) -> ToProcess | None:
     data = channel.receive()
-    return decode_to(data) if data is not None else None
+    return codec.decode_to(data) if data is not None else None
 
 
-def _search(channel: Channel, setup: SearcherSetup, engine: Engine, send: Callable[[FromProcess], None]) -> None:
+def _search(
+    channel: Channel, codec: Codec, setup: SearcherSetup, engine: Engine, send: Callable[[FromProcess], None]
+) -> None:
     searcher = Searcher(
-        engine, lambda names: scripts([setup.configs[name] for name in names], exhausters=setup.exhausters),
+        engine, lambda names: drawn_scripts([setup.configs[name] for name in names], exhausters=setup.exhausters),
         send=send, is_stopped=channel.has_more,
     )  # fmt: skip
-    while isinstance(message := _next(channel), Round):
+    while isinstance(message := _next(channel, codec), Round):
         searcher.play(message)
 
 
 def _follow_up(
-    channel: Channel, setup: FollowerSetup, engine: Engine, make: MakeEngine, send: Callable[[FromProcess], None]
+    channel: Channel,
+    codec: Codec,
+    setup: FollowerSetup,
+    engine: Engine,
+    make: MakeEngine,
+    send: Callable[[FromProcess], None],
 ) -> None:
     def tell(event: Event) -> None:
         send(Told(event))
@@ -125,6 +133,7 @@ def _follow_up(
         known=known, triage=Triage(engine, fixes, all_new=setup.all_new),
         canary=(lambda: engine.with_faults(canary.path)) if setup.canary else None,
         troubles=ToldTrouble(send), on_event=tell, name_of=_namer(setup.configs), findings=setup.findings,
+        own_folders=setup.own_folders,
         history=setup.history, open_other=open_other,
     )  # fmt: skip
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # so the campaign stops a follow-up
@@ -136,7 +145,7 @@ def _follow_up(
             is_stopped=channel.has_more, on_next=lambda each: send(Taken(each.case.signature or "")),
         )  # fmt: skip
         send(follower.handled())
-        while isinstance(message := _next(channel), Sighted | Counted | Beside | PlayHistory):
+        while isinstance(message := _next(channel, codec), Sighted | Counted | Beside | PlayHistory):
             follower.handle(message)
             send(follower.handled())
     except KeyboardInterrupt:

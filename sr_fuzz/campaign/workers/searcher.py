@@ -15,9 +15,9 @@ from sr_fuzz.campaign.workers.told_trouble import ToldTrouble
 from sr_fuzz.engine.around.resumed import ResumedEngine
 from sr_fuzz.engine.contract import Engine
 from sr_fuzz.outcome import Outcome
-from sr_fuzz.script import Script
+from sr_fuzz.strategies.scripts import Drawn
 
-ScriptsOf = Callable[[tuple[str, ...]], SearchStrategy[Script]]
+ScriptsOf = Callable[[tuple[str, ...]], SearchStrategy[Drawn]]
 """Gives the strategy of a round, by the names of its configurations."""
 
 
@@ -54,13 +54,13 @@ class Searcher:
         """Play a round; each script is told when it has been played, and the end of the round."""
         self._search.played.update(order.played)
 
-        def on_played(script: Script, outcome: Outcome) -> None:
+        def on_played(drawn: Drawn, outcome: Outcome) -> None:
             cells = tuple(sorted(cells_of(outcome)))
             shown = outcome if outcome.violation is not None else replace(outcome, trace=())
-            self._send(Played(order.number, script, shown, cells))
+            self._send(Played(order.number, drawn.script, shown, cells, drawn.motifs))
 
         self._search.round(
             self._scripts_of(order.configs), order.seed, on_played,
-            may_go_on=lambda: not self._is_stopped(), count=order.count,
+            script_of=lambda drawn: drawn.script, may_go_on=lambda: not self._is_stopped(), count=order.count,
         )  # fmt: skip
         self._send(RoundDone(order.number, self._search.gave_up))
