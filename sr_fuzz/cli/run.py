@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -34,7 +35,8 @@ from sr_fuzz.script.errors import ConfigNotBooted, EngineError, ProcessLost
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sr_fuzz.campaign.events import Summary
+    from sr_fuzz.bugs.known import Known
+    from sr_fuzz.campaign.events import Listener, Summary
     from sr_fuzz.campaign.triage import Triage
     from sr_fuzz.engine.contract import Engine
     from sr_fuzz.script import EngineConfig
@@ -48,6 +50,13 @@ _Time = Annotated[
 ]
 _Seed = Annotated[int | None, typer.Option(min=0, metavar="N", help="Draws the same scripts again.")]
 _Out = Annotated[Path, typer.Option(metavar="DIR", help="Where repros go.")]
+_Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers", min=1, metavar="N",
+        help="Processes that search, and one more that follows up what they see. 1: one process does both.",
+    ),
+]  # fmt: skip
 _Example = Annotated[
     bool,
     typer.Option("--example", help="At the end, play a known bug of this SGLang, to show what a finding looks like."),
@@ -71,6 +80,7 @@ def run(
     all_new: AllNewOption = False,
     example: _Example = False,
     max_scripts: MaxScriptsOption = None,
+    workers: _Workers = 1,
     exhausters: ExhaustersOption = None,
     engine_kind: EngineOption = EngineKind.LOCAL,
     sglang: SglangOption = None,
@@ -93,7 +103,7 @@ def run(
     played, and 129, 130 or 143 when SIGHUP, SIGINT or SIGTERM stopped it.
     """
     configs = find_configs(config or ["default"])
-    _check_options(engine_kind, known, canary=canary, fault=fault, differential=differential)
+    _check_options(engine_kind, known, canary=canary, fault=fault, differential=differential, workers=workers)
     if all_new:
         check_all_new(known, example)
     check_folder(out)
@@ -101,41 +111,102 @@ def run(
     check_target("--junit", junit)
     shares = _shares(configs, engine_kind, asked=config is not None)
 
-    from sr_fuzz.campaign.loop import run_campaign
-    from sr_fuzz.engine.around.differential import DifferentialEngine
     from sr_fuzz.report.terminal import Terminal, make_console
-    from sr_fuzz.strategies.scripts import scripts
 
     console = make_console()
     if len(shares) > 1:
         console.print(_shares_line(shares, engine_kind, time_s), soft_wrap=True)
     kept = _KEPT.get(engine_kind)
     others = reports(junit, github)
+    start = functools.partial(engines.start, fault, engine_kind, sglang, keep=kept, limit_s=limit)
     with (
         telling_of_failure(name_of(sglang), others),
-        engines.start(fault, engine_kind, sglang, keep=kept, limit_s=limit) as engine,
+        contextlib.ExitStack() as engine,
         Terminal(console) as terminal,
         also_told(terminal, log=log, others=others) as listener,
     ):
-        _start(engine, shares[0][0])
-        done = run_campaign(
-            engine if differential is None else DifferentialEngine(engine, differential),
-            scripts=[scripts(share, exhausters=exhausters) for share in shares],
-            time_s=time_s,
-            seed=seed if seed is not None else secrets.randbits(32),
-            out=out,
-            known=known_bugs(known, engine.sglang_version, all_new=all_new),
-            on_event=listener,
-            max_scripts=max_scripts,
-            canary=(lambda: engines.start_canary(engine)) if canary is not False and not fault else None,
-            triage=_triage(engine, known, server=engine_kind is EngineKind.SERVER, all_new=all_new),
-            name_of=_namer(configs),
-        )
+        asked = _Asked(
+            configs, time_s, seed if seed is not None else secrets.randbits(32), out, known, all_new, max_scripts,
+            exhausters, canary is not False and not fault, listener,
+        )  # fmt: skip
+        if workers > 1:
+            done = _search_with(workers, asked, engines.prepare(sglang), fault, limit)
+        else:
+            started = engine.enter_context(start())
+            done = _search(started, asked, shares, server=engine_kind is EngineKind.SERVER, differential=differential)
         if example and not done.interrupted and not done.gave_up:
-            _show_example(engine, done, console, sglang)
+            _show_example(started if workers == 1 else engine.enter_context(start()), done, console, sglang)
     if terminal.error is not None and not done.interrupted:
         raise terminal.error
     return campaign_status(done)
+
+
+class _Asked(NamedTuple):
+    """A campaign as the options ask for it."""
+
+    configs: dict[str, EngineConfig]
+    time_s: float
+    seed: int
+    out: Path
+    known_folder: Path | None
+    all_new: bool
+    max_scripts: int | None
+    exhausters: bool | None
+    canary: bool
+    on_event: Listener
+
+    def known(self, sglang_version: str | None) -> Known:
+        return known_bugs(self.known_folder, sglang_version, all_new=self.all_new)
+
+
+def _search(
+    engine: Engine, asked: _Asked, shares: list[list[EngineConfig]], *, server: bool, differential: int | None
+) -> Summary:
+    """Search in this process, on one engine."""
+    from sr_fuzz.campaign.loop import run_campaign
+    from sr_fuzz.engine.around.differential import DifferentialEngine
+    from sr_fuzz.strategies.scripts import scripts
+
+    _start(engine, shares[0][0])
+    return run_campaign(
+        engine if differential is None else DifferentialEngine(engine, differential),
+        scripts=[scripts(share, exhausters=asked.exhausters) for share in shares],
+        time_s=asked.time_s,
+        seed=asked.seed,
+        out=asked.out,
+        known=asked.known(engine.sglang_version),
+        on_event=asked.on_event,
+        max_scripts=asked.max_scripts,
+        canary=(lambda: engines.start_canary(engine)) if asked.canary else None,
+        triage=_triage(engine, asked.known_folder, server=server, all_new=asked.all_new),
+        name_of=_namer(asked.configs),
+    )
+
+
+def _search_with(
+    workers: int, asked: _Asked, folders: list[str], fault: list[str] | None, limit: float | None
+) -> Summary:
+    """Search with several processes on the local engine; a seed draws the same scripts as in one process."""
+    from sr_fuzz.campaign.night import NightCampaign, Options
+    from sr_fuzz.campaign.order import RoundRobin
+    from sr_fuzz.campaign.store import Unstored
+    from sr_fuzz.campaign.workers.messages import EngineSetup
+
+    options = Options(
+        configs=asked.configs,
+        engine=EngineSetup(tuple(folders), tuple(fault or ()), limit),
+        seed=asked.seed,
+        time_s=asked.time_s,
+        workers=workers,
+        known=asked.known(engines.version(folders)),
+        known_folder=asked.known_folder,
+        all_new=asked.all_new,
+        canary=asked.canary,
+        exhausters=asked.exhausters,
+        max_scripts=asked.max_scripts,
+    )
+    order = RoundRobin(list(asked.configs), size=len(asked.configs))
+    return NightCampaign(options, Unstored(asked.out), order, on_event=asked.on_event).run()
 
 
 def _start(engine: Engine, config: EngineConfig) -> None:
@@ -165,13 +236,22 @@ def _show_example(engine: Engine, done: Summary, console: Console, sglang: str |
 
 
 def _check_options(
-    kind: EngineKind, known: Path | None, *, canary: bool | None, fault: list[str] | None, differential: int | None
+    kind: EngineKind,
+    known: Path | None,
+    *,
+    canary: bool | None,
+    fault: list[str] | None,
+    differential: int | None,
+    workers: int,
 ) -> None:
     """Refuse options that exclude each other, and an unreadable folder of known findings, before an engine starts."""
     known_bugs(known)
     check_canary(canary, fault)
     if differential is not None and kind is not EngineKind.LOCAL:
         raise InputError(f"--differential: needs a fresh process for each script, not --engine {kind.value}")
+    if workers > 1 and (kind is not EngineKind.LOCAL or differential is not None):
+        other = "--differential" if differential is not None else f"--engine {kind.value}"
+        raise InputError(f"--workers: several search on the plain local engine only, so not with {other}")
 
 
 def _namer(configs: dict[str, EngineConfig]) -> Callable[[EngineConfig], str]:

@@ -16,7 +16,7 @@ from sr_fuzz.bugs.known import Known
 from sr_fuzz.campaign.events import Event, Summary
 from sr_fuzz.campaign.night import NightCampaign, Options
 from sr_fuzz.campaign.order import RoundRobin
-from sr_fuzz.campaign.store import Store
+from sr_fuzz.campaign.store import Store, Unstored
 from sr_fuzz.campaign.workers.channel import Channel
 from sr_fuzz.campaign.workers.handles import StartProcess
 from sr_fuzz.campaign.workers.messages import EngineSetup, HistorySetup
@@ -77,6 +77,7 @@ def night(
     rule: Rule,
     folder: Path,
     *,
+    stored: bool = True,
     workers: int = 2,
     seed: int = 1,
     max_scripts: int | None = 60,
@@ -86,7 +87,10 @@ def night(
     history: HistorySetup | None = None,
     elsewhere: Callable[[tuple[str, ...]], Rule] | None = None,
 ) -> tuple[Summary, list[Event]]:
-    """A night on the store ``folder``; returns its summary and its events. ``time_s`` bounds one that has failed."""
+    """A night on the store ``folder``, or with its findings there; returns its summary and its events.
+
+    ``time_s`` bounds one that has failed.
+    """
     events: list[Event] = []
 
     def listen(event: Event) -> None:
@@ -94,7 +98,7 @@ def night(
         if on_event is not None:
             on_event(event)
 
-    store = Store(folder)
+    store = Store(folder) if stored else Unstored(folder)
     try:
         options = Options(
             CONFIGS, EngineSetup(), seed, time_s, workers, Known([]), canary=False, all_new=True,
@@ -104,5 +108,6 @@ def night(
         start = starter(rule, started, elsewhere)
         summary = NightCampaign(options, store, order, on_event=listen, start=start).run()
     finally:
-        store.close()
+        if isinstance(store, Store):
+            store.close()
     return summary, events

@@ -341,3 +341,9 @@ def test_configs_checked_says_what_is_refused_and_why(
     lines = capsys.readouterr().out.splitlines()
     assert any("legacy-chunk16" in line and line.endswith("[refused: this SGLang has no such tree]") for line in lines)
     assert any("unified-chunk16" in line and line.endswith("[runs]") for line in lines)
+
+
+@pytest.mark.parametrize("other", [("--engine", "server"), ("--differential", "3")])
+def test_several_searchers_are_for_the_plain_local_engine(other: tuple[str, str], capsys: pytest.CaptureFixture[str]):
+    told = error_of(["run", "--workers", "2", *other], capsys)
+    assert f"--workers: several search on the plain local engine only, so not with {other[0]}" in told

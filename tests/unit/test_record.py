@@ -60,3 +60,12 @@ def test_a_night_tells_what_its_finding_was_made_from(tmp_path: Path):
     assert sum(own.findings for own in state.configs.values()) == 1
     assert sum(own.scripts for own in state.motifs.values()) > state.scripts
     assert all(own.suspects == 0 for own in (*state.configs.values(), *state.motifs.values()))
+
+
+def test_without_a_store_there_are_findings_and_nothing_else(tmp_path: Path):
+    summary, _ = night(leak_on_abort, tmp_path, max_scripts=40, stored=False)
+    (found,) = summary.findings.values()
+    assert found.status == "new" and found.path is not None and found.path.parent == tmp_path
+    assert {path.name for path in tmp_path.iterdir()} == {found.path.name, f"{found.path.stem}.json"}
+    again, _ = night(leak_on_abort, tmp_path, max_scripts=40, stored=False, seed=2)
+    assert [tally.status for tally in again.findings.values()] == ["known"]
