@@ -62,7 +62,7 @@ class ScriptBuilder:
     actions: list[Action] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     motifs: set[str] = field(default_factory=set)
-    """Names of the motifs that were played into it; a motif that plays another one counts alone."""
+    """Names of the motifs that were played into it, without those that a motif plays as a part of itself."""
     paused: bool = False
     busy: int = 2
     """With no more work than this left, a motif that needs other requests starts some."""

@@ -65,6 +65,10 @@ class Backlog:
             self._number[chosen.found, face(chosen.outcome)] -= 1
         return chosen
 
+    def left(self) -> dict[str, int]:
+        """Return how many violations of each signature nobody has looked at, the counted ones included."""
+        return dict(Counter(waiting.found for waiting in self._waiting) + self._hits)
+
     def take_hits(self) -> dict[str, int]:
         """Return the violations that are counted only, of signatures of which none waits."""
         there = {waiting.found for waiting in self._waiting}

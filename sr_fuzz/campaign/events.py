@@ -273,6 +273,10 @@ class Summary(msgspec.Struct):
     configs: dict[str, ConfigTally] = {}
     findings: dict[str, FindingTally] = {}
     """The findings by signature, in the order of their first appearance."""
+    waiting: dict[str, int] = {}
+    """Violations of signatures that nobody knows and that the campaign ended before following up, by the signature."""
+    uncounted: int = 0
+    """Violations of other signatures that it did not come to."""
     checks: dict[str, int] = {}
     """How often each invariant was checked."""
     not_checked: list[Gap] = []

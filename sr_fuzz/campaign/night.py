@@ -255,6 +255,9 @@ class NightCampaign:
             self._waiting.end()
         self.summary.elapsed_s = self.summary.search_s = self._clock() - self._start
         self._counts.end()
+        left = self._backlog.left()
+        self.summary.waiting = {found: number for found, number in left.items() if self._is_new(found)}
+        self.summary.uncounted = sum(left.values()) - sum(self.summary.waiting.values())
         if self._store.record.state.nights and self._waiting is not None:
             self._save()
         self._selector.close()
@@ -393,13 +396,13 @@ class NightCampaign:
         self._rounds.played(worker.name, message, origin, face(outcome) if found is not None else "", found)
         if found is not None:
             self._keep_while_waiting(found, message)
+        if found is not None and found not in self._lost_causes():
+            self._backlog.add(Waiting(found, script, outcome, origin))
         elapsed = self._clock() - self._start
         self._on_event(ScriptDone(name, outcome.steps, outcome.forwards, outcome.wall_s, elapsed, found))
         tally = self.summary.canary.get(name)
         if self._options.canary and (tally is None or tally.verdict == "undecided"):
             self._beside[name] = Beside(script, outcome, elapsed)
-        if found is not None and found not in self._lost_causes():
-            self._backlog.add(Waiting(found, script, outcome, origin))
 
     def _is_new(self, found: str) -> bool:
         if found in self.summary.findings or found in self._found_before or found in self._lost_causes():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -118,10 +117,9 @@ def run(
         console.print(_shares_line(shares, engine_kind, time_s), soft_wrap=True)
     kept = _KEPT.get(engine_kind)
     others = reports(junit, github)
-    start = functools.partial(engines.start, fault, engine_kind, sglang, keep=kept, limit_s=limit)
     with (
         telling_of_failure(name_of(sglang), others),
-        contextlib.ExitStack() as engine,
+        engines.start(fault, engine_kind, sglang, keep=kept, limit_s=limit) as engine,
         Terminal(console) as terminal,
         also_told(terminal, log=log, others=others) as listener,
     ):
@@ -129,13 +127,12 @@ def run(
             configs, time_s, seed if seed is not None else secrets.randbits(32), out, known, all_new, max_scripts,
             exhausters, canary is not False and not fault, listener,
         )  # fmt: skip
-        if workers > 1:
-            done = _search_with(workers, asked, engines.prepare(sglang), fault, limit)
+        if workers > 1:  # each process has its own engine; the one here starts for the example alone
+            done = _search_with(workers, asked, engines.search_path(sglang), fault, limit)
         else:
-            started = engine.enter_context(start())
-            done = _search(started, asked, shares, server=engine_kind is EngineKind.SERVER, differential=differential)
+            done = _search(engine, asked, shares, server=engine_kind is EngineKind.SERVER, differential=differential)
         if example and not done.interrupted and not done.gave_up:
-            _show_example(started if workers == 1 else engine.enter_context(start()), done, console, sglang)
+            _show_example(engine, done, console, sglang)
     if terminal.error is not None and not done.interrupted:
         raise terminal.error
     return campaign_status(done)

@@ -14,7 +14,7 @@ from typing import TextIO
 from sr_fuzz.campaign.events import Event, FindingTally, Finished, NotStarted, Started, Summary
 from sr_fuzz.outcome.plain_text import printable, storable
 from sr_fuzz.report.findings import details, title
-from sr_fuzz.report.words import duration
+from sr_fuzz.report.words import duration, plural
 
 _LEVELS = {"new": "error", "suspect": "warning", "unreproduced": "notice"}
 """By the status of a finding; a known one is told in the summary alone."""
@@ -56,6 +56,8 @@ class GitHubReport:
         for tally in done.findings.values():
             if (level := _LEVELS.get(tally.status)) is not None:
                 yield _annotation(level, f"sr-fuzz: {tally.status}", self._message(tally), self._file(tally.path))
+        for found, count in done.waiting.items():
+            yield _annotation("warning", "sr-fuzz: not followed up", f"{found}: seen {plural(count, 'time')}")
         for name, canary in done.blind.items():
             yield _annotation("error", "sr-fuzz: blind", f"on {name}: {canary.why_blind}")
         for trouble in done.troubles:
@@ -111,6 +113,9 @@ def _markdown(name: str, done: Summary) -> Iterator[str]:
     for heading, several in (("Seen, and not reproduced", done.unreproduced), ("Known", done.known)):
         if several:
             yield from ("", f"{heading}:", "", *(f"* {_inline(title(tally))}{_why(tally)}" for tally in several))
+    if done.waiting:
+        found = (f"* {_inline(found)}: seen {plural(count, 'time')}" for found, count in done.waiting.items())
+        yield from ("", "Not followed up yet:", "", *found)
     if done.troubles:
         troubles = (f"* {each.count} times while {each.doing}: {_inline(each.what)}" for each in done.troubles)
         yield from ("", "Trouble:", "", *troubles)

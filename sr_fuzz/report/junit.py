@@ -17,6 +17,7 @@ from sr_fuzz.campaign.events import Event, FindingTally, Finished, NotStarted, S
 from sr_fuzz.outcome.plain_text import printable, storable
 from sr_fuzz.outcome.writing import write_whole
 from sr_fuzz.report.findings import details, title
+from sr_fuzz.report.words import plural
 
 
 class JUnitReport:
@@ -74,6 +75,10 @@ def _findings(done: Summary) -> Iterator[TestCase]:
     for key, tally in done.findings.items():
         case = TestCase(_text(key), "sr-fuzz.findings")
         case.result = [_result(tally)]
+        yield case
+    for found, count in done.waiting.items():
+        case = TestCase(_text(found), "sr-fuzz.findings")
+        case.result = [Error(_text(f"seen {plural(count, 'time')}, and not followed up yet"), "waiting")]
         yield case
 
 

@@ -34,6 +34,7 @@ def summary(done: Summary) -> RenderableType:
     if done.never_reached:
         parts.append(Text(f"Never reached: {_some(done.never_reached)}."))
     parts += [Text(line) for line in _trouble_lines(done)]
+    parts += [Text(line) for line in _waiting_lines(done)]
     if not done.findings:
         return Group(*parts, Text(_nothing_found(done)))
     unsure = f", {len(done.suspects)} suspect" if done.suspects else ""
@@ -107,10 +108,21 @@ def _trouble_lines(done: Summary) -> list[str]:
     return lines
 
 
+def _waiting_lines(done: Summary) -> list[str]:
+    """Return lines on violations that the campaign ended before looking at."""
+    lines = [f"not followed up: {found}, seen {plural(count, 'time')}" for found, count in done.waiting.items()]
+    lines += ["The next campaign there begins with what was not followed up."] if lines else []
+    if done.uncounted:
+        lines.append(f"not counted: {plural(done.uncounted, 'violation')} of signatures that are known")
+    return lines
+
+
 def _nothing_found(done: Summary) -> str:
     """Return a line for a campaign without findings; it claims nothing for scripts that were not played."""
     if not done.scripts:
         return "No script was played."
+    if done.waiting or done.uncounted:
+        return "Nothing was followed up to its end."
     unplayed = sum(trouble.count for trouble in done.troubles if trouble.doing == "playing")
     if not unplayed and not done.gave_up:
         return "No violation found."

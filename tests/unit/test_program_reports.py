@@ -26,6 +26,8 @@ from sr_fuzz.campaign.events import (
 from sr_fuzz.outcome import Finding, signature
 from sr_fuzz.report.github import GitHubReport
 from sr_fuzz.report.junit import JUnitReport
+from sr_fuzz.report.summary import summary as terminal_summary
+from sr_fuzz.report.terminal import make_console
 from sr_fuzz.script import EngineConfig, Script
 from sr_fuzz.script.errors import EngineError
 
@@ -232,3 +234,22 @@ def test_the_report_of_an_earlier_run_does_not_stand_for_one_that_cannot_start(
     assert [error.attrib["message"] for error in ElementTree.parse(file).getroot().iter("error")] == [
         "there is no such release"
     ]
+
+
+def test_a_violation_that_nobody_followed_up_is_no_green(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A campaign may end before it comes to what it has seen; it must not say that there was nothing."""
+    done = summary(waiting={"kv_pages:leaked": 2}, uncounted=3)
+    root = junit(tmp_path / "x.xml", done)
+    cases = {case.attrib["name"]: case for case in root.iter("testcase")}
+    (error,) = cases["kv_pages:leaked"]
+    assert error.tag == "error" and "seen 2 times, and not followed up" in error.attrib["message"]
+    output, job = io.StringIO(), tmp_path / "job.md"
+    report = GitHubReport(output, {"GITHUB_STEP_SUMMARY": str(job)})
+    report(started())
+    report(Finished(done, Path("/out")))
+    assert output.getvalue().startswith("::warning title=sr-fuzz%3A not followed up::kv_pages:leaked: seen 2 times")
+    assert "Not followed up yet:\n\n* `kv_pages:leaked`: seen 2 times" in job.read_text()
+    make_console().print(terminal_summary(done), soft_wrap=True)
+    told = capsys.readouterr().out
+    assert "not followed up: kv_pages:leaked, seen 2 times" in told and "No violation found" not in told
+    assert "not counted: 3 violations of signatures that are known" in told

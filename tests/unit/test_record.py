@@ -9,10 +9,11 @@ from command_line import leak_on_abort
 from night_processes import CONFIGS, night
 from sr_fuzz.strategies import draw
 from sr_fuzz.strategies.motifs import MOTIFS
-from sr_fuzz.strategies.scripts import drawn_scripts, scripts
+from sr_fuzz.strategies.scripts import Drawn, drawn_scripts, scripts
 
 from sr_fuzz.campaign.record import Night, Origin, Record, Yield
 from sr_fuzz.campaign.store import Store
+from sr_fuzz.script import Script
 
 
 @pytest.fixture
@@ -41,7 +42,8 @@ def test_a_face_counts_once_and_a_finding_for_what_it_was_seen_with(record: Reco
 
 def test_scripts_are_the_same_with_and_without_their_motifs():
     configs = list(CONFIGS.values())
-    plain, drawn = [], []  # type: ignore[var-annotated]
+    plain: list[Script] = []
+    drawn: list[Drawn] = []
     draw.for_each(scripts(configs), plain.append, seed=3, count=40)
     draw.for_each(drawn_scripts(configs), drawn.append, seed=3, count=40)
     assert [each.script for each in drawn] == plain
